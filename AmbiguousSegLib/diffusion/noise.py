@@ -1,0 +1,86 @@
+"""Random numbers as a pure function of where they are used.
+
+Each number follows from (seed, row, draw, pixel) alone. A row is one sample of one slice when sampling, or one item of
+the global batch when training. So a sample does not depend on the batch it was computed in, on how many others were
+asked for, on the slice range or on the number of processes.
+
+The generator is Philox 4×64 (Salmon et al., SC 2011): counter-based, so that a stream is addressed rather than
+advanced. Word 0 of its counter runs inside one draw; words 1 to 3 name draw, slice and sample, and the key holds the
+seed and the purpose.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+SAMPLING, TRAINING = 0, 1
+_LIMIT = 2**63
+
+
+def philox(seed: int, purpose: int, draw: int, a: int, b: int) -> np.random.Generator:
+    """Generator of the stream named by the five integers, each in [0, 2⁶³)."""
+    for name, value in (("seed", seed), ("purpose", purpose), ("draw", draw), ("row", a), ("row", b)):
+        if not 0 <= value < _LIMIT:
+            raise ValueError(f"Random {name} must lie in [0, 2**63), got {value}.")
+    return np.random.Generator(np.random.Philox(key=[seed, purpose], counter=[0, draw, a, b]))
+
+
+class RowNoise:
+    """Random numbers for the rows of one batch.
+
+    Args:
+        seed: in [0, 2⁶³).
+        rows: one pair of integers per batch row, (slice, sample) or (position, 0).
+        purpose: keeps the streams of sampling and training apart under one seed.
+        device, dtype: of the tensors returned. Numbers are always made as float32 on the CPU, so every device sees
+            the same bits.
+        slice_period: 0 draws each slice independently. Otherwise the noise turns smoothly from one independent field
+            to the next every ``slice_period`` slices, so that neighbouring slices make the same choices and a sample
+            is one coherent 3-D shape; ``inf`` uses one field for all slices. Each slice's own distribution stays
+            exactly standard normal: the two fields are weighted by cos and sin of one angle.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        rows: Sequence[tuple[int, int]],
+        purpose: int = SAMPLING,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        slice_period: float = 0.0,
+    ) -> None:
+        if not slice_period >= 0:
+            raise ValueError(f"slice_period must be 0 or more, got {slice_period}.")
+        self.seed, self.rows, self.purpose = seed, list(rows), purpose
+        self.device, self.dtype, self.slice_period = torch.device(device), dtype, slice_period
+
+    def normal(self, draw: int, shape: Sequence[int]) -> torch.Tensor:
+        """Standard normal numbers ``(rows, *shape)`` of the draw with this number."""
+        shape = tuple(shape)
+        return self._tensor([self._row_normal(draw, a, b, shape) for a, b in self.rows])
+
+    def uniform(self, draw: int) -> torch.Tensor:
+        """One uniform number in [0, 1) per row: float32 ``(rows,)``."""
+        values = [philox(self.seed, self.purpose, draw, a, b).random(dtype=np.float32) for a, b in self.rows]
+        return self._tensor([np.asarray(v) for v in values])
+
+    def _row_normal(self, draw: int, a: int, b: int, shape: tuple[int, ...]) -> np.ndarray:
+        def field(slice_index: int) -> np.ndarray:
+            return philox(self.seed, self.purpose, draw, slice_index, b).standard_normal(shape, dtype=np.float32)
+
+        if self.slice_period == 0:
+            return field(a)
+        if math.isinf(self.slice_period):
+            return field(0)
+        anchor, fraction = divmod(a / self.slice_period, 1.0)
+        if fraction == 0.0:
+            return field(int(anchor))
+        angle = fraction * math.pi / 2
+        return np.float32(math.cos(angle)) * field(int(anchor)) + np.float32(math.sin(angle)) * field(int(anchor) + 1)
+
+    def _tensor(self, rows: list[np.ndarray]) -> torch.Tensor:
+        return torch.from_numpy(np.stack(rows)).to(self.device, self.dtype)

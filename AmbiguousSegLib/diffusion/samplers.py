@@ -1,0 +1,165 @@
+"""Samplers: from pure noise to x_0 along a schedule, given a denoiser.
+
+Every sampler is a pure function of the denoiser, the schedule (already restricted to the wanted steps) and the noise.
+A denoiser maps ``(x_t, index)`` to ``Denoised``; it never sees the sampler.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from AmbiguousSegLib.diffusion.objective import at, epsilon_from_x0, posterior_mean
+from AmbiguousSegLib.diffusion.schedule import Schedule
+
+
+class Denoised(NamedTuple):
+    """Estimate of x_0 ``(B, C, H, W)`` and, from networks that learn it, the log-variance of the reverse step."""
+
+    x0: Tensor
+    log_variance: Tensor | None = None
+
+
+class Noise(Protocol):
+    """Numbered draws of standard normal numbers; ``diffusion.noise.RowNoise`` is one."""
+
+    def normal(self, draw: int, shape: tuple[int, ...]) -> Tensor: ...
+
+
+Denoiser = Callable[[Tensor, Tensor], Denoised]
+OnStep = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class SamplerSettings:
+    """How a diffusion model is sampled.
+
+    Attributes:
+        name: "ddpm", "ddim", "dpm++2m" or "dpm++2m-sde".
+        steps: network evaluations; a subset of the training steps, evenly spaced with both ends.
+        eta: DDIM only: 0 is deterministic after the first noise, 1 has the noise of DDPM.
+    """
+
+    name: str = "ddpm"
+    steps: int = 50
+    eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.name not in SAMPLERS:
+            raise ValueError(f"Unknown sampler {self.name!r}; known: {', '.join(SAMPLERS)}.")
+        if self.steps < 1:
+            raise ValueError(f"The number of sampling steps must be at least 1, got {self.steps}.")
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"DDIM's eta must lie in [0, 1], got {self.eta}.")
+
+
+def run(
+    settings: SamplerSettings,
+    denoise: Denoiser,
+    schedule: Schedule,
+    noise: Noise,
+    shape: tuple[int, ...],
+    on_step: OnStep | None = None,
+) -> Tensor:
+    """Samples ``(B, *shape)`` by the sampler named in ``settings``, at every step of ``schedule``.
+
+    ``on_step(step, total)`` is called after each evaluation of the denoiser, from 1 to total; it may raise to cancel.
+    """
+
+    def observed(x: Tensor, index: Tensor) -> Denoised:
+        out = denoise(x, index)
+        if on_step is not None:
+            on_step(len(schedule) - int(index[0]), len(schedule))
+        return out
+
+    options = {"eta": settings.eta} if settings.name == "ddim" else {}
+    return SAMPLERS[settings.name](observed, schedule, noise, shape, **options)
+
+
+def ddpm(denoise: Denoiser, schedule: Schedule, noise: Noise, shape: tuple[int, ...]) -> Tensor:
+    """Ancestral sampling (Ho et al. 2020, algorithm 2; CIMD Eq. 16), with β̃ or the learned variance."""
+    x = noise.normal(0, shape)
+    for i in reversed(range(len(schedule))):
+        index = _index(x, i)
+        out = denoise(x, index)
+        if i == 0:
+            return posterior_mean(schedule, out.x0, x, index)
+        log_variance = out.log_variance
+        if log_variance is None:
+            log_variance = at(schedule.posterior_log_variance_clipped, index, x)
+        z = noise.normal(len(schedule) - i, shape)
+        x = posterior_mean(schedule, out.x0, x, index) + torch.exp(0.5 * log_variance) * z
+    return x
+
+
+def ddim(
+    denoise: Denoiser,
+    schedule: Schedule,
+    noise: Noise,
+    shape: tuple[int, ...],
+    eta: float = 0.0,
+) -> Tensor:
+    """DDIM (Song et al. 2021, Eq. 12 and 16)."""
+    abar, previous = schedule.alphas_cumprod, schedule.alphas_cumprod_prev
+    x = noise.normal(0, shape)
+    for i in reversed(range(len(schedule))):
+        x0 = denoise(x, _index(x, i)).x0
+        epsilon = epsilon_from_x0(schedule, x0, x, _index(x, i))
+        sigma = eta * math.sqrt((1 - previous[i]) / (1 - abar[i]) * (1 - abar[i] / previous[i]))
+        x = math.sqrt(previous[i]) * x0 + math.sqrt(1 - previous[i] - sigma**2) * epsilon
+        if sigma > 0 and i > 0:
+            x = x + sigma * noise.normal(len(schedule) - i, shape)
+    return x
+
+
+def dpm_solver_pp_2m(
+    denoise: Denoiser, schedule: Schedule, noise: Noise, shape: tuple[int, ...]
+) -> Tensor:
+    """DPM-Solver++(2M), deterministic (Lu et al. 2022, algorithm 2); the last step is of first order."""
+    return _dpm_solver_pp_2m(denoise, schedule, noise, shape, stochastic=False)
+
+
+def dpm_solver_pp_2m_sde(
+    denoise: Denoiser, schedule: Schedule, noise: Noise, shape: tuple[int, ...]
+) -> Tensor:
+    """SDE-DPM-Solver++(2M), with fresh noise at each step (Lu et al. 2022, Eq. 18 and appendix)."""
+    return _dpm_solver_pp_2m(denoise, schedule, noise, shape, stochastic=True)
+
+
+def _dpm_solver_pp_2m(
+    denoise: Denoiser,
+    schedule: Schedule,
+    noise: Noise,
+    shape: tuple[int, ...],
+    stochastic: bool,
+) -> Tensor:
+    alpha, sigma = np.sqrt(schedule.alphas_cumprod), np.sqrt(1 - schedule.alphas_cumprod)
+    lam = np.log(alpha / sigma)  # half the log signal-to-noise ratio
+    x = noise.normal(0, shape)
+    last_x0, last_h = None, 0.0
+    for i in reversed(range(len(schedule))):
+        x0 = denoise(x, _index(x, i)).x0
+        if i == 0:
+            return x0  # to zero noise: the estimate itself
+        h = float(lam[i - 1] - lam[i])
+        estimate = x0 if last_x0 is None else x0 + (x0 - last_x0) * (h / (2 * last_h))
+        decay = math.exp(-2 * h) if stochastic else math.exp(-h)
+        carried = sigma[i - 1] / sigma[i] * (math.exp(-h) if stochastic else 1.0)
+        x = float(carried) * x + float(alpha[i - 1]) * (1 - decay) * estimate
+        if stochastic:
+            x = x + float(sigma[i - 1]) * math.sqrt(1 - decay) * noise.normal(len(schedule) - i, shape)
+        last_x0, last_h = x0, h
+    return x
+
+
+def _index(x: Tensor, i: int) -> Tensor:
+    return torch.full((len(x),), i, dtype=torch.int64, device=x.device)
+
+
+SAMPLERS = {"ddpm": ddpm, "ddim": ddim, "dpm++2m": dpm_solver_pp_2m, "dpm++2m-sde": dpm_solver_pp_2m_sde}

@@ -1,0 +1,61 @@
+"""Plain convolutional U-Net without timestep, the feature extractor of the Probabilistic U-Net (Kohl et al. 2018)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class ConvUNetConfig:
+    """``in_channels`` read; ``filters`` of the levels, each half the size of the one before; 3×3 ``convolutions``
+    with ReLU per block."""
+
+    in_channels: int = 1
+    filters: tuple[int, ...] = (32, 64, 128, 192)
+    convolutions: int = 3
+
+    def __post_init__(self) -> None:
+        if min(self.in_channels, self.convolutions, len(self.filters)) < 1:
+            raise ValueError(f"ConvUNetConfig needs at least one channel, level and convolution: {self}.")
+
+    @property
+    def size_multiple(self) -> int:
+        """Height and width of an input must be multiples of this."""
+        return 2 ** (len(self.filters) - 1)
+
+
+def _block(channels: int, width: int, convolutions: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for _ in range(convolutions):
+        layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+        channels = width
+    return nn.Sequential(*layers)
+
+
+class ConvUNet(nn.Module):
+    """``(B, in_channels, H, W)`` to features ``(B, filters[0], H, W)``; average pooling, bilinear upsampling."""
+
+    def __init__(self, config: ConvUNetConfig) -> None:
+        super().__init__()
+        widths = config.filters
+        self.down = nn.ModuleList(
+            _block(c, w, config.convolutions) for c, w in zip((config.in_channels, *widths), widths)
+        )
+        self.up = nn.ModuleList(
+            _block(below + skip, skip, config.convolutions) for below, skip in zip(widths[:0:-1], widths[-2::-1])
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        skips = []
+        for level, block in enumerate(self.down):
+            x = block(F.avg_pool2d(x, 2) if level else x)
+            skips.append(x)
+        x = skips.pop()
+        for block in self.up:
+            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+            x = block(torch.cat([x, skips.pop()], dim=1))
+        return x
