@@ -1,0 +1,105 @@
+"""Division of cases into train, validation and test, by subject and never by slice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from AmbiguousSegLib.data.cases import Case
+
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Cases of each part, in the order they were given. No subject is in two parts."""
+
+    train: tuple[Case, ...]
+    validation: tuple[Case, ...]
+    test: tuple[Case, ...]
+
+    def subjects(self) -> dict[str, list[str]]:
+        """Sorted subjects of each part: what a split file holds, see :func:`split_by_file`."""
+        return {part: sorted({case.subject for case in getattr(self, part)}) for part in PARTS}
+
+
+def split_by_fraction(cases: Sequence[Case], validation: float = 0.15, test: float = 0.15, seed: int = 0) -> Split:
+    """Split by the order of SHA-256(seed, subject), in each group on its own.
+
+    Of a group's n subjects, ⌊n · test⌋ go to test and ⌊n · validation⌋ to validation, at least one each where n ≥ 3
+    and the fraction is not 0; the rest trains. The same subjects always split alike, in whatever order they come. A
+    subject with cases in several groups counts in the first of them.
+
+    Raises:
+        ValueError: fractions outside [0, 1), or so large that some group has nothing left to train on.
+    """
+    if not (0 <= validation and 0 <= test and validation + test < 1):
+        raise ValueError(f"Fractions must be 0 or more and sum to less than 1, got {validation=}, {test=}.")
+    group: dict[str, str] = {}
+    for case in cases:
+        group[case.subject] = min(group.get(case.subject, case.group), case.group)
+    members: dict[str, list[str]] = defaultdict(list)
+    for subject in sorted(group, key=lambda subject: hashlib.sha256(f"{seed}/{subject}".encode()).digest()):
+        members[group[subject]].append(subject)
+    part = {}
+    for name, subjects in members.items():
+        tests, validations = (_count(len(subjects), fraction) for fraction in (test, validation))
+        if tests + validations >= len(subjects):
+            raise ValueError(
+                f"Group {name!r} of {len(subjects)} subjects has none left to train on: lower {validation=} or {test=}."
+            )
+        for rank, subject in enumerate(subjects):
+            part[subject] = "test" if rank < tests else "validation" if rank < tests + validations else "train"
+    return _split(cases, part)
+
+
+def split_by_file(cases: Sequence[Case], file: Path | str) -> Split:
+    """Split by a JSON file: ``{"train": [subjects], "validation": […], "test": […], "unused": […]}``.
+
+    Parts may be missing; every subject of the cases must be listed once.
+
+    Raises:
+        ValueError: not such a file; a subject listed twice, unknown to the cases, or missing in the file.
+    """
+    try:
+        listed = json.loads(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file}: cannot be read as JSON: {error}") from error
+    if not _is_split(listed):
+        raise ValueError(f"{file}: expected lists of subjects under {', '.join(PARTS)} or unused, and nothing else.")
+    part: dict[str, str] = {}
+    for name, subjects in listed.items():
+        for subject in subjects:
+            if subject in part:
+                raise ValueError(f"{file}: subject {subject!r} is listed under {part[subject]} and again under {name}.")
+            part[subject] = name
+    known = {case.subject for case in cases}
+    _refuse(part.keys() - known, f"{file}: not among the cases: subjects", "remove them, or check the data folder.")
+    _refuse(known - part.keys(), f"{file}: not listed: subjects", "list them under a part, or under unused.")
+    return _split(cases, part)
+
+
+def _count(n: int, fraction: float) -> int:
+    return max(int(n * fraction + 1e-9), 1) if fraction > 0 and n >= 3 else 0
+
+
+def _split(cases: Sequence[Case], part: Mapping[str, str]) -> Split:
+    return Split(*(tuple(case for case in cases if part[case.subject] == name) for name in PARTS))
+
+
+def _is_split(listed: object) -> bool:
+    return isinstance(listed, dict) and all(
+        name in (*PARTS, "unused") and isinstance(subjects, list) and all(isinstance(s, str) for s in subjects)
+        for name, subjects in listed.items()
+    )
+
+
+def _refuse(subjects: Iterable[str], what: str, remedy: str) -> None:
+    names = sorted(subjects)
+    if names:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        raise ValueError(f"{what} {', '.join(names[:3])}{more}: {remedy}")
