@@ -1,0 +1,46 @@
+"""Command line: one module per verb, imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+
+VERBS = {
+    "sample": "sample plausible segmentations of a volume or image",
+    "train": "train a method from a configuration file",
+    "evaluate": "score models against several raters on held-out cases",
+    "import": "import a published checkpoint",
+    "phantom": "write phantom cases or a phantom volume with raters",
+    "demo": "sample a phantom volume with the bundled model",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb; the exit code: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: python -m AmbiguousSegLib VERB …\n")
+        for verb, text in VERBS.items():
+            print(f"  {verb:10s}{text}")
+        print("\npython -m AmbiguousSegLib VERB --help says more.")
+        return 0 if arguments else 2
+    verb, rest = arguments[0], arguments[1:]
+    if verb not in VERBS:
+        print(f"error: unknown verb {verb!r}; known: {', '.join(VERBS)}", file=sys.stderr)
+        return 2
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    from AmbiguousSegLib.cli.common import CommandError
+
+    module = importlib.import_module(f"AmbiguousSegLib.cli.{verb}" if verb != "import" else "AmbiguousSegLib.cli.import_")
+    try:
+        return module.main(rest)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except (CommandError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (OSError, RuntimeError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1

@@ -1,0 +1,157 @@
+"""``train``: train a method from a configuration file."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from AmbiguousSegLib.cli.common import CommandError, choose_device
+from AmbiguousSegLib.configuration import to_dict
+from AmbiguousSegLib.methods import METHODS
+from AmbiguousSegLib.training.config import (
+    AugmentationConfig,
+    CardConfig,
+    DataConfig,
+    OptimisationConfig,
+    SamplerSettings,
+    TrainingConfig,
+    ValidationConfig,
+)
+from AmbiguousSegLib.training.loop import Trainer
+from AmbiguousSegLib.training.sources import held_out_cases, open_data
+
+log = logging.getLogger(__name__)
+
+HELP = "train a method from a configuration file"
+_SECTIONS = {
+    "card": CardConfig,
+    "dataset": DataConfig,
+    "augmentation": AugmentationConfig,
+    "optimisation": OptimisationConfig,
+    "validation": ValidationConfig,
+    "sampling": SamplerSettings,
+}
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        import jsonargparse  # noqa: F401
+        from tqdm import tqdm
+    except ImportError as error:
+        raise CommandError(f"Training needs {error.name}; install AmbiguousSegLib[train].") from error
+    options, config = parse(arguments)
+    rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    device = _join_processes(options.device, processes)
+    try:
+        source, split, channels = open_data(config.dataset, options.data, config.seed)
+        if channels != len(config.dataset.channels):
+            raise ValueError(f"dataset.channels names {len(config.dataset.channels)} channels, the images have {channels}.")
+        held_out = held_out_cases(config.dataset, split, "validation", config.validation.cases, config.validation.raters)
+        trainer = Trainer(
+            config, source, split, held_out, options.out, device, options.resume, rank, processes
+        )
+        with tqdm(total=config.optimisation.images, initial=trainer.progress.images, unit="img", disable=rank > 0) as bar:
+            writer = _tensorboard(options.out) if config.tensorboard and rank == 0 else None
+
+            def show(images: int, total: int, losses: dict[str, float]) -> None:
+                bar.update(images - bar.n)
+                bar.set_postfix({name: f"{value:.4f}" for name, value in losses.items()}, refresh=False)
+                if writer is not None:
+                    for name, value in losses.items():
+                        writer.add_scalar(f"loss/{name}", value, images)
+
+            finished = trainer.run(show)
+        if writer is not None:
+            writer.close()
+    finally:
+        if processes > 1:
+            torch.distributed.destroy_process_group()
+    if rank == 0 and not finished:
+        print(f"Stopped at {trainer.progress.images} images; the same command with --resume goes on.", file=sys.stderr)
+    elif rank == 0:
+        best = trainer.progress
+        print(f"{options.out / 'model'}: best model, at {best.best_images} images, validation GED {best.best_ged:.4f}")
+    return 0
+
+
+def parse(arguments: list[str]) -> tuple[Any, TrainingConfig]:
+    """Options and configuration from a command line; keys of the configuration may be overridden on it.
+
+    Raises:
+        CommandError: unreadable file, unknown method, unknown key or value of the wrong type; the key is named.
+    """
+    import jsonargparse
+    import yaml
+
+    # The method decides which keys method_config has, so it must be known before the real parser is made.
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--config")
+    early.add_argument("--method")
+    known, _ = early.parse_known_args(arguments)
+    try:
+        preset = yaml.safe_load(Path(known.config).read_text(encoding="utf-8")) if known.config else {}
+    except (OSError, yaml.YAMLError) as error:
+        raise CommandError(f"{known.config}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(preset, dict):
+        raise CommandError(f"{known.config}: expected a mapping of settings.")
+    method = known.method or preset.get("method", TrainingConfig.method)
+    if method not in METHODS:
+        raise CommandError(f"Unknown method {method!r}; known: {', '.join(METHODS)}.")
+
+    parser = jsonargparse.ArgumentParser(prog="AmbiguousSegLib train", description=HELP, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="YAML file; Resources/Presets holds the papers' experiments")
+    parser.add_argument("--out", type=Path, required=True, help="folder for model, checkpoint, log and pictures")
+    parser.add_argument("--data", type=Path, default=None, help="folder of cases")
+    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
+    parser.add_argument("--method", type=str, default=method, help=", ".join(METHODS))
+    parser.add_class_arguments(METHODS[method].Config, "method_config")
+    for name, section in _SECTIONS.items():
+        parser.add_class_arguments(section, name)
+    parser.add_argument("--checkpoint_every_images", type=int, default=TrainingConfig.checkpoint_every_images)
+    parser.add_argument("--tensorboard", type=bool, default=False)
+    parser.add_argument("--seed", type=int, default=0)
+    try:
+        parsed = parser.parse_args(arguments)
+        built = parser.instantiate_classes(parsed)
+    except (jsonargparse.ArgumentError, ValueError, TypeError) as error:
+        raise CommandError(" ".join(str(error).split())) from error
+    config = TrainingConfig(
+        method=method,
+        method_config=to_dict(built.method_config),
+        **{name: getattr(built, name) for name in _SECTIONS},
+        checkpoint_every_images=built.checkpoint_every_images,
+        tensorboard=built.tensorboard,
+        seed=built.seed,
+    )
+    return built, config
+
+
+def _join_processes(device: str, processes: int) -> torch.device:
+    """The device of this process; under torchrun also the process group."""
+    if processes == 1:
+        return choose_device(device)
+    local = int(os.environ["LOCAL_RANK"])
+    chosen = choose_device(device)
+    if chosen.type == "cuda":
+        chosen = torch.device("cuda", local)
+        torch.cuda.set_device(chosen)
+    torch.distributed.init_process_group(
+        "nccl" if chosen.type == "cuda" else "gloo", timeout=datetime.timedelta(minutes=30)
+    )
+    return chosen
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise CommandError("tensorboard: true needs TensorBoard; install AmbiguousSegLib[train].") from error
+    return SummaryWriter(str(folder / "tensorboard"))

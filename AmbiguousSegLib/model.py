@@ -1,0 +1,200 @@
+"""A model on disk: a folder with ``model.safetensors`` and ``model.json``, which says all that sampling needs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from AmbiguousSegLib.configuration import from_dict, to_dict
+from AmbiguousSegLib.diffusion.samplers import SamplerSettings
+from AmbiguousSegLib.files import replacing
+from AmbiguousSegLib.methods import Method, build_method
+from AmbiguousSegLib.volume.preprocessing import Preprocessing
+
+FORMAT_VERSION = 1
+WEIGHTS_FILE, CARD_FILE = "model.safetensors", "model.json"
+INTENDED_USE = "Research use only; not a medical device and not for clinical decisions."
+
+
+@dataclass(frozen=True)
+class Label:
+    """What is segmented: a name, a colour (red, green, blue in [0, 1]) and SNOMED CT codes (code, meaning)."""
+
+    name: str = "lesion"
+    color: tuple[float, float, float] = (0.9, 0.3, 0.2)
+    category: tuple[str, str] = ("49755003", "Morphologically Altered Structure")
+    type: tuple[str, str] = ("52988006", "Lesion")
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a model says of itself.
+
+    Attributes:
+        name, description: for people.
+        label: what its masks show.
+        training: data, licence, images seen, configuration; plain JSON types.
+        metrics: results with their protocol; plain JSON types.
+        intended_use: statement shown with every result.
+    """
+
+    name: str = "unnamed"
+    description: str = ""
+    label: Label = field(default_factory=Label)
+    training: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    intended_use: str = INTENDED_USE
+
+
+@dataclass
+class Model:
+    """A method with all that ties it to images: preprocessing, default sampler, card.
+
+    Attributes:
+        weights_sha256: of the weights' file; empty for a model that was never saved.
+    """
+
+    method: Method
+    preprocessing: Preprocessing
+    sampling: SamplerSettings = field(default_factory=SamplerSettings)
+    card: Card = field(default_factory=Card)
+    weights_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        channels = len(self.preprocessing.channels)
+        if channels != self.method.image_channels:
+            raise ValueError(f"The method reads {self.method.image_channels} channels, preprocessing names {channels}.")
+        if self.preprocessing.size_multiple % self.method.size_multiple:
+            raise ValueError(
+                f"Preprocessing.size_multiple {self.preprocessing.size_multiple} must be a multiple of the network's "
+                f"{self.method.size_multiple}."
+            )
+
+    def to(self, device: torch.device | str) -> Model:
+        """Moves the method; returns itself."""
+        self.method.to(device)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.method.parameters()).device
+
+
+def save_model(model: Model, folder: Path | str, half: bool = False) -> None:
+    """Write ``model`` to ``folder``: the weights first, then the card that names their checksum.
+
+    Args:
+        half: store floating-point weights in half the bits (float16); they are computed with in float32 again.
+
+    Raises:
+        OSError: no space or no permission; no half-written file remains.
+    """
+    folder = Path(folder)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.method.state_dict().items()}
+    if half:
+        state = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
+    weights = save_tensors(state)
+    description = {
+        "format_version": FORMAT_VERSION,
+        "method": model.method.name,
+        "method_config": to_dict(model.method.config),
+        "preprocessing": model.preprocessing.to_dict(),
+        "sampling": to_dict(model.sampling),
+        "card": to_dict(model.card),
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+    }
+    text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+    # Both are complete under temporary names before either takes its place.
+    with replacing(folder / CARD_FILE) as card_path, replacing(folder / WEIGHTS_FILE) as weights_path:
+        weights_path.write_bytes(weights)
+        card_path.write_text(text, encoding="utf-8")
+
+
+def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Model:
+    """Model in evaluation mode on ``device``.
+
+    Raises:
+        FileNotFoundError: no model in ``folder``.
+        ValueError: not a model description, one of a later format, an unknown method or key, weights that were
+            changed, truncated or belong to another network. One line each.
+    """
+    folder = Path(folder)
+    description = _read_description(folder)
+    try:
+        method = build_method(description["method"], description["method_config"])
+        preprocessing = Preprocessing.from_dict(description["preprocessing"])
+        sampling = from_dict(SamplerSettings, description["sampling"], "sampling")
+        card = from_dict(Card, description["card"], "card")
+    except KeyError as error:
+        raise ValueError(f"{folder / CARD_FILE}: missing key {error}.") from error
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{folder / CARD_FILE}: {error}") from error
+    digest = _load_weights(method, folder / WEIGHTS_FILE, description.get("weights_sha256"))
+    method.requires_grad_(False).eval()
+    return Model(method, preprocessing, sampling, card, digest).to(device)
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    path = folder / CARD_FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder}: no model here; expected a folder with {CARD_FILE} and {WEIGHTS_FILE}.")
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+        version = description["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a model description.") from error
+    if version != FORMAT_VERSION:
+        raise ValueError(
+            f"{path}: format version {version!r}, this software reads version {FORMAT_VERSION}; update the software, "
+            "or save the model again with the version it was made by."
+        )
+    return description
+
+
+def _load_weights(method: Method, path: Path, expected_sha256: str | None) -> str:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: the weights are missing beside {CARD_FILE}.") from error
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != expected_sha256:
+        raise ValueError(
+            f"{path}: the weights are not those that {CARD_FILE} names (sha256 {digest[:12]}…, expected "
+            f"{str(expected_sha256)[:12]}…); the file was changed or truncated, copy the model again."
+        )
+    try:
+        state = load_tensors(data)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a safetensors file: {error}") from error
+    load_state(method, state, path)
+    return digest
+
+
+def load_state(method: torch.nn.Module, state: dict[str, torch.Tensor], origin: Path | str) -> None:
+    """Strict loading with one line that says what differs.
+
+    Raises:
+        ValueError: missing or surplus tensors, or other shapes.
+    """
+    own = method.state_dict()
+    problems = [
+        *(f"{name} is missing" for name in own if name not in state),
+        *(f"{name} is not part of the network" for name in state if name not in own),
+        *(
+            f"{name} has shape {tuple(state[name].shape)} instead of {tuple(own[name].shape)}"
+            for name in own
+            if name in state and own[name].shape != state[name].shape
+        ),
+    ]
+    if problems:
+        more = f" and {len(problems) - 1} more differences" if len(problems) > 1 else ""
+        raise ValueError(f"{origin}: weights of another architecture: {problems[0]}{more}.")
+    method.load_state_dict(state)

@@ -1,0 +1,171 @@
+"""Training configuration: frozen dataclasses, one YAML file per experiment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from AmbiguousSegLib.data.augmentation import AugmentationConfig
+from AmbiguousSegLib.diffusion.samplers import SamplerSettings
+from AmbiguousSegLib.volume.preprocessing import Intensity
+
+TARGETS = ("random_rater", "mean")
+KINDS = ("folder", "phantom")
+PRECISIONS = ("auto", "float32", "bfloat16")
+LEARNING_RATES = ("constant", "cosine")
+
+
+def _check(owner: object, condition: bool, key: str, expected: str) -> None:
+    if not condition:
+        name = type(owner).__name__
+        value = getattr(owner, key)
+        raise ValueError(f"{name}.{key} must be {expected}, got {value!r}.")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is trained on.
+
+    Attributes:
+        kind: "folder" (images and rater masks on disk) or "phantom" (generated, endless).
+        size: height and width that cases are brought to.
+        channels: name of each image channel, as users will see them.
+        spacing_mm: pixel spacing of the training images at ``size``, or None if they have none in common; then a
+            region of a volume is resized to ``size`` as a whole when sampling.
+        plane: orientation of the slices: "axial", "coronal", "sagittal" or "stored".
+        intensity: how values of a volume become the [0, 1] of the training images when sampling: for images that were
+            cut from CT by a window, that window in HU; for images used as they are, their full scale.
+        target: "random_rater": each item is one rater's mask, drawn anew each time; "mean": the mean of all masks
+            (DDPM-det-Seg of the CIMD paper).
+        subject_pattern: regular expression with one group that finds the subject in a case's identity.
+        split_file: JSON file of the split; otherwise subjects are split by fraction.
+        validation_fraction, test_fraction, split_seed: the split by fraction.
+        phantom_seed: first number of the phantom's cases; held-out cases use the next seeds.
+        workers: processes that prepare items; they change nothing but the speed.
+    """
+
+    kind: str = "folder"
+    size: tuple[int, int] = (128, 128)
+    channels: tuple[str, ...] = ("image",)
+    spacing_mm: float | None = None
+    plane: str = "stored"
+    intensity: Intensity = Intensity("full_scale", high=255.0)
+    target: str = "random_rater"
+    subject_pattern: str | None = None
+    split_file: str | None = None
+    validation_fraction: float = 0.15
+    test_fraction: float = 0.15
+    split_seed: int = 0
+    phantom_seed: int = 0
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        _check(self, self.kind in KINDS, "kind", f"one of {', '.join(KINDS)}")
+        _check(self, self.target in TARGETS, "target", f"one of {', '.join(TARGETS)}")
+        _check(self, min(self.size) >= 1, "size", "two positive integers")
+        _check(self, len(self.channels) >= 1, "channels", "a list of at least one name")
+        _check(self, self.workers >= 0, "workers", "0 or more")
+
+
+@dataclass(frozen=True)
+class OptimisationConfig:
+    """How it is trained; progress is counted in images seen, so that it means the same on any number of processes.
+
+    Attributes:
+        images: images to see in all.
+        batch_size: global batch, over all processes.
+        microbatch: rows that a process handles at once; gradients add up over them. None: its whole share.
+        learning_rate: of Adam, after ``warmup_images``.
+        schedule: "constant", or "cosine" down to 0 at ``images``.
+        weight_decay: of Adam (decoupled).
+        gradient_clip: largest norm of the gradient, or None.
+        ema_decay: of the averaged weights, which are the ones kept; reached gradually.
+        precision: "float32", "bfloat16", or "auto": bfloat16 on GPUs that have it, float32 elsewhere.
+    """
+
+    images: int = 1_000_000
+    batch_size: int = 16
+    microbatch: int | None = None
+    learning_rate: float = 1e-4
+    schedule: str = "constant"
+    warmup_images: int = 0
+    weight_decay: float = 0.0
+    gradient_clip: float | None = 1.0
+    ema_decay: float = 0.9999
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        _check(self, self.images >= 1, "images", "at least 1")
+        _check(self, self.batch_size >= 1, "batch_size", "at least 1")
+        _check(self, self.microbatch is None or self.microbatch >= 1, "microbatch", "at least 1, or null")
+        _check(self, self.learning_rate > 0, "learning_rate", "positive")
+        _check(self, self.schedule in LEARNING_RATES, "schedule", f"one of {', '.join(LEARNING_RATES)}")
+        _check(self, self.gradient_clip is None or self.gradient_clip > 0, "gradient_clip", "positive, or null")
+        _check(self, 0 <= self.ema_decay < 1, "ema_decay", "in [0, 1)")
+        _check(self, self.precision in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}")
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """Held-out check that picks the model kept: the lowest mean GED.
+
+    Attributes:
+        every_images: how often, in images seen.
+        cases: how many held-out cases, the first of the validation part; None: all.
+        samples: masks per case.
+        raters: masks per phantom case that play the raters (folders: all there are).
+        estimator: of GED: "v" or "u".
+    """
+
+    every_images: int = 50_000
+    cases: int | None = 64
+    samples: int = 8
+    raters: int = 16
+    estimator: str = "u"
+
+    def __post_init__(self) -> None:
+        _check(self, self.every_images >= 1, "every_images", "at least 1")
+        _check(self, self.cases is None or self.cases >= 1, "cases", "at least 1, or null")
+        _check(self, self.samples >= 2, "samples", "at least 2: a single mask has no spread")
+        _check(self, self.raters >= 1, "raters", "at least 1")
+        _check(self, self.estimator in ("v", "u"), "estimator", "'v' or 'u'")
+
+
+@dataclass(frozen=True)
+class CardConfig:
+    """What the model folder says of the model: shown to whoever samples with it."""
+
+    name: str = "unnamed"
+    description: str = ""
+    label: str = "lesion"
+    training_data: str = ""
+    licence: str = "not stated"
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One experiment.
+
+    Attributes:
+        method: key of ``methods.METHODS``; ``method_config`` are the fields of its ``Config``.
+        sampling: default sampler of the model, also used for validation.
+        checkpoint_every_images: how often the state for resuming is written, besides validations and the end.
+        tensorboard: also write TensorBoard events.
+        seed: of initial weights, order of items, noise and augmentation.
+    """
+
+    method: str = "cimd"
+    method_config: dict[str, Any] = field(default_factory=dict)
+    card: CardConfig = field(default_factory=CardConfig)
+    dataset: DataConfig = field(default_factory=DataConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    optimisation: OptimisationConfig = field(default_factory=OptimisationConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    sampling: SamplerSettings = field(default_factory=SamplerSettings)
+    checkpoint_every_images: int = 50_000
+    tensorboard: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check(self, self.checkpoint_every_images >= 1, "checkpoint_every_images", "at least 1")
+        _check(self, self.seed >= 0, "seed", "0 or more")
