@@ -12,7 +12,6 @@ VERBS = {
     "evaluate": "score models against several raters on held-out cases",
     "import": "import a published checkpoint",
     "phantom": "write phantom cases or a phantom volume with raters",
-    "demo": "sample a phantom volume with the bundled model",
 }
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import torch
 
 
@@ -25,3 +28,19 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise CommandError(f"Device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
     return device
+
+
+@contextmanager
+def progress_bar(text: str) -> Iterator[Callable[[float], None]]:
+    """Progress bar on standard error; call what it gives with the share done, in [0, 1].
+
+    Without tqdm (extra ``train``) nothing is shown.
+    """
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        yield lambda share: None
+        return
+    form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} elapsed, {remaining} left"
+    with tqdm(total=1.0, desc=text, bar_format=form, leave=False) as bar:
+        yield lambda share: bar.update(share - bar.n)

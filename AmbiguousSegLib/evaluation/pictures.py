@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from PIL import Image, ImageDraw, ImageFont  # comes with scikit-image
 from skimage.segmentation import find_boundaries
 from skimage.transform import resize
 
@@ -47,6 +48,14 @@ def enlarged(picture: np.ndarray, factor: int) -> np.ndarray:
 def fitted(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Picture ``(H, W, 3)`` uint8 stretched to ``size`` (height, width)."""
     return (255 * resize(picture, size, order=1, anti_aliasing=True)).round().astype(np.uint8)
+
+
+def captioned(picture: np.ndarray, text: str) -> np.ndarray:
+    """Copy of ``picture`` with ``text`` in its upper left corner."""
+    canvas = Image.fromarray(picture)
+    draw = ImageDraw.Draw(canvas)
+    draw.text((4, 2), text, fill=(255, 255, 255), font=ImageFont.load_default(12), stroke_width=1, stroke_fill=(0, 0, 0))
+    return np.asarray(canvas)
 
 
 def sheet(rows: Sequence[Sequence[np.ndarray | None]]) -> np.ndarray:

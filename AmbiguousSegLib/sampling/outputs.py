@@ -1,0 +1,113 @@
+"""A sample set as files in a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from AmbiguousSegLib.ensemble.sample_set import SampleSet
+from AmbiguousSegLib.model import Label
+from AmbiguousSegLib.sampling.overview import overview
+from AmbiguousSegLib.evaluation.pictures import write_png
+from AmbiguousSegLib.volume.io import write_segmentation, write_volume
+
+SUMMARY, MEAN, VARIANCE, CONSENSUS, OVERVIEW = (
+    "samples.json",
+    "mean.nrrd",
+    "variance.nrrd",
+    "consensus.seg.nrrd",
+    "overview.png",
+)
+
+
+def sample_file(number: int) -> str:
+    """Name of the file of the sample with this number, counted from 1."""
+    return f"sample_{number:02d}.seg.nrrd"
+
+
+def write_outputs(
+    sample_set: SampleSet, volume: np.ndarray, folder: Path | str, label: Label | None = None, overwrite: bool = False
+) -> list[Path]:
+    """Write every mask, the maps, the consensus, an overview and, last, ``samples.json``.
+
+    All files are complete in a temporary folder before the first one takes its place, so that a full disk leaves
+    nothing half-written.
+
+    Args:
+        volume: float32 ``(C, Z, Y, X)``, for the overview.
+        label: name and colour of the segments; by default the set's own name.
+        overwrite: replace an earlier result (and remove its surplus samples).
+
+    Returns:
+        The files written.
+
+    Raises:
+        FileExistsError: an earlier result is in ``folder``.
+        OSError: no space or no permission.
+    """
+    folder, label = Path(folder), label or Label(sample_set.label)
+    if (folder / SUMMARY).exists() and not overwrite:
+        raise FileExistsError(f"{folder} holds an earlier result; choose another folder, or overwrite it.")
+    made_parents = [p for p in (folder, *folder.parents) if not p.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as temporary:
+            names = _write_all(sample_set, volume, Path(temporary), label)
+            for stale in folder.glob("sample_*.seg.nrrd"):
+                stale.unlink()
+            for name in names:
+                os.replace(Path(temporary) / name, folder / name)
+    except BaseException:
+        for parent in made_parents:  # only folders that are ours and empty again
+            if parent.exists() and not any(parent.iterdir()):
+                shutil.rmtree(parent)
+        raise
+    return [folder / name for name in names]
+
+
+def summary(sample_set: SampleSet) -> dict[str, Any]:
+    """Content of ``samples.json``."""
+    geometry = sample_set.geometry
+    return {
+        "label": sample_set.label,
+        "samples": len(sample_set),
+        "volume": sample_set.volume_summary(),
+        "consensus": {"rule": "more than half of the samples", "volume_ml": float(
+            np.count_nonzero(sample_set.consensus()) * geometry.voxel_volume_ml
+        )},
+        "grid": {
+            "size": list(geometry.size),
+            "spacing_mm": list(geometry.spacing_mm),
+            "origin_lps_mm": list(geometry.origin_mm),
+            "direction_lps": list(geometry.direction),
+        },
+        **sample_set.provenance,
+    }
+
+
+def _write_all(sample_set: SampleSet, volume: np.ndarray, folder: Path, label: Label) -> list[str]:
+    names = []
+    for number, mask in enumerate(sample_set.masks, start=1 + sample_set.provenance.get("first_sample", 0)):
+        names.append(sample_file(number))
+        write_segmentation(
+            folder / names[-1], mask, sample_set.geometry, f"{label.name} {number}", label.color, f"sample_{number}"
+        )
+    write_volume(folder / MEAN, sample_set.mean(), sample_set.geometry)
+    write_volume(folder / VARIANCE, sample_set.variance(), sample_set.geometry)
+    write_segmentation(
+        folder / CONSENSUS,
+        sample_set.consensus(),
+        sample_set.geometry,
+        f"{label.name} (consensus)",
+        label.color,
+        "consensus",
+    )
+    write_png(folder / OVERVIEW, overview(sample_set, volume))
+    (folder / SUMMARY).write_text(json.dumps(summary(sample_set), indent=2) + "\n", encoding="utf-8")
+    return [*names, MEAN, VARIANCE, CONSENSUS, OVERVIEW, SUMMARY]
