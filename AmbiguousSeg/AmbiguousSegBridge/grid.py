@@ -1,0 +1,92 @@
+"""Between the library's grids (LPS, arrays ``(Z, Y, X)``) and MRML's (RAS, a matrix from IJK)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import slicer
+import vtk
+from vtk.util.numpy_support import vtk_to_numpy
+
+from AmbiguousSegLib.volume.geometry import Geometry
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+ORTHOGONAL_WITHIN = 1e-4
+
+
+def ijk_to_ras(geometry: Geometry) -> vtk.vtkMatrix4x4:
+    """Matrix from voxel index (i, j, k) to RAS millimetres."""
+    ijk_to_lps = np.eye(4)
+    ijk_to_lps[:3, :3] = np.reshape(geometry.direction, (3, 3)) * np.array(geometry.spacing_mm)
+    ijk_to_lps[:3, 3] = geometry.origin_mm
+    matrix = vtk.vtkMatrix4x4()
+    matrix.DeepCopy((LPS_TO_RAS @ ijk_to_lps).ravel())
+    return matrix
+
+
+def geometry_from(matrix: vtk.vtkMatrix4x4, size: Sequence[int]) -> Geometry:
+    """Grid of ``size`` (x, y, z) voxels placed by an IJK-to-RAS ``matrix``.
+
+    Raises:
+        ValueError: if the axes are not perpendicular (a sheared acquisition), which a Geometry cannot say.
+    """
+    ijk_to_lps = LPS_TO_RAS @ np.array([[matrix.GetElement(r, c) for c in range(4)] for r in range(4)])
+    axes = ijk_to_lps[:3, :3]
+    spacing = np.linalg.norm(axes, axis=0)
+    direction = axes / spacing
+    if not np.allclose(direction.T @ direction, np.eye(3), rtol=0, atol=ORTHOGONAL_WITHIN):
+        raise ValueError(
+            "The axes of the volume are not perpendicular (a sheared or tilted acquisition). "
+            "Resample it to a regular grid first, e.g. with the module Resample Scalar/Vector/DWI Volume."
+        )
+    return Geometry(
+        tuple(int(n) for n in size),
+        tuple(float(s) for s in spacing),
+        tuple(float(p) for p in ijk_to_lps[:3, 3]),
+        tuple(float(d) for d in direction.ravel()),
+    )
+
+
+def geometry_of(volume_node: slicer.vtkMRMLVolumeNode) -> Geometry:
+    """Grid of a volume node in its own coordinates, that is, before its parent transform.
+
+    Raises:
+        ValueError: if the node holds no voxels or its axes are not perpendicular.
+    """
+    image = volume_node.GetImageData()
+    if image is None or image.GetNumberOfPoints() == 0:
+        raise ValueError(f"Volume {volume_node.GetName()!r} holds no voxels. Load or choose another volume.")
+    matrix = vtk.vtkMatrix4x4()
+    volume_node.GetIJKToRASMatrix(matrix)
+    return geometry_from(matrix, image.GetDimensions())
+
+
+def read_channels(volume_nodes: Sequence[slicer.vtkMRMLScalarVolumeNode]) -> tuple[np.ndarray, Geometry]:
+    """Voxels and grid of one volume whose channels are separate nodes, in the order given.
+
+    Returns:
+        float32 ``(C, Z, Y, X)``, a copy, and the grid of the first node.
+
+    Raises:
+        ValueError: if there is no node, a node is not scalar, or two nodes differ in grid or parent transform.
+    """
+    if not volume_nodes:
+        raise ValueError("No volume given. Choose one volume node for each channel of the model.")
+    first = volume_nodes[0]
+    geometry = geometry_of(first)
+    volume = np.empty((len(volume_nodes), *geometry.shape), np.float32)
+    for channel, node in zip(volume, volume_nodes):
+        if not geometry_of(node).same_grid(geometry) or node.GetTransformNodeID() != first.GetTransformNodeID():
+            raise ValueError(
+                f"Volumes {first.GetName()!r} and {node.GetName()!r} lie on different grids or under different "
+                "transforms. Resample one to the other first, e.g. with the module Resample Scalar/Vector/DWI Volume."
+            )
+        components = node.GetImageData().GetNumberOfScalarComponents()
+        if components != 1:
+            raise ValueError(
+                f"Volume {node.GetName()!r} has {components} components per voxel; one is expected. "
+                "Split it into one scalar volume per component first."
+            )
+        channel[...] = vtk_to_numpy(node.GetImageData().GetPointData().GetScalars()).reshape(geometry.shape)
+    return volume, geometry

@@ -1,0 +1,298 @@
+"""Sample many volumes without a display.
+
+    Slicer --no-splash --no-main-window --python-script batch.py INPUT ... --model DIR --out DIR
+    python batch.py INPUT ... --model DIR --out DIR          (where slicer-core or no Slicer at all is installed)
+
+Each INPUT is a volume, a folder of volumes, a folder with one DICOM series, or a .csv with one volume per row: the
+columns name, seed, slice_first and slice_last (0-based, both included) are optional, every other column is a channel,
+with paths relative to the .csv. What is done with the same settings is skipped; a bad volume is reported, and the
+next one follows. Results lie in OUT/<name>/, the report in OUT/batch.json and OUT/batch.csv.
+
+Exit code: 0 if every volume is done, 1 if some failed, 2 if nothing could be started.
+
+Slicer itself takes the options it knows, -h and --help among them: ask plain Python for this help. The file is ASCII,
+because Slicer reads scripts in the encoding of the system.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import io
+import json
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, astuple, dataclass, replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where AmbiguousSegBridge is
+
+VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+OWN_COLUMNS = ("name", "seed", "slice_first", "slice_last")
+REQUEST, RESULT, SCENE = "request.json", "samples.json", "scene.mrb"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One volume to sample: its channels in the model's order, and what its row of the table says about it."""
+
+    name: str
+    channels: tuple[Path, ...]
+    slices: tuple[int, int] | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """What became of one volume: status is done, skipped or failed."""
+
+    name: str
+    status: str
+    seconds: float
+    message: str = ""
+    detail: str = ""
+
+
+Sample = Callable[[Job, Path], None]  # writes a job's results into a folder, samples.json last
+
+
+def find_jobs(inputs: Sequence[Path]) -> list[Job]:
+    """Jobs of all inputs, in order.
+
+    Raises:
+        FileNotFoundError: if an input does not exist.
+        ValueError: if a table cannot be read, two volumes have one name, or there is no volume at all.
+    """
+    jobs: list[Job] = []
+    for path in inputs:
+        if not path.exists():
+            raise FileNotFoundError(f"No such file or folder: {path}. Check the path.")
+        if path.suffix.lower() == ".csv":
+            jobs += read_table(path)
+        elif path.is_dir() and (volumes := sorted(p for p in path.iterdir() if volume_name(p) != p.name)):
+            jobs += [Job(volume_name(volume), (volume,)) for volume in volumes]
+        else:
+            jobs.append(Job(volume_name(path.resolve()), (path,)))
+    if not jobs:
+        raise ValueError("No volume found. Give volumes, folders of volumes, or a .csv with rows.")
+    seen: dict[str, Job] = {}
+    for job in jobs:
+        other = seen.setdefault(job.name.lower(), job)
+        if other is not job:
+            both = f"{other.channels[0]} and {job.channels[0]}"
+            raise ValueError(f"Two volumes are named {job.name!r}: {both}. Name them in the column 'name' of a .csv.")
+    return jobs
+
+
+def volume_name(path: Path) -> str:
+    """File name without its volume suffix; the whole name if it has none."""
+    suffix = next((s for s in VOLUME_SUFFIXES if path.name.lower().endswith(s)), "")
+    return path.name[: len(path.name) - len(suffix)]
+
+
+def read_table(path: Path) -> list[Job]:
+    """Jobs of a .csv (see above).
+
+    Raises:
+        ValueError: with file and line, if a column or cell is missing, or a number is none.
+    """
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        columns = [column.strip() for column in reader.fieldnames or []]
+        reader.fieldnames = columns
+        channels = [column for column in columns if column not in OWN_COLUMNS]
+        if not channels or any(";" in column or not column for column in columns):
+            raise ValueError(
+                f"{path}: expected a first line of column names separated by commas, one column per channel beside "
+                f"the optional {', '.join(OWN_COLUMNS)}; got {columns}."
+            )
+        return [_job_of(row, channels, path, reader.line_num) for row in reader]
+
+
+def _job_of(row: dict[str, str], channels: list[str], path: Path, line: int) -> Job:
+    def number(column: str) -> int | None:
+        text = (row.get(column) or "").strip()
+        if text and not text.isdecimal():
+            raise ValueError(f"{path}, line {line}: {column} must be an integer of at least 0, got {text!r}.")
+        return int(text) if text else None
+
+    if None in row or any(not (row[column] or "").strip() for column in channels):
+        raise ValueError(f"{path}, line {line}: expected one cell for each column and a file for each of {channels}.")
+    paths = tuple(path.parent / row[column].strip() for column in channels)
+    name = (row.get("name") or "").strip() or volume_name(paths[0])
+    if Path(name).name != name or name in (".", ".."):
+        raise ValueError(f"{path}, line {line}: name must be usable as the name of a folder, got {name!r}.")
+    first, last = number("slice_first"), number("slice_last")
+    if (first is None) != (last is None) or (first is not None and first > last):
+        raise ValueError(f"{path}, line {line}: give both slice_first and slice_last, first <= last, or neither.")
+    return Job(name, paths, None if first is None else (first, last), number("seed"))
+
+
+def request_of(job: Job, options: argparse.Namespace) -> dict:
+    """Everything the result depends on, as plain JSON: two equal requests give equal results.
+
+    Raises FileNotFoundError if a channel or the model does not exist.
+    """
+    states = [(path.resolve(), path.stat()) for path in job.channels]
+    return {
+        "channels": [{"path": str(p), "bytes": s.st_size, "modified_ns": s.st_mtime_ns} for p, s in states],
+        "model_sha256": hashlib.sha256((options.model / "model.json").read_bytes()).hexdigest(),
+        "samples": options.samples,
+        "seed": options.seed if job.seed is None else job.seed,
+        "sampler": options.sampler,
+        "steps": options.steps,
+        "slices": None if job.slices is None else list(job.slices),
+    }
+
+
+def is_done(folder: Path, request: dict, mrb: bool) -> bool:
+    """True if ``folder`` holds the complete result of an equal request."""
+    wanted = [folder / REQUEST, folder / RESULT] + [folder / SCENE] * mrb
+    return all(path.is_file() for path in wanted) and json.loads(wanted[0].read_text(encoding="utf-8")) == request
+
+
+def run_jobs(jobs: Sequence[Job], options: argparse.Namespace, sample: Sample) -> list[Row]:
+    """Sample each job that is not done; a failure is reported and the next job follows. The report is kept current."""
+    rows: list[Row] = []
+    for number, job in enumerate(jobs, 1):
+        start = time.perf_counter()
+        try:
+            row = Row(job.name, _run_job(job, options, sample), round(time.perf_counter() - start, 2))
+        except Exception as error:  # whatever is wrong with one volume must not stop the study
+            told = f"{type(error).__name__}: {error}", traceback.format_exc()
+            row = Row(job.name, "failed", round(time.perf_counter() - start, 2), *told)
+        rows.append(row)
+        print(f"[{number}/{len(jobs)}] {row.name}: {row.status} ({row.seconds:.1f} s) {row.message}", flush=True)
+        write_report(rows, options)
+    return rows
+
+
+def _run_job(job: Job, options: argparse.Namespace, sample: Sample) -> str:
+    folder, request = options.out / job.name, request_of(job, options)
+    if not options.overwrite and is_done(folder, request, options.mrb):
+        return "skipped"
+    for stale in (RESULT, SCENE):  # what is left of another request must not pass for this one's
+        (folder / stale).unlink(missing_ok=True)
+    _write(folder / REQUEST, json.dumps(request, indent=2))
+    sample(job, folder)
+    if not is_done(folder, request, options.mrb):
+        raise RuntimeError(f"The sampler returned, but {folder} is not complete. Please report this.")
+    return "done"
+
+
+def write_report(rows: Sequence[Row], options: argparse.Namespace) -> None:
+    """Write OUT/batch.json (with tracebacks) and OUT/batch.csv."""
+    settings = {key: str(value) for key, value in vars(options).items()}
+    report = {"settings": settings, "volumes": [asdict(row) for row in rows]}
+    _write(options.out / "batch.json", json.dumps(report, indent=2))
+    table = io.StringIO(newline="")
+    csv.writer(table).writerows([("name", "status", "seconds", "message"), *(astuple(row)[:4] for row in rows)])
+    _write(options.out / "batch.csv", table.getvalue())
+
+
+def _write(path: Path, text: str) -> None:
+    from AmbiguousSegLib.files import replacing
+
+    with replacing(path) as temporary:
+        temporary.write_bytes(text.encode())
+
+
+def library_sampler(options: argparse.Namespace) -> Sample:
+    """The real sampler: the model is loaded once, here; ImportError, OSError or ValueError if it cannot be."""
+    from AmbiguousSegLib.cli.common import CommandError, choose_device
+    from AmbiguousSegLib.model import load_model
+    from AmbiguousSegLib.sampling.outputs import write_outputs
+    from AmbiguousSegLib.sampling.volume import SampleRequest, sample_volume
+    from AmbiguousSegLib.volume.io import read_channels
+
+    try:
+        model = load_model(options.model, choose_device(options.device))
+    except CommandError as error:
+        raise ValueError(str(error)) from error
+    asked = {"name": options.sampler, "steps": options.steps}
+    sampler = replace(model.sampling, **{key: value for key, value in asked.items() if value is not None})
+    print(f"Model {model.card.name!r} on {model.device}, {model.card.intended_use}", flush=True)
+
+    def sample(job: Job, folder: Path) -> None:
+        volume, geometry = read_channels(job.channels)
+        seed = options.seed if job.seed is None else job.seed
+        request = SampleRequest(options.samples, seed=seed, sampler=sampler, slice_range=job.slices)
+        samples = sample_volume(model, volume, geometry, request)
+        if options.mrb:
+            write_scene(samples, volume, job.name, folder / SCENE)
+        write_outputs(samples, volume, folder, model.card.label, overwrite=True)
+
+    return sample
+
+
+def write_scene(samples, volume, name: str, path: Path) -> None:
+    """Write first channel and samples as a scene; in Slicer through the application's scene, which is cleared."""
+    import slicer
+    from AmbiguousSegBridge.host import make_host
+    from AmbiguousSegBridge.scene import add_sample_set, add_volume, save_scene
+
+    scene = slicer.mrmlScene if in_application() else make_host()
+    scene.Clear()
+    add_sample_set(scene, samples, f"{name} samples", add_volume(scene, volume[0], samples.geometry, name))
+    save_scene(scene, path)
+
+
+def in_application() -> bool:
+    """True inside the Slicer application; slicer-core has no ``slicer.app``."""
+    slicer = sys.modules.get("slicer")
+    return hasattr(getattr(slicer, "app", None), "commandOptions")
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("batch.py", None, __doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="volume, folder or .csv")
+    parser.add_argument("--model", type=Path, required=True, help="model folder (model.json, model.safetensors)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--samples", type=int, default=8, help="segmentations per volume (default 8)")
+    parser.add_argument("--seed", type=int, default=0, help="seed, unless the table gives one (default 0)")
+    parser.add_argument("--sampler", help="sampler (default: the model's)")
+    parser.add_argument("--steps", type=int, help="denoising steps (default: the model's)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps ... (default: a GPU if there is one)")
+    parser.add_argument("--mrb", action="store_true", help=f"write a Slicer scene per volume, {SCENE}")
+    parser.add_argument("--overwrite", action="store_true", help="sample again what is done already")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str], make_sampler: Callable[[argparse.Namespace], Sample] = library_sampler) -> int:
+    """Run the batch and return the exit code (see above)."""
+    try:
+        import AmbiguousSegBridge  # noqa: F401  (makes AmbiguousSegLib importable)
+
+        options = parse(argv)
+        jobs = find_jobs(options.inputs)
+        sample = make_sampler(options)
+    except SystemExit as stop:  # argparse has said why
+        return int(stop.code or 0)
+    except (ImportError, OSError, ValueError) as error:
+        print(f"Nothing was started. {error}", file=sys.stderr)
+        return 2
+    rows = run_jobs(jobs, options, sample)
+    count = Counter(row.status for row in rows)
+    print("\n".join(f"{row.status:8s} {row.name} {row.message}" for row in rows))
+    print(f"{count['done']} done, {count['skipped']} skipped, {count['failed']} failed; report in {options.out}")
+    return 1 if count["failed"] else 0
+
+
+def run_and_exit() -> None:
+    """Run, and leave Slicer (which would stay open) or Python with the exit code, whatever happens."""
+    code = 1
+    try:
+        code = main(sys.argv[1:])
+    finally:
+        if in_application():
+            sys.modules["slicer"].util.exit(code)
+    if not in_application():
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    run_and_exit()

@@ -1,0 +1,246 @@
+"""The loop of batch.py with a fake sampler: what is done, skipped, failed and reported, and how the script ends."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from AmbiguousSegLib.ensemble.sample_set import SampleSet
+from AmbiguousSegLib.volume.geometry import Geometry
+from shared_data import REPOSITORY
+
+SCRIPT = REPOSITORY / "AmbiguousSeg" / "Scripts" / "batch.py"
+
+
+@pytest.fixture
+def batch():
+    spec = importlib.util.spec_from_file_location("ambiguousseg_batch", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+class Study:
+    """Three volumes, a model, and a sampler that only notes what it is asked for; it fails on names with 'bad'."""
+
+    def __init__(self, batch, folder: Path) -> None:
+        self.batch, self.folder, self.out, self.asked = batch, folder, folder / "out", []
+        self.volumes = folder / "volumes"
+        self.volumes.mkdir()
+        for name in ("a.nii.gz", "b.nrrd", "c.d.mha"):
+            (self.volumes / name).write_text(name)
+        (self.volumes / "notes.txt").write_text("not a volume")
+        (folder / "model").mkdir()
+        (folder / "model" / "model.json").write_text("{}")
+
+    def sampler(self, options):
+        def sample(job, folder):
+            self.asked.append(job)
+            if "bad" in job.name:
+                raise ValueError("the volume is bad")
+            if options.mrb:
+                (folder / "scene.mrb").write_text("scene")
+            (folder / "samples.json").write_text("{}")
+
+        return sample
+
+    def run(self, *arguments, inputs=None) -> int:
+        self.asked = []
+        inputs = inputs or [self.volumes]
+        fixed = ["--model", self.folder / "model", "--out", self.out]
+        return self.batch.main([str(a) for a in (*inputs, *fixed, *arguments)], self.sampler)
+
+    def asked_names(self) -> list[str]:
+        return [job.name for job in self.asked]
+
+    def status(self) -> dict[str, str]:
+        report = json.loads((self.out / "batch.json").read_text(encoding="utf-8"))
+        return {row["name"]: row["status"] for row in report["volumes"]}
+
+
+@pytest.fixture
+def study(batch, tmp_path):
+    return Study(batch, tmp_path)
+
+
+def test_every_volume_of_a_folder_is_sampled_once(study):
+    assert study.run() == 0
+    assert study.asked_names() == ["a", "b", "c.d"]
+    assert study.status() == {"a": "done", "b": "done", "c.d": "done"}
+
+
+def test_what_is_done_is_skipped(study, capsys):
+    study.run()
+    assert study.run() == 0
+    assert study.asked == [] and set(study.status().values()) == {"skipped"}
+    assert "0 done, 3 skipped, 0 failed" in capsys.readouterr().out
+
+
+def test_resumes_with_what_an_interruption_left(study):
+    study.run()
+    (study.out / "b" / "samples.json").unlink()  # written last: without it the volume is not complete
+    assert study.run() == 0
+    assert study.asked_names() == ["b"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--samples", 9), ("--seed", 1), ("--steps", 3), ("--sampler", "ddim"), ("--mrb",), ("--overwrite",)]
+)
+def test_other_settings_are_sampled_again(study, arguments):
+    study.run()
+    assert study.run(*arguments) == 0
+    assert study.asked_names() == ["a", "b", "c.d"]
+
+
+def test_a_changed_volume_or_model_is_sampled_again(study):
+    study.run()
+    (study.volumes / "b.nrrd").write_text("longer than before")
+    study.run()
+    assert study.asked_names() == ["b"]
+    (study.folder / "model" / "model.json").write_text('{"trained": "longer"}')
+    study.run()
+    assert study.asked_names() == ["a", "b", "c.d"]
+
+
+def test_a_bad_volume_is_reported_and_the_others_follow(study, capsys):
+    (study.volumes / "bad.nii").write_text("bad")
+    assert study.run() == 1
+    assert study.status() == {"a": "done", "b": "done", "bad": "failed", "c.d": "done"}
+    assert "1 failed" in capsys.readouterr().out
+    with (study.out / "batch.csv").open(newline="") as file:
+        rows = {row["name"]: row for row in csv.DictReader(file)}
+    assert rows["bad"]["message"] == "ValueError: the volume is bad"
+    report = json.loads((study.out / "batch.json").read_text())
+    assert "Traceback" in report["volumes"][2]["detail"]
+    assert study.run() == 1 and study.asked_names() == ["bad"]
+
+
+def test_an_old_result_does_not_pass_for_a_failed_new_one(study):
+    assert study.run() == 0
+    study.sampler = lambda options: lambda job, folder: (_ for _ in ()).throw(MemoryError("too large"))
+    assert study.run("--samples", 99) == 1
+    assert not (study.out / "a" / "samples.json").exists()
+
+
+def test_a_sampler_that_writes_nothing_has_failed(study):
+    study.sampler = lambda options: lambda job, folder: None
+    assert study.run() == 1
+    assert set(study.status().values()) == {"failed"}
+
+
+def test_table_gives_channels_names_seeds_and_slices(study):
+    table = study.volumes / "study.csv"
+    lines = ["name,t1,flair,slice_first,slice_last,seed", "p1,a.nii.gz,b.nrrd,2,5,11", ",c.d.mha,b.nrrd,,,"]
+    table.write_text("\n".join(lines), encoding="utf-8-sig")
+    assert study.run(inputs=[table]) == 0
+    first, second = study.asked
+    assert first.channels == (study.volumes / "a.nii.gz", study.volumes / "b.nrrd")
+    assert (first.name, first.slices, first.seed) == ("p1", (2, 5), 11)
+    assert (second.name, second.slices, second.seed) == ("c.d", None, None)
+    assert json.loads((study.out / "p1" / "request.json").read_text())["seed"] == 11
+
+
+def test_a_missing_file_in_a_table_fails_that_row_alone(study):
+    table = study.volumes / "study.csv"
+    table.write_text("t1\na.nii.gz\nnowhere.nii\n")
+    assert study.run(inputs=[table]) == 1
+    assert study.status() == {"a": "done", "nowhere": "failed"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected a first line"),
+        ("name,seed\np1,2\n", "one column per channel"),
+        ("t1;flair\na.nii;b.nii\n", "separated by commas"),
+        ("t1,flair\na.nii.gz\n", "line 2: expected one cell"),
+        ("t1\na.nii.gz,b.nrrd\n", "line 2: expected one cell"),
+        ("t1,seed\na.nii.gz,x\n", "line 2: seed must be an integer"),
+        ("t1,seed\na.nii.gz,-1\n", "line 2: seed must be an integer"),
+        ("t1,slice_first\na.nii.gz,1\n", "line 2: give both"),
+        ("t1,slice_first,slice_last\na.nii.gz,5,4\n", "line 2: give both"),
+        ("name,t1\n../up,a.nii.gz\n", "name of a folder"),
+        ("t1\n", "No volume found"),
+        ("t1\na.nii.gz\na.nii.gz\n", "Two volumes are named 'a'"),
+    ],
+)
+def test_a_table_that_cannot_be_read_starts_nothing(study, capsys, text, message):
+    table = study.volumes / "study.csv"
+    table.write_text(text)
+    assert study.run(inputs=[table]) == 2
+    assert message in capsys.readouterr().err and not study.out.exists()
+
+
+def test_missing_input_and_missing_arguments_start_nothing(study, capsys):
+    assert study.run(inputs=[study.folder / "nowhere"]) == 2
+    assert "No such file or folder" in capsys.readouterr().err
+    assert study.batch.main(["--samples", "many"], study.sampler) == 2
+    assert study.batch.main(["--help"], study.sampler) == 0
+
+
+def test_a_model_that_cannot_be_loaded_starts_nothing(study, capsys):
+    def fails(options):
+        raise ImportError("No module named 'torch'. Install the extension PyTorch.")
+
+    study.sampler = fails
+    assert study.run() == 2
+    assert "Install the extension PyTorch" in capsys.readouterr().err
+
+
+def test_in_slicer_every_way_out_goes_through_its_exit(study, monkeypatch):
+    codes = []
+    app = SimpleNamespace(commandOptions=None)
+    stand_in = SimpleNamespace(app=app, util=SimpleNamespace(exit=codes.append))
+    monkeypatch.setitem(sys.modules, "slicer", stand_in)
+    for outcome in (0, 1, 2):
+        monkeypatch.setattr(study.batch, "main", lambda argv, outcome=outcome: outcome)
+        study.batch.run_and_exit()
+    assert codes == [0, 1, 2]
+
+    def breaks(argv):
+        raise RuntimeError("unforeseen")
+
+    monkeypatch.setattr(study.batch, "main", breaks)
+    with pytest.raises(RuntimeError):
+        study.batch.run_and_exit()
+    assert codes == [0, 1, 2, 1]
+
+
+def test_as_a_script_it_ends_with_the_code_and_is_ascii(tmp_path):
+    run = subprocess.run([sys.executable, SCRIPT, tmp_path / "none", "--model", "m", "--out", "o"], capture_output=True)
+    assert run.returncode == 2 and b"No such file" in run.stderr
+    assert SCRIPT.read_bytes().isascii()
+
+
+def test_no_name_of_an_option_is_one_of_slicers():
+    # Slicer parses the whole line first and keeps what it knows (its own options, as of 5.13).
+    slicers = {"help", "version", "testing", "verbose", "home", "settings-path", "python-script", "python-code", "exit"}
+    slicers |= {"no-splash", "no-main-window", "program-path", "temporary-path", "additional-module-path"}
+    own = {line.split('"--')[1].split('"')[0] for line in SCRIPT.read_text().splitlines() if 'add_argument("--' in line}
+    assert {"model", "out", "samples", "mrb"} < own and not own & slicers
+
+
+def test_scene_of_a_volume(batch, tmp_path):
+    pytest.importorskip("slicer", reason="slicer-core is not installed")
+    from AmbiguousSegBridge.grid import read_channels
+    from AmbiguousSegBridge.scene import read_sample
+    from SlicerHost.host import make_host
+
+    geometry = Geometry((6, 5, 4), (1.0, 1.0, 2.0), (1.0, 2.0, 3.0), (1.0, 0, 0, 0, 1, 0, 0, 0, 1))
+    masks = np.random.default_rng(0).random((2, *geometry.shape)) < 0.5
+    volume = np.random.default_rng(1).random((1, *geometry.shape), np.float32)
+    batch.write_scene(SampleSet(masks, geometry), volume, "p1", tmp_path / "scene.mrb")
+    loaded = make_host()
+    assert loaded.ReadFromMRB(str(tmp_path / "scene.mrb"))
+    np.testing.assert_array_equal(read_channels([loaded.GetFirstNodeByName("p1")])[0], volume)
+    sample = loaded.GetFirstNodeByName("p1 samples - sample 02")
+    np.testing.assert_array_equal(read_sample(sample, geometry), masks[1])
