@@ -1,0 +1,62 @@
+"""The tensors of a checkpoint file, and nothing else in it."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+
+import torch
+from torch import Tensor
+
+ENCODERS = {"posterior": "amn", "prior": "acn"}  # name in published checkpoints: name in methods.cimd
+
+
+def read_tensors(data: bytes) -> dict[str, Tensor]:
+    """Tensors by name from a checkpoint's bytes, as float32 on the CPU; nothing but tensors is unpickled.
+
+    Raises:
+        ValueError: damaged, other objects than tensors, nested or empty, or values that are not finite.
+    """
+    try:
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            "refused: it holds pickled objects other than tensors, or is no PyTorch checkpoint; save its state_dict "
+            "alone and import that."
+        ) from error
+    except (RuntimeError, EOFError, LookupError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError("not a PyTorch checkpoint, or a truncated one.") from error
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"holds {type(content).__name__}, expected names of parameters and their tensors.")
+    for name, value in content.items():
+        if not isinstance(value, Tensor) or not isinstance(name, str):
+            raise ValueError(
+                f"entry {name!r} is {type(value).__name__}, expected names of parameters and their tensors only; is it "
+                "an optimiser's file, or the weights within a larger one?"
+            )
+        if not torch.isfinite(value).all():
+            raise ValueError(f"{name} holds NaN or infinite values; training had failed when this was saved.")
+    return {name: value.float() for name, value in content.items()}
+
+
+def plain_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Parameters under the names of ``methods.cimd.CIMD``: ``module.`` of distributed training is taken off."""
+    renamed = {}
+    for name, value in state.items():
+        plain = re.sub(r"^(module\.)+", "", name)
+        part, _, rest = plain.partition(".")
+        own = f"{ENCODERS[part]}.{re.sub(r'^(module[.])+', '', rest)}" if part in ENCODERS else f"unet.{plain}"
+        if own in renamed:
+            raise ValueError(f"{plain} is there twice, with and without the prefix 'module.'.")
+        renamed[own] = value
+    return renamed
+
+
+def fold_grey(weight: Tensor) -> Tensor:
+    """First convolution ``(out, C + 1, k, k)``, mask last, as it acts where all C images are equal: ``(out, 2, k, k)``.
+
+    A convolution is linear in its input and pads all channels alike, so that this is exact up to rounding.
+    """
+    image = weight[:, :-1].sum(1, keepdim=True, dtype=torch.float64).to(weight.dtype)
+    return torch.cat([image, weight[:, -1:]], dim=1)

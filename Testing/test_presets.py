@@ -1,0 +1,166 @@
+"""Every preset is a valid configuration, and holds the numbers of its paper."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("jsonargparse", reason="training is not installed")
+
+from shared_data import shared_path
+
+from AmbiguousSegLib.cli.common import CommandError
+from AmbiguousSegLib.cli.train import parse
+from AmbiguousSegLib.data.cases import read_cases
+from AmbiguousSegLib.diffusion.samplers import SamplerSettings
+from AmbiguousSegLib.methods import build_method
+from AmbiguousSegLib.training.config import TrainingConfig
+from AmbiguousSegLib.training.sources import open_data, split_cases
+
+PRESETS = Path(__file__).resolve().parents[1] / "Resources" / "Presets"
+ALL = sorted(path.relative_to(PRESETS).as_posix() for path in PRESETS.rglob("*.yaml"))
+CIMD = {"lidc": "lidc-cimd-128.yaml", "bone": "bone-us-cimd-256.yaml", "ms": "ms-mri-cimd-64.yaml"}
+
+
+def read(*names: str) -> TrainingConfig:
+    arguments = [word for name in names for word in ("--config", str(PRESETS / name))]
+    return parse([*arguments, "--out", "unused"])[1]
+
+
+def built(config: TrainingConfig) -> torch.nn.Module:
+    with torch.device("meta"):
+        return build_method(config.method, config.method_config)
+
+
+def parameters(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_preset_builds_its_method_for_its_data(name):
+    config = read(name)
+    method = built(config)
+    assert method.image_channels == len(config.dataset.channels)
+    assert all(side % method.size_multiple == 0 for side in config.dataset.size)
+    assert config.optimisation.images >= config.validation.every_images
+
+
+def test_the_papers_experiments_are_all_there():
+    assert set(CIMD.values()) <= set(ALL)
+    assert {f"ablations/{name}.yaml" for name in ("ddpm-prob-seg", "ddpm-det-seg", "cimd-fc")} <= set(ALL)
+
+
+@pytest.mark.parametrize("name", CIMD.values())
+def test_what_the_cimd_paper_sets_for_all_its_data(name):
+    """Section 4.2 and appendix B; 4 samples: Table 1."""
+    config = read(name)
+    settings = config.method_config
+    assert config.method == "cimd"
+    assert settings["schedule"] == {"kind": "linear", "steps": 1000}
+    assert (settings["lambda_vlb"], settings["beta_ambiguity"]) == (0.001, 0.001)
+    assert (settings["prediction"], settings["variance"]) == ("epsilon", "learned_range")
+    assert (settings["acn_input"], settings["train_encoders"]) == ("mask", True)
+    assert settings["encoder"]["filters"] == [32, 64, 128, 192]
+    assert (settings["encoder"]["latent_dim"], settings["encoder"]["covariance"]) == (6, "diagonal")
+    assert (config.optimisation.learning_rate, config.optimisation.schedule) == (1e-4, "constant")
+    assert config.dataset.target == "random_rater"
+    assert config.sampling == SamplerSettings("ddpm", 1000)
+    assert config.validation.samples == 4
+
+
+@pytest.mark.parametrize(
+    ("data", "size", "channels"),
+    [("lidc", 128, ("CT",)), ("bone", 256, ("US",)), ("ms", 64, ("PD", "FLAIR", "MPRAGE", "T2"))],
+)
+def test_what_the_cimd_paper_sets_for_each_data_set(data, size, channels):
+    config = read(CIMD[data])
+    assert config.dataset.size == (size, size)
+    assert config.method_config["unet"]["image_size"] == size
+    assert config.dataset.channels == channels
+
+
+def test_networks_have_the_published_size():
+    """85,603,842 at 128 and 113,674,370 at 256, both with four image channels, of which three are not needed here."""
+    unused = 3 * 9 * 128
+    assert parameters(built(read(CIMD["lidc"])).unet) == 85_603_842 - unused
+    assert parameters(built(read(CIMD["bone"])).unet) == 113_674_370 - unused
+    lidc = built(read(CIMD["lidc"]))
+    assert parameters(lidc.amn) == parameters(lidc.acn) == 1_368_108
+
+
+@pytest.mark.parametrize("data", CIMD)
+def test_the_shares_held_out_give_the_papers_test_sets(data):
+    """Section 4.1: 1,585 of 15,096 images, 211 of 1,980, one patient of five."""
+    counts = {"lidc": (15_096, 1_585), "bone": (1_980, 211), "ms": (5, 1)}
+    total, test = counts[data]
+    assert read(CIMD[data]).dataset.test_fraction * total == pytest.approx(test, rel=0.005)
+
+
+def test_ms_patients_stay_together(tmp_path):
+    """Five patients: one to test, as the paper has it, one to pick the model, three to train."""
+    for patient in range(1, 6):
+        for scan in range(1, 5):
+            folder = tmp_path / f"training{patient:02d}_{scan:02d}_090"
+            folder.mkdir()
+            for file in ("image_0", "image_1", "image_2", "image_3", "rater_1", "rater_2"):
+                (folder / f"{file}.png").touch()
+    config = read(CIMD["ms"]).dataset
+    split = split_cases(config, read_cases(tmp_path, config.subject_pattern))
+    assert [len(part) for part in split.subjects().values()] == [3, 1, 1]
+    assert [len(part) for part in (split.train, split.validation, split.test)] == [12, 4, 4]
+
+
+def test_the_published_layout_is_read_by_the_lidc_preset():
+    config = read(CIMD["lidc"])
+    source, split, channels = open_data(config.dataset, shared_path("data/lidc_crops"), config.seed)
+    image, mask = source.pair(0, np.random.default_rng(0))
+    assert channels == 1 and image.shape == mask.shape == (1, 128, 128)
+    assert {case.rater_names for case in split.train} == {("label0", "label1", "label2", "label3")}
+
+
+@pytest.mark.parametrize("data", CIMD)
+def test_ablations_change_what_they_name_and_nothing_else(data):
+    base = read(CIMD[data])
+    prob = read(CIMD[data], "ablations/ddpm-prob-seg.yaml")
+    det = read(CIMD[data], "ablations/ddpm-det-seg.yaml")
+    full = read(CIMD[data], "ablations/cimd-fc.yaml")
+    assert prob.method_config == {**base.method_config, "beta_ambiguity": 0.0}
+    assert (prob.dataset, prob.optimisation) == (base.dataset, base.optimisation)
+    assert det.method_config == prob.method_config and det.dataset.target == "mean"
+    encoder = {**base.method_config["encoder"], "covariance": "full"}
+    assert full.method_config == {**base.method_config, "encoder": encoder}
+    assert built(prob).amn is None and built(full).amn.conv_layer.weight.shape[0] == 2 * 6 + 6 * 5 // 2
+
+
+def test_the_baseline_is_compared_on_the_same_data():
+    baseline, cimd = read("lidc-probabilistic-unet-128.yaml"), read(CIMD["lidc"])
+    assert (baseline.dataset, baseline.validation) == (cimd.dataset, cimd.validation)
+    assert baseline.method_config["beta"] == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("method_config: {beta_ambiguty: 0.001}", "beta_ambiguty"),
+        ("method_config: {unet: {heads: 4}}", "unet.heads"),
+        ("dataset: {chanels: [CT]}", "chanels"),
+        ("dataset: {size: wide}", "dataset.size"),
+        ("optimisation: {learning_rate: fast}", "optimisation.learning_rate"),
+        ("method_config: {mask_levels: [0, 2]}", "mask_levels"),
+        ("data: {kind: 1}", "data"),
+        ("iterations: 1", "iterations"),
+        ("method: cmid", "cmid"),
+        ("- method", "mapping"),
+        ("method: [", "YAML"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named_in_one_line(tmp_path, text, named):
+    file = tmp_path / "preset.yaml"
+    file.write_text(text)
+    with pytest.raises(CommandError) as caught:
+        parse(["--config", str(file), "--out", "unused"])
+    assert named in str(caught.value).removeprefix(str(file))
+    assert "\n" not in str(caught.value)
