@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +22,14 @@ def _check(owner: object, condition: bool, key: str, expected: str) -> None:
         name = type(owner).__name__
         value = getattr(owner, key)
         raise ValueError(f"{name}.{key} must be {expected}, got {value!r}.")
+
+
+def _is_pattern(text: str | None) -> bool:
+    try:
+        re.compile(text or "")
+    except re.error:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,9 @@ class DataConfig:
         _check(self, self.target in TARGETS, "target", f"one of {', '.join(TARGETS)}")
         _check(self, min(self.size) >= 1, "size", "two positive integers")
         _check(self, len(self.channels) >= 1, "channels", "a list of at least one name")
+        _check(self, self.spacing_mm is None or 0 < self.spacing_mm < math.inf, "spacing_mm", "positive, or null")
+        _check(self, _is_pattern(self.subject_pattern), "subject_pattern", "a regular expression, or null")
+        _check(self, self.phantom_seed >= 0, "phantom_seed", "0 or more")
         _check(self, self.workers >= 0, "workers", "0 or more")
 
 
@@ -98,8 +111,10 @@ class OptimisationConfig:
         _check(self, self.images >= 1, "images", "at least 1")
         _check(self, self.batch_size >= 1, "batch_size", "at least 1")
         _check(self, self.microbatch is None or self.microbatch >= 1, "microbatch", "at least 1, or null")
-        _check(self, self.learning_rate > 0, "learning_rate", "positive")
+        _check(self, 0 < self.learning_rate < math.inf, "learning_rate", "positive")
         _check(self, self.schedule in LEARNING_RATES, "schedule", f"one of {', '.join(LEARNING_RATES)}")
+        _check(self, self.warmup_images >= 0, "warmup_images", "0 or more")
+        _check(self, 0 <= self.weight_decay < math.inf, "weight_decay", "0 or more")
         _check(self, self.gradient_clip is None or self.gradient_clip > 0, "gradient_clip", "positive, or null")
         _check(self, 0 <= self.ema_decay < 1, "ema_decay", "in [0, 1)")
         _check(self, self.precision in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}")
@@ -168,4 +183,4 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         _check(self, self.checkpoint_every_images >= 1, "checkpoint_every_images", "at least 1")
-        _check(self, self.seed >= 0, "seed", "0 or more")
+        _check(self, 0 <= self.seed < 2**63, "seed", "0 or more, and below 2**63")

@@ -22,6 +22,7 @@ from torch.optim.swa_utils import AveragedModel
 from AmbiguousSegLib.configuration import to_dict
 from AmbiguousSegLib.data.split import Split
 from AmbiguousSegLib.diffusion.noise import TRAINING, RowNoise
+from AmbiguousSegLib.evaluation.held_out import sample_case
 from AmbiguousSegLib.evaluation.pictures import ensemble_row, sheet, write_png
 from AmbiguousSegLib.files import replacing
 from AmbiguousSegLib.methods import Batch, Method, build_method
@@ -52,7 +53,8 @@ class Trainer:
         rank, processes: of this process among those that train together; the process group is up already.
 
     Raises:
-        ValueError: a batch that the processes cannot share evenly, or no held-out case.
+        ValueError: a batch that the processes cannot share evenly, no held-out case, nothing left to train, or
+            settings of data and sampler that do not fit the method.
         FileExistsError: a run in ``folder`` that is not to be resumed.
     """
 
@@ -81,7 +83,7 @@ class Trainer:
         # Initial weights from the seed, whatever the state of the global generators.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            self.method = build_method(config.method, config.method_config).to(device)
+            self.method = build_method(config.method, config.method_config).to(device, memory_format=torch.channels_last)
         self.ema = AveragedModel(self.method, multi_avg_fn=_ramped_average(config.optimisation.ema_decay))
         self.ema.requires_grad_(False).eval()
         self.optimizer = torch.optim.AdamW(
@@ -95,6 +97,12 @@ class Trainer:
                 folder / FILE, self.method, self.ema, self.optimizer, to_dict(config)
             )
             log.info("Going on from %d images.", self.progress.images)
+        if self.progress.images + size > config.optimisation.images and self.progress.best_images is None:
+            raise ValueError(
+                f"optimisation.images {config.optimisation.images} leaves no batch of {size} to train on after the "
+                f"{self.progress.images} seen so far."
+            )
+        self._try_out()
         self.parallel = DistributedDataParallel(self.method) if processes > 1 else self.method
         self.autocast = _uses_bfloat16(config.optimisation.precision, device)
         if rank == 0:
@@ -122,7 +130,6 @@ class Trainer:
                 if self._crossed(seen, self.config.checkpoint_every_images) or last or stop:
                     self._save()
                 if stop and not last:
-                    log.info("Stopped at %d images; resume to go on.", self.progress.images)
                     return False
         return True
 
@@ -148,16 +155,16 @@ class Trainer:
                 (share * losses["loss"]).backward()
             for name, value in losses.items():
                 totals[name] = totals.get(name, 0.0) + share * value.detach()
-        if settings.gradient_clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.method.parameters(), settings.gradient_clip)
+        norm = float(torch.nn.utils.clip_grad_norm_(self.method.parameters(), settings.gradient_clip or math.inf))
+        values = {name: float(value) for name, value in totals.items()}
+        # Before the update: a loss may be finite where its gradient is not, and such weights must not be saved.
+        if not (math.isfinite(values["loss"]) and math.isfinite(norm)):
+            raise FloatingPointError(
+                f"At {self.progress.images} images the loss became {values['loss']} and the norm of its gradient {norm}; "
+                "lower the learning rate, or train in float32. The last checkpoint is intact."
+            )
         self.optimizer.step()
         self.ema.update_parameters(self.method)
-        values = {name: float(value) for name, value in totals.items()}
-        if not math.isfinite(values["loss"]):
-            raise FloatingPointError(
-                f"The loss became {values['loss']} at {self.progress.images} images; lower the learning rate, or train "
-                "in float32. The last checkpoint is intact."
-            )
         return values
 
     @contextlib.contextmanager
@@ -165,8 +172,18 @@ class Trainer:
         """Dropout alone draws from the global generators: seeded by position, and put back afterwards."""
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(self.config.seed * 1_000_003 + position)
+            torch.manual_seed((self.config.seed * 1_000_003 + position) % 2**63)
             yield
+
+    def _try_out(self) -> None:
+        """One sampling step and the model's description, now: what does not fit is to fail before hours of training."""
+        try:
+            self._model({}, 0)
+        except ValueError as error:
+            raise ValueError(f"dataset does not fit the method: {error}") from error
+        case = self.held_out[0]
+        with contextlib.suppress(_EnoughSeen):
+            sample_case(self.ema.module, case.identity, case.image, 1, self.config.seed, self.config.sampling, 1, _enough)
 
     def _validate(self) -> None:
         settings = self.config.validation
@@ -183,7 +200,7 @@ class Trainer:
         figures = average(everyone).mean
         ged = figures[f"ged_{settings.estimator}"]
         if self.rank == 0:
-            self._log({"images": self.progress.images, "validation": figures, "cases": len(everyone)})
+            self._log({"images": self.progress.images, "validation": _plain(figures), "cases": len(everyone)})
             log.info(
                 "%d images: GED %.3f, E d(S,S') %.3f, CI %.3f",
                 self.progress.images,
@@ -222,7 +239,7 @@ class Trainer:
                 },
                 metrics={
                     "protocol": f"validation: {cases} cases, {validation.samples} samples each, averaged weights",
-                    **{name: None if math.isnan(value) else value for name, value in figures.items()},
+                    **_plain(figures),
                 },
             ),
         )
@@ -273,6 +290,19 @@ def _ramped_average(decay: float) -> Callable[[Any, Any, Any], None]:
             mean.lerp_(value.to(mean.dtype), weight)
 
     return update
+
+
+class _EnoughSeen(Exception):
+    pass
+
+
+def _enough(rows: int, step: int, total: int) -> None:
+    raise _EnoughSeen
+
+
+def _plain(figures: dict[str, float]) -> dict[str, float | None]:
+    """Figures as JSON knows them: undefined is null."""
+    return {name: None if math.isnan(value) else value for name, value in figures.items()}
 
 
 def _uses_bfloat16(precision: str, device: torch.device) -> bool:

@@ -6,6 +6,7 @@ means starting at another p, and processes share the work by taking positions.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -105,6 +106,12 @@ class Items(Dataset):
         return torch.from_numpy(image), torch.from_numpy(mask), position
 
 
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    """Ctrl-C and job managers signal all processes at once; the trainer still needs its workers for its last step."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def batches(
     source: Source, config: TrainingConfig, start: int, rank: int = 0, processes: int = 1
 ) -> Iterator[tuple[Batch, list[int]]]:
@@ -120,6 +127,7 @@ def batches(
         batch_size=share,
         num_workers=config.dataset.workers,
         multiprocessing_context="spawn" if config.dataset.workers else None,
+        worker_init_fn=_leave_signals_to_the_trainer,
     )
     for image, mask, rows in loader:
         yield Batch(image, mask), rows.tolist()

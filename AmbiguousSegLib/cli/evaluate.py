@@ -1,0 +1,238 @@
+"""``evaluate``: score models against several raters on held-out cases."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from AmbiguousSegLib import __version__
+from AmbiguousSegLib.cli.common import CommandError, choose_device, progress_bar
+from AmbiguousSegLib.cli.held_out import Judged, add_data_arguments, choose_cases
+from AmbiguousSegLib.configuration import to_dict
+from AmbiguousSegLib.diffusion.samplers import SAMPLERS, SamplerSettings
+from AmbiguousSegLib.evaluation.comparison import CaseResult, Result, case_table, judge, summary_table
+from AmbiguousSegLib.evaluation.held_out import case_number, sample_case
+from AmbiguousSegLib.evaluation.phantom import mode_frequencies
+from AmbiguousSegLib.evaluation.pictures import enlarged, ensemble_row, sheet, write_png
+from AmbiguousSegLib.files import replacing
+from AmbiguousSegLib.methods.drawing import OnBatchStep
+from AmbiguousSegLib.model import Model, load_model
+from AmbiguousSegLib.resources import find_model
+
+HELP = "score models against several raters on held-out cases"
+TRUTH = "true distribution"
+CASES_FILE, SUMMARY_FILE, TABLE_FILE = "results.csv", "summary.json", "summary.md"
+FIGURE_FILE, SHEET_FILE = "figure.png", "samples.png"
+_TRUTH_STREAM = 3  # of random numbers under the seed; training and phantoms use others
+_SHEET_CASES, _SHEET_RATERS, _SHEET_SAMPLES, _SHEET_PIXELS = 6, 4, 8, 96
+
+Draw = Callable[[int, int, OnBatchStep], np.ndarray]  # number of a case, how many masks -> bool (N, H, W)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A source of masks: a model with its sampler, or the true distribution (no model)."""
+
+    name: str
+    draw: Draw
+    model: Model | None = None
+    settings: SamplerSettings | None = None
+
+    def result(self, cases: Sequence[CaseResult]) -> Result:
+        if self.model is None:
+            return Result(self.name, "exact", "independent draws", tuple(cases))
+        return Result(
+            self.name, self.model.method.name, _in_words(self.settings), tuple(cases), self.model.weights_sha256
+        )
+
+
+def parser() -> argparse.ArgumentParser:
+    """Arguments of the verb."""
+    p = argparse.ArgumentParser(prog="AmbiguousSegLib evaluate", description=HELP, allow_abbrev=False)
+    p.add_argument("--model", nargs="+", required=True, metavar="MODEL", help="model folders, or names of bundled ones")
+    add_data_arguments(p)
+    p.add_argument("--samples", type=int, default=16, metavar="N", help="masks per case (default: 16)")
+    p.add_argument(
+        "--mode-samples", type=int, default=64, metavar="N", help="masks per phantom case for frequencies (default: 64)"
+    )
+    p.add_argument("--sampler", choices=list(SAMPLERS), help="of diffusion models (default: each model's own)")
+    p.add_argument("--steps", type=int, help="network evaluations per mask (default: each model's own)")
+    p.add_argument("--eta", type=float, help="DDIM only: 0 deterministic … 1 as noisy as DDPM")
+    p.add_argument("--seed", type=int, default=0, help="the same seed gives the same masks (default: 0)")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    p.add_argument("--batch-size", type=int, default=16, metavar="B", help="masks computed together (default: 16)")
+    p.add_argument("--out", type=Path, required=True, help="folder for tables, figure and pictures")
+    p.add_argument("--overwrite", action="store_true", help="replace an earlier evaluation in --out")
+    p.add_argument("--no-figure", action="store_true", help=f"leave {FIGURE_FILE} out (it needs matplotlib)")
+    return p
+
+
+def main(arguments: list[str]) -> int:
+    options = parser().parse_args(arguments)
+    write_figure = _checked(options)  # None: none is wanted
+    models = _load_models(options)
+    judged = choose_cases(options, models)
+    contenders = [_contender(name, model, judged, options) for name, model in models]
+    if judged.phantoms:
+        contenders.append(_truth(judged, options.seed))
+    results, rows = _run(contenders, judged, options)
+    table = summary_table(results, [*judged.notes, *_notes(results, options)])
+    summary = {
+        "format_version": 1,
+        "software": f"AmbiguousSegLib {__version__}",
+        "settings": {key: str(v) if isinstance(v, Path) else v for key, v in vars(options).items()},
+        "samplers": {c.name: None if c.settings is None else to_dict(c.settings) for c in contenders},
+        "spacing_mm": judged.spacing_mm,
+        "cases": [case.identity for case in judged.cases],
+        "results": [result.as_dict() for result in results],
+        "table": table.as_dict(),
+    }
+    order = f"{SHEET_FILE}: image, raters, samples, mean of the samples; per case the rows are " + ", ".join(
+        contender.name for contender in contenders
+    )
+    with ExitStack() as stack:  # all are complete under temporary names before any takes its place
+        place = {name: stack.enter_context(replacing(options.out / name)) for name in _files(options)}
+        place[CASES_FILE].write_text(case_table(results).csv(), encoding="utf-8")
+        place[TABLE_FILE].write_text(f"{table.markdown()}\n{order}.\n", encoding="utf-8")
+        text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False)
+        place[SUMMARY_FILE].write_text(text + "\n", encoding="utf-8")
+        write_png(place[SHEET_FILE], enlarged(sheet(rows), max(1, _SHEET_PIXELS // judged.cases[0].image.shape[-1])))
+        if write_figure is not None:
+            write_figure(place[FIGURE_FILE], results)
+    if write_figure is None:
+        (options.out / FIGURE_FILE).unlink(missing_ok=True)  # of an evaluation that was to be replaced
+    print(table.text(), end="")
+    return 0
+
+
+def _checked(options: argparse.Namespace) -> Callable[[Path, Sequence[Result]], None] | None:
+    """What writes the figure, None if none is wanted; CommandError for what can be refused at once."""
+    for name in ("samples", "mode_samples", "batch_size"):
+        if getattr(options, name) < 1:
+            raise CommandError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}.")
+    if not 0 <= options.seed < 2**63:
+        raise CommandError(f"--seed must lie in [0, 2**63), got {options.seed}.")
+    if options.out.exists() and not options.out.is_dir():
+        raise CommandError(f"{options.out} is a file; --out takes a folder.")
+    present = [name for name in (*_files(options), FIGURE_FILE) if (options.out / name).exists()]
+    if present and not options.overwrite:
+        raise CommandError(f"{options.out} holds {present[0]} already; choose another --out, or add --overwrite.")
+    if options.no_figure:
+        return None
+    try:
+        from AmbiguousSegLib.evaluation.figures import write_figure
+    except ImportError as error:
+        raise CommandError(
+            f"{FIGURE_FILE} needs {error.name}; install AmbiguousSegLib[figures], or say --no-figure."
+        ) from error
+    return write_figure
+
+
+def _files(options: argparse.Namespace) -> list[str]:
+    return [CASES_FILE, SUMMARY_FILE, TABLE_FILE, SHEET_FILE, *([] if options.no_figure else [FIGURE_FILE])]
+
+
+def _load_models(options: argparse.Namespace) -> list[tuple[str, Model]]:
+    """Models under names that tell them apart: the card's, with the folder where two cards agree."""
+    device = choose_device(options.device)
+    try:
+        folders = [find_model(name) for name in options.model]
+        models = [load_model(folder, device) for folder in folders]
+    except FileNotFoundError as error:
+        raise CommandError(str(error)) from error
+    stepping = [model for model in models if model.method.samples_by_steps]
+    if not stepping and any(given is not None for given in (options.sampler, options.steps, options.eta)):
+        raise CommandError("No model has a sampler: --sampler, --steps and --eta set nothing here; leave them out.")
+    if options.eta is not None and "ddim" not in [options.sampler or model.sampling.name for model in stepping]:
+        raise CommandError("--eta belongs to the sampler ddim, which no model uses here; leave it out.")
+    names = [model.card.name for model in models]
+    names = [f"{n} ({f})" if (*names, TRUTH).count(n) > 1 else n for n, f in zip(names, folders)]
+    if len(set(names)) < len(names):
+        raise CommandError(f"{max(names, key=names.count)} is named twice by --model; name each model once.")
+    return list(zip(names, models))
+
+
+def _contender(name: str, model: Model, judged: Judged, options: argparse.Namespace) -> Contender:
+    settings = None
+    if model.method.samples_by_steps:
+        given = {"name": options.sampler, "steps": options.steps, "eta": options.eta}
+        settings = replace(model.sampling, **{key: value for key, value in given.items() if value is not None})
+
+    def draw(number: int, samples: int, on_step: OnBatchStep) -> np.ndarray:
+        case, used = judged.cases[number], settings or model.sampling
+        return sample_case(
+            model.method, case.identity, case.image, samples, options.seed, used, options.batch_size, on_step
+        )
+
+    return Contender(name, draw, model, settings)
+
+
+def _truth(judged: Judged, seed: int) -> Contender:
+    """What a perfect model would score: masks of more raters, drawn one by one so that fewer are the first of more."""
+
+    def draw(number: int, samples: int, on_step: OnBatchStep) -> np.ndarray:
+        rng = np.random.default_rng([seed, _TRUTH_STREAM, case_number(judged.cases[number].identity)])
+        return np.concatenate([judged.phantoms[number].draw_masks(rng, 1) for _ in range(samples)])
+
+    return Contender(TRUTH, draw)
+
+
+def _run(
+    contenders: Sequence[Contender], judged: Judged, options: argparse.Namespace
+) -> tuple[list[Result], list[list[np.ndarray | None]]]:
+    """Results, and the rows of the contact sheet: for each of the first cases, one per contender."""
+    spacing = None if judged.spacing_mm is None else (judged.spacing_mm,) * 2
+    modes = [phantom.distinct_modes() for phantom in judged.phantoms] or [None] * len(judged.cases)
+    # More masks than are scored are drawn only where there are modes to count; the first are the same either way.
+    most = max(options.samples, options.mode_samples)
+    draws = [most if mode is not None and len(mode[1]) >= 2 else options.samples for mode in modes]
+    total, done = len(contenders) * sum(draws), 0
+    found: list[list[CaseResult]] = [[] for _ in contenders]
+    pictures = []
+
+    def on_step(rows: int, step: int, steps: int) -> None:
+        nonlocal done
+        advance((done + rows * step / steps) / total)
+        done += rows if step == steps else 0
+
+    with progress_bar("evaluating") as advance:
+        for number, (case, mode, count) in enumerate(zip(judged.cases, modes, draws)):
+            for place, (contender, results) in enumerate(zip(contenders, found), start=1):
+                masks = contender.draw(number, count, on_step)
+                done = len(contenders) * sum(draws[:number]) + place * count
+                scored = masks[: options.samples]
+                result = judge(case.identity, scored, case.masks, spacing)
+                if mode is not None and len(mode[1]) >= 2:
+                    frequencies = mode_frequencies(masks[: options.mode_samples], mode[0])
+                    result = replace(result, mode_frequencies=frequencies, mode_probabilities=mode[1])
+                results.append(result)
+                if number < _SHEET_CASES:
+                    pictures.append(ensemble_row(case.image, case.masks, scored, _SHEET_RATERS, _SHEET_SAMPLES))
+    return [contender.result(cases) for contender, cases in zip(contenders, found)], pictures
+
+
+def _notes(results: Sequence[Result], options: argparse.Namespace) -> list[str]:
+    """How the masks were drawn."""
+    lines = [f"seed {options.seed}; a sample is binarised at the midpoint of the two mask levels"]
+    modes = results[0].modes()
+    if modes is not None:
+        lines.append(
+            f"mode corr.: Pearson's correlation between a mode's frequency among {options.mode_samples} samples, each "
+            f"given to the mode of largest IoU, and its true probability, over all {modes.pairs} pairs (case, mode) of "
+            f"the {modes.cases} cases with two or more modes; {TRUTH}: as many true draws, a perfect model's score"
+        )
+    return lines
+
+
+def _in_words(settings: SamplerSettings | None) -> str:
+    if settings is None:
+        return "one pass"
+    eta = f" η={settings.eta:g}" if settings.name == "ddim" else ""
+    return f"{settings.name}{eta}, {settings.steps} steps"
