@@ -121,7 +121,7 @@ def ddim(
 def dpm_solver_pp_2m(
     denoise: Denoiser, schedule: Schedule, noise: Noise, shape: tuple[int, ...]
 ) -> Tensor:
-    """DPM-Solver++(2M), deterministic (Lu et al. 2022, algorithm 2); the last step is of first order."""
+    """DPM-Solver++(2M), deterministic (Lu et al. 2022, algorithm 2); the last two steps are of first order."""
     return _dpm_solver_pp_2m(denoise, schedule, noise, shape, stochastic=False)
 
 
@@ -148,7 +148,10 @@ def _dpm_solver_pp_2m(
         if i == 0:
             return x0  # to zero noise: the estimate itself
         h = float(lam[i - 1] - lam[i])
-        estimate = x0 if last_x0 is None else x0 + (x0 - last_x0) * (h / (2 * last_h))
+        # The last two steps are of first order: the one into step 0 is by far the longest in log signal-to-noise, and
+        # the second-order rule would extrapolate over it and overstate the spread.
+        second_order = last_x0 is not None and i > 1
+        estimate = x0 + (x0 - last_x0) * (h / (2 * last_h)) if second_order else x0
         decay = math.exp(-2 * h) if stochastic else math.exp(-h)
         carried = sigma[i - 1] / sigma[i] * (math.exp(-h) if stochastic else 1.0)
         x = float(carried) * x + float(alpha[i - 1]) * (1 - decay) * estimate
