@@ -50,12 +50,18 @@ def from_dict(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:
     return cls(**{name: _value(hints[name], value, f"{place}.{name}") for name, value in data.items()})
 
 
+def _looks_like(hint: Any) -> type | None:
+    return dict if dataclasses.is_dataclass(hint) else typing.get_origin(hint)
+
+
 def _value(hint: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
-        choices = [a for a in arguments if a is not type(None)]
+        # The choice that the value looks like goes first: its error is the one to show.
+        alike = dict if isinstance(value, Mapping) else tuple if isinstance(value, (list, tuple)) else None
+        choices = sorted((a for a in arguments if a is not type(None)), key=lambda a: _looks_like(a) is not alike)
         errors = []
         for choice in choices:
             try:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from AmbiguousSegLib.diffusion.noise import RowNoise
-from AmbiguousSegLib.diffusion.samplers import SamplerSettings
+from AmbiguousSegLib.diffusion.samplers import OnStep, SamplerSettings
 from AmbiguousSegLib.methods.base import Method
 
 log = logging.getLogger(__name__)
@@ -42,8 +42,11 @@ def draw_masks(
         The rows of a batch and their values, float32 ``(B, H, W)`` on the CPU: 0 background, 1 lesion, 0.5 the border.
 
     Raises:
+        ValueError: ``batch_size`` below 1.
         RuntimeError: not even one row fits into the device's memory.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
     device = next(method.parameters()).device
     current: tuple[int, Tensor] | None = None
     done = 0
@@ -60,18 +63,32 @@ def draw_masks(
             if on_step is not None:
                 on_step(size, number, total)
 
-        try:
-            with torch.inference_mode():
-                values = method.sample(torch.stack(images).to(device), noise, settings, step)[:, 0].float().cpu()
-        except torch.OutOfMemoryError as error:
+        values = _values(method, torch.stack(images), noise, settings, step)
+        if values is None:
             if batch_size == 1:
                 raise RuntimeError(
                     f"{device} has not enough memory for one mask of {tuple(images[0].shape[1:])} pixels; choose a "
                     "region of interest, or another device."
-                ) from error
+                )
             batch_size = max(1, batch_size // 2)
             log.warning("%s ran out of memory; going on with %d masks at a time.", device, batch_size)
-            torch.cuda.empty_cache()
             continue
         yield batch, values
         done += len(batch)
+
+
+def _values(
+    method: Method, images: Tensor, noise: RowNoise, settings: SamplerSettings, on_step: OnStep
+) -> Tensor | None:
+    """Values of a batch, float32 ``(B, H, W)`` on the CPU; None if the device ran out of memory."""
+    try:
+        with torch.inference_mode():
+            return method.sample(images.to(noise.device), noise, settings, on_step)[:, 0].float().cpu()
+    except RuntimeError as error:
+        # The CPU's allocator raises a plain RuntimeError.
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+    # Only here, after the exception and the tensors it held are gone, can their memory be given back.
+    if noise.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return None

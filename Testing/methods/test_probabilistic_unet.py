@@ -1,0 +1,145 @@
+"""The Probabilistic U-Net against a second, straightforward implementation of its loss and of its samples."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from make_expected import image_and_mask, seeded
+from torch.nn import functional as F
+
+from AmbiguousSegLib.diffusion.noise import TRAINING, RowNoise
+from AmbiguousSegLib.diffusion.samplers import SamplerSettings
+from AmbiguousSegLib.methods import build_method
+from AmbiguousSegLib.methods.base import Batch
+from AmbiguousSegLib.methods.probabilistic_unet import ProbabilisticUNet, ProbabilisticUNetConfig
+from AmbiguousSegLib.networks.conv_unet import ConvUNetConfig
+from AmbiguousSegLib.networks.gaussian_encoder import GaussianEncoderConfig
+
+LATENT = 3
+ROWS = [(0, 0), (0, 1), (1, 0), (5, 2)]
+ANY = SamplerSettings()
+
+
+def method(limit: float | None = 5.0, beta: float = 10.0) -> ProbabilisticUNet:
+    encoder = GaussianEncoderConfig(filters=(6, 8), convolutions=1, latent_dim=LATENT, log_sigma_limit=limit)
+    unet = ConvUNetConfig(filters=(6, 8), convolutions=1)
+    return seeded(ProbabilisticUNet(ProbabilisticUNetConfig(1, unet, encoder, 3, beta)), 5).double()
+
+
+def gaussian(encoder, x: torch.Tensor, limit: float = 5.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation ``(B, LATENT)``."""
+    p = encoder.state_dict()
+    h = F.relu(F.conv2d(x, p["encoder.layers.0.weight"], p["encoder.layers.0.bias"], padding=1))
+    h = F.avg_pool2d(h, 2)
+    h = F.relu(F.conv2d(h, p["encoder.layers.3.weight"], p["encoder.layers.3.bias"], padding=1)).mean((2, 3))
+    out = h @ p["conv_layer.weight"][:, :, 0, 0].T + p["conv_layer.bias"]
+    return out[:, :LATENT], out[:, LATENT:].clip(-limit, limit).exp()
+
+
+def logits(net: ProbabilisticUNet, image: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    """Pixel by pixel a small perceptron over (features, latent)."""
+    h = net.unet(image).permute(0, 2, 3, 1)
+    h = torch.cat([h, z[:, None, None].expand(*h.shape[:3], LATENT)], dim=-1)
+    layers = [layer for layer in net.combine if hasattr(layer, "weight")]
+    assert len(layers) == 3
+    for number, layer in enumerate(layers):
+        h = h @ layer.weight[:, :, 0, 0].T + layer.bias
+        h = h.clip(min=0) if number < 2 else h
+    return h.permute(0, 3, 1, 2)
+
+
+def test_loss_is_the_second_implementation():
+    net, (image, mask) = method(), (t.double() for t in image_and_mask(16))
+    noise = RowNoise(3, ROWS, TRAINING, dtype=torch.float64)
+    q_mean, q_std = gaussian(net.posterior, torch.cat([image, mask], dim=1))
+    p_mean, p_std = gaussian(net.prior, image)
+    z = q_mean + q_std * noise.normal(0, (LATENT,))
+    probability = 1 / (1 + torch.exp(-logits(net, image, z)))
+    cross_entropy = -(mask * probability.log() + (1 - mask) * (1 - probability).log()).sum((1, 2, 3))
+    kl = (p_std.log() - q_std.log() + (q_std**2 + (q_mean - p_mean) ** 2) / (2 * p_std**2) - 0.5).sum(1)
+    got = net.training_loss(Batch(image, mask), noise)
+    assert got["cross_entropy"].item() == pytest.approx(cross_entropy.mean().item(), rel=1e-5)
+    assert got["divergence"].item() == pytest.approx(10 * kl.mean().item(), rel=1e-9)
+    assert got["loss"].item() == pytest.approx((cross_entropy + 10 * kl).mean().item(), rel=1e-5)
+
+
+def test_gradients_reach_every_network():
+    net, (image, mask) = method(), (t.double() for t in image_and_mask(16))
+    net(Batch(image, mask), RowNoise(3, ROWS, TRAINING, dtype=torch.float64))["loss"].backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in net.parameters())
+
+
+def test_perfect_posterior_costs_nothing():
+    """With a posterior that ignores the mask and equals the prior, the divergence is zero."""
+    net, (image, mask) = method(), (t.double() for t in image_and_mask(16))
+    for name, p in net.prior.named_parameters():
+        target = net.posterior.get_parameter(name)
+        if name == "encoder.layers.0.weight":
+            target.data.zero_()
+            target.data[:, :1] = p.data
+        else:
+            target.data.copy_(p.data)
+    got = net.training_loss(Batch(image, mask), RowNoise(3, ROWS, TRAINING, dtype=torch.float64))
+    assert got["divergence"].item() == pytest.approx(0, abs=1e-12)
+
+
+@torch.no_grad()
+def test_samples_come_from_the_prior_by_draw_zero():
+    net, image = method(), image_and_mask(16)[0].double()
+    noise, progress = RowNoise(4, ROWS, dtype=torch.float64), []
+    mean, std = gaussian(net.prior, image)
+    expected = torch.sigmoid(logits(net, image, mean + std * noise.normal(0, (LATENT,))))
+    got = net.sample(image, noise, ANY, lambda *step: progress.append(step))
+    torch.testing.assert_close(got.double(), expected, rtol=0, atol=1e-5)
+    assert progress == [(1, 1)] and not net.samples_by_steps
+    other = net.sample(image, RowNoise(5, ROWS, dtype=torch.float64), ANY)
+    assert (got - other).abs().max() > 1e-3  # another latent, another mask
+
+
+@torch.no_grad()
+def test_samples_do_not_depend_on_their_batch():
+    net, image = method().float(), image_and_mask(16)[0]
+    together = net.sample(image, RowNoise(4, ROWS), ANY)
+    alone = [net.sample(image[i : i + 1], RowNoise(4, ROWS[i : i + 1]), ANY) for i in range(4)]
+    torch.testing.assert_close(torch.cat(alone), together, rtol=0, atol=1e-5)
+
+
+def test_log_sigma_is_limited_where_it_would_overflow():
+    image, mask = (t.double() for t in image_and_mask(16))
+    noise, losses = RowNoise(3, ROWS, TRAINING, dtype=torch.float64), []
+    for limit in (2.0, None):
+        net = method(limit)
+        net.prior.conv_layer.bias.data[LATENT:] -= 400  # a collapsed prior: σ = e⁻⁴⁰⁰ and 1/σ² = e⁸⁰⁰
+        std = net.prior(image).stddev
+        losses.append(net.training_loss(Batch(image, mask), noise)["loss"].item())
+        if limit is not None:
+            torch.testing.assert_close(std, torch.full_like(std, math.exp(-2)))
+    assert math.isfinite(losses[0]) and not math.isfinite(losses[1])
+    default = ProbabilisticUNetConfig().encoder
+    assert default.log_sigma_limit == 5.0
+
+
+def test_size_of_the_published_network():
+    """5.0 million parameters at the published settings, counted by hand layer by layer."""
+
+    def block(inputs: int, width: int) -> int:
+        return 9 * inputs * width + width + 2 * (9 * width * width + width)
+
+    widths = (32, 64, 128, 192)
+    down = {inputs: sum(block(a, b) for a, b in zip((inputs, *widths), widths)) for inputs in (1, 2)}
+    up = block(192 + 128, 128) + block(128 + 64, 64) + block(64 + 32, 32)
+    heads = 2 * (192 * 12 + 12)
+    combine = (38 * 32 + 32) + (32 * 32 + 32) + 33
+    with torch.device("meta"):
+        net = build_method("probabilistic_unet", {})
+    assert sum(p.numel() for p in net.parameters()) == 2 * down[1] + down[2] + up + heads + combine == 4_998_393
+    assert (net.image_channels, net.size_multiple) == (1, 8)
+
+
+@pytest.mark.parametrize("changes", [{"image_channels": 0}, {"combination_layers": 0}, {"beta": -1.0}])
+def test_config_errors(changes):
+    name, value = next(iter(changes.items()))
+    with pytest.raises(ValueError, match=f"{name} ≥ .*got .*{value}"):
+        ProbabilisticUNetConfig(**changes)

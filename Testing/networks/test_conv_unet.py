@@ -1,0 +1,55 @@
+"""The plain U-Net against a second implementation with pooling and upsampling written out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from make_expected import check, normal, seeded
+from torch.nn import functional as F
+
+from AmbiguousSegLib.networks.conv_unet import ConvUNet, ConvUNetConfig
+
+
+def doubled(x: torch.Tensor) -> torch.Tensor:
+    """Bilinear ×2 along both axes: a new pixel lies a quarter from its old one, so 3/4 of it and 1/4 of the next."""
+    for axis in (2, 3):
+        size = x.shape[axis]
+        before = x.index_select(axis, torch.arange(-1, size - 1).clamp(min=0))
+        after = x.index_select(axis, torch.arange(1, size + 1).clamp(max=size - 1))
+        x = torch.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], dim=axis + 1).flatten(axis, axis + 1)
+    return x
+
+
+def halved(x: torch.Tensor) -> torch.Tensor:
+    return (x[:, :, ::2, ::2] + x[:, :, 1::2, ::2] + x[:, :, ::2, 1::2] + x[:, :, 1::2, 1::2]) / 4
+
+
+def test_forward_is_the_second_implementation():
+    config = ConvUNetConfig(in_channels=2, filters=(3, 5, 7), convolutions=2)
+    network = seeded(ConvUNet(config), 1).double()
+    p = network.state_dict()
+
+    def block(x, name):
+        for layer in (0, 2):
+            x = F.conv2d(x, p[f"{name}.{layer}.weight"], p[f"{name}.{layer}.bias"], padding=1).clamp(min=0)
+        return x
+
+    x = normal(2, 2, 2, 16, 12).double()
+    top = block(x, "down.0")
+    middle = block(halved(top), "down.1")
+    bottom = block(halved(middle), "down.2")
+    up = block(torch.cat([doubled(bottom), middle], dim=1), "up.0")
+    expected = block(torch.cat([doubled(up), top], dim=1), "up.1")
+    torch.testing.assert_close(network(x), expected, rtol=0, atol=1e-12)
+    assert expected.abs().mean() > 0.01
+    assert config.size_multiple == 4
+
+
+def test_stored_outputs():
+    check("networks/expected/conv_unet.npz", atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{"in_channels": 0}, {"filters": ()}, {"convolutions": 0}])
+def test_config_errors(changes):
+    with pytest.raises(ValueError, match=f"at least one channel, level and convolution.*{next(iter(changes))}="):
+        ConvUNetConfig(**changes)
