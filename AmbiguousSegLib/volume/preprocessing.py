@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional
 
+from AmbiguousSegLib import configuration
 from AmbiguousSegLib.volume.geometry import PLANES, Geometry, Region, SliceAxes
 
 RULES = ("window", "percentile", "full_scale", "minmax")
@@ -89,9 +90,6 @@ class Preprocessing:
     intensity: Intensity | tuple[Intensity, ...]
 
     def __post_init__(self) -> None:
-        for name in ("channels", "size", "intensity"):
-            if isinstance(getattr(self, name), list):
-                object.__setattr__(self, name, tuple(getattr(self, name)))
         if not isinstance(self.channels, tuple) or not self.channels:
             raise ValueError(f"Preprocessing.channels must name at least one channel, got {self.channels!r}.")
         if self.plane not in PLANES:
@@ -111,23 +109,12 @@ class Preprocessing:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; ``from_dict`` makes an equal object of them."""
-        per_channel = isinstance(self.intensity, tuple)
-        return {
-            **asdict(self),
-            "channels": list(self.channels),
-            "size": list(self.size),
-            "intensity": [asdict(rule) for rule in self.intensity] if per_channel else asdict(self.intensity),
-        }
+        return configuration.to_dict(self)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Preprocessing:
         """Inverse of ``to_dict``. Raises ValueError on a key that is unknown or missing, and on bad values."""
-        _check_keys(cls, data)
-        rules = data["intensity"] if isinstance(data["intensity"], list) else [data["intensity"]]
-        for rule in rules:
-            _check_keys(Intensity, rule)
-        rules = tuple(Intensity(**rule) for rule in rules)
-        return cls(**{**data, "intensity": rules if isinstance(data["intensity"], list) else rules[0]})
+        return configuration.from_dict(cls, data)
 
     def prepare(
         self,
@@ -273,11 +260,3 @@ def _resize(planes: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
     batch = planes.reshape(1, -1, *planes.shape[-2:])
     batch = functional.interpolate(batch, shape, mode="bilinear", antialias=True, align_corners=False)
     return batch.reshape(*planes.shape[:-2], *shape)
-
-
-def _check_keys(cls: type, data: dict[str, Any]) -> None:
-    expected = [f.name for f in fields(cls)]
-    wrong = [f"unknown {key!r}" for key in data if key not in expected]
-    wrong += [f"missing {key!r}" for key in expected if key not in data]
-    if wrong:
-        raise ValueError(f"{cls.__name__}: {', '.join(wrong)}; expected the keys {', '.join(expected)}.")

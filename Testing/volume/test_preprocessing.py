@@ -440,12 +440,14 @@ def test_plain_json_and_back(intensity, spacing_mm):
 
 def test_unknown_and_missing_keys_are_named():
     data = model().to_dict()
-    with pytest.raises(ValueError, match="Preprocessing: unknown 'colour'"):
+    with pytest.raises(ValueError, match="Unknown key Preprocessing.colour"):
         Preprocessing.from_dict({**data, "colour": 1})
-    with pytest.raises(ValueError, match="missing 'plane'"):
+    with pytest.raises(ValueError, match="Missing key Preprocessing.plane"):
         Preprocessing.from_dict({k: v for k, v in data.items() if k != "plane"})
-    with pytest.raises(ValueError, match="Intensity: unknown 'gamma'"):
+    with pytest.raises(ValueError, match=r"Unknown key Preprocessing\.intensity\.gamma"):
         Preprocessing.from_dict({**data, "intensity": {**data["intensity"], "gamma": 1}})
+    with pytest.raises(ValueError, match=r"Unknown key Preprocessing\.intensity\[0\]\.gamma"):
+        Preprocessing.from_dict({**data, "intensity": [{**data["intensity"], "gamma": 1}]})
 
 
 # Memory
