@@ -6,6 +6,8 @@ import ctk
 import numpy as np
 import qt
 import slicer
+from AmbiguousSegBridge.grid import geometry_of, read_channels
+from AmbiguousSegBridge.scene import RunNodes, add_sample_set, read_sample
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
@@ -15,8 +17,6 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleWidget,
 )
 
-from AmbiguousSegBridge.grid import geometry_of, read_channels
-from AmbiguousSegBridge.scene import RunNodes, add_sample_set, read_sample
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
 
 

@@ -17,6 +17,7 @@ from AmbiguousSegLib.configuration import from_dict, to_dict
 from AmbiguousSegLib.diffusion.samplers import SamplerSettings
 from AmbiguousSegLib.files import replacing
 from AmbiguousSegLib.methods import Method, build_method
+from AmbiguousSegLib.volume.io import LESION_TERMINOLOGY
 from AmbiguousSegLib.volume.preprocessing import Preprocessing
 
 FORMAT_VERSION = 1
@@ -26,12 +27,11 @@ INTENDED_USE = "Research use only; not a medical device and not for clinical dec
 
 @dataclass(frozen=True)
 class Label:
-    """What is segmented: a name, a colour (red, green, blue in [0, 1]) and SNOMED CT codes (code, meaning)."""
+    """What is segmented: a name, a colour (red, green, blue in [0, 1]) and a Slicer TerminologyEntry."""
 
     name: str = "lesion"
     color: tuple[float, float, float] = (0.9, 0.3, 0.2)
-    category: tuple[str, str] = ("49755003", "Morphologically Altered Structure")
-    type: tuple[str, str] = ("52988006", "Lesion")
+    terminology: str = LESION_TERMINOLOGY
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,8 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Model:
     except (ValueError, TypeError) as error:
         raise ValueError(f"{folder / CARD_FILE}: {error}") from error
     digest = _load_weights(method, folder / WEIGHTS_FILE, description.get("weights_sha256"))
-    method.requires_grad_(False).eval()
+    # Convolutions over channels-last memory are up to a third faster, on CPUs too.
+    method.requires_grad_(False).eval().to(memory_format=torch.channels_last)
     return Model(method, preprocessing, sampling, card, digest).to(device)
 
 

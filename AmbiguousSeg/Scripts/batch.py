@@ -223,13 +223,13 @@ def library_sampler(options: argparse.Namespace) -> Sample:
         request = SampleRequest(options.samples, seed=seed, sampler=sampler, slice_range=job.slices)
         samples = sample_volume(model, volume, geometry, request)
         if options.mrb:
-            write_scene(samples, volume, job.name, folder / SCENE)
+            write_scene(samples, volume, job.name, folder / SCENE, model.card.label.terminology)
         write_outputs(samples, volume, folder, model.card.label, overwrite=True)
 
     return sample
 
 
-def write_scene(samples, volume, name: str, path: Path) -> None:
+def write_scene(samples, volume, name: str, path: Path, terminology: str) -> None:
     """Write first channel and samples as a scene; in Slicer through the application's scene, which is cleared."""
     import slicer
     from AmbiguousSegBridge.host import make_host
@@ -237,7 +237,8 @@ def write_scene(samples, volume, name: str, path: Path) -> None:
 
     scene = slicer.mrmlScene if in_application() else make_host()
     scene.Clear()
-    add_sample_set(scene, samples, f"{name} samples", add_volume(scene, volume[0], samples.geometry, name))
+    shown = add_volume(scene, volume[0], samples.geometry, name)
+    add_sample_set(scene, samples, f"{name} samples", shown, terminology=terminology)
     save_scene(scene, path)
 
 
@@ -250,7 +251,7 @@ def in_application() -> bool:
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("batch.py", None, __doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="volume, folder or .csv")
-    parser.add_argument("--model", type=Path, required=True, help="model folder (model.json, model.safetensors)")
+    parser.add_argument("--model", help="model folder, or name of a bundled model (default: the bundled one)")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--samples", type=int, default=8, help="segmentations per volume (default 8)")
     parser.add_argument("--seed", type=int, default=0, help="seed, unless the table gives one (default 0)")
@@ -268,6 +269,9 @@ def main(argv: Sequence[str], make_sampler: Callable[[argparse.Namespace], Sampl
         import AmbiguousSegBridge  # noqa: F401  (makes AmbiguousSegLib importable)
 
         options = parse(argv)
+        from AmbiguousSegLib.resources import find_model
+
+        options.model = find_model(options.model)
         jobs = find_jobs(options.inputs)
         sample = make_sampler(options)
     except SystemExit as stop:  # argparse has said why

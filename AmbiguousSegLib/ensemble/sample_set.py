@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -43,11 +44,18 @@ class SampleSet:
         return len(self.masks)
 
     def mean(self) -> np.ndarray:
-        """Share of samples that mark a voxel: float32 ``(Z, Y, X)`` in [0, 1]."""
+        """Share of samples that mark a voxel: float32 ``(Z, Y, X)`` in [0, 1], read-only."""
+        return self._mean
+
+    @cached_property
+    def _mean(self) -> np.ndarray:
         count = np.zeros(self.geometry.shape, np.uint16)
         for mask in self.masks:  # one mask at a time: no (N, Z, Y, X) array of a wider type is made
             count += mask
-        return count.astype(np.float32) / np.float32(len(self))
+        mean = count.astype(np.float32)
+        mean /= np.float32(len(self))
+        mean.flags.writeable = False
+        return mean
 
     def variance(self) -> np.ndarray:
         """Variance of the binary samples, mean·(1 − mean): float32 ``(Z, Y, X)`` in [0, 0.25]."""

@@ -54,7 +54,8 @@ def captioned(picture: np.ndarray, text: str) -> np.ndarray:
     """Copy of ``picture`` with ``text`` in its upper left corner."""
     canvas = Image.fromarray(picture)
     draw = ImageDraw.Draw(canvas)
-    draw.text((4, 2), text, fill=(255, 255, 255), font=ImageFont.load_default(12), stroke_width=1, stroke_fill=(0, 0, 0))
+    font = ImageFont.load_default(12)
+    draw.text((4, 2), text, fill=(255, 255, 255), font=font, stroke_width=1, stroke_fill=(0, 0, 0))
     return np.asarray(canvas)
 
 

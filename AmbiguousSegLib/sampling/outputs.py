@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
+from AmbiguousSegLib.evaluation.pictures import write_png
 from AmbiguousSegLib.model import Label
 from AmbiguousSegLib.sampling.overview import overview
-from AmbiguousSegLib.evaluation.pictures import write_png
 from AmbiguousSegLib.volume.io import write_segmentation, write_volume
 
 SUMMARY, MEAN, VARIANCE, CONSENSUS, OVERVIEW = (
@@ -78,9 +78,10 @@ def summary(sample_set: SampleSet) -> dict[str, Any]:
         "label": sample_set.label,
         "samples": len(sample_set),
         "volume": sample_set.volume_summary(),
-        "consensus": {"rule": "more than half of the samples", "volume_ml": float(
-            np.count_nonzero(sample_set.consensus()) * geometry.voxel_volume_ml
-        )},
+        "consensus": {
+            "rule": "more than half of the samples",
+            "volume_ml": float(np.count_nonzero(sample_set.consensus()) * geometry.voxel_volume_ml),
+        },
         "grid": {
             "size": list(geometry.size),
             "spacing_mm": list(geometry.spacing_mm),
@@ -92,22 +93,17 @@ def summary(sample_set: SampleSet) -> dict[str, Any]:
 
 
 def _write_all(sample_set: SampleSet, volume: np.ndarray, folder: Path, label: Label) -> list[str]:
+    def write(file: str, mask: np.ndarray, title: str, segment_id: str) -> None:
+        grid = sample_set.geometry
+        write_segmentation(folder / file, mask, grid, title, label.color, segment_id, label.terminology)
+
     names = []
     for number, mask in enumerate(sample_set.masks, start=1 + sample_set.provenance.get("first_sample", 0)):
         names.append(sample_file(number))
-        write_segmentation(
-            folder / names[-1], mask, sample_set.geometry, f"{label.name} {number}", label.color, f"sample_{number}"
-        )
+        write(names[-1], mask, f"{label.name} {number}", f"sample_{number:02d}")
+    write(CONSENSUS, sample_set.consensus(), f"{label.name} (consensus)", "consensus")
     write_volume(folder / MEAN, sample_set.mean(), sample_set.geometry)
     write_volume(folder / VARIANCE, sample_set.variance(), sample_set.geometry)
-    write_segmentation(
-        folder / CONSENSUS,
-        sample_set.consensus(),
-        sample_set.geometry,
-        f"{label.name} (consensus)",
-        label.color,
-        "consensus",
-    )
     write_png(folder / OVERVIEW, overview(sample_set, volume))
     (folder / SUMMARY).write_text(json.dumps(summary(sample_set), indent=2) + "\n", encoding="utf-8")
     return [*names, MEAN, VARIANCE, CONSENSUS, OVERVIEW, SUMMARY]

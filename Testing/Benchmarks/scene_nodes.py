@@ -21,6 +21,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "AmbiguousSeg")]
 from AmbiguousSegBridge import run_writer  # noqa: E402
 from AmbiguousSegBridge.host import make_host  # noqa: E402
 from AmbiguousSegBridge.scene import add_sample_set  # noqa: E402
+
 from AmbiguousSegLib.ensemble.sample_set import SampleSet  # noqa: E402
 from AmbiguousSegLib.volume.geometry import Geometry  # noqa: E402
 from AmbiguousSegLib.volume.io import LESION_TERMINOLOGY  # noqa: E402

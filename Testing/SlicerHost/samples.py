@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import slicer
-
 from AmbiguousSegBridge.scene import add_volume
+
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.volume.geometry import Geometry
 

@@ -12,9 +12,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from shared_data import REPOSITORY
+
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.volume.geometry import Geometry
-from shared_data import REPOSITORY
 
 SCRIPT = REPOSITORY / "AmbiguousSeg" / "Scripts" / "batch.py"
 

@@ -13,8 +13,6 @@ vtk = pytest.importorskip("vtk")
 from AmbiguousSegBridge import scene as bridge  # noqa: E402
 from AmbiguousSegBridge.grid import geometry_from, geometry_of, ijk_to_ras, read_channels  # noqa: E402
 from AmbiguousSegBridge.run_writer import bounding_box, sample_colour  # noqa: E402
-from AmbiguousSegLib.ensemble.sample_set import SampleSet  # noqa: E402
-from AmbiguousSegLib.volume.geometry import Geometry  # noqa: E402
 from SlicerHost.host import make_host  # noqa: E402
 from SlicerHost.samples import (  # noqa: E402
     MIRRORED,
@@ -29,6 +27,9 @@ from SlicerHost.samples import (  # noqa: E402
     node_names,
 )
 from vtk.util.numpy_support import vtk_to_numpy  # noqa: E402
+
+from AmbiguousSegLib.ensemble.sample_set import SampleSet  # noqa: E402
+from AmbiguousSegLib.volume.geometry import Geometry  # noqa: E402
 
 
 @pytest.fixture
