@@ -10,8 +10,11 @@ STAMP := .venv/installed
 
 .PHONY: demo test clean
 
+# A phantom volume, 8 segmentations of it by the bundled model, and a scene for Slicer.
 demo: $(STAMP)
-	$(BIN)/python -m AmbiguousSegLib demo --out demo
+	$(BIN)/python -m AmbiguousSegLib phantom --volume --out demo/phantom
+	$(BIN)/python AmbiguousSeg/Scripts/batch.py demo/phantom/image.nrrd --samples 8 --out demo/results --mrb --overwrite
+	@echo "Look at  demo/results/image/overview.png  and open  demo/results/image/scene.mrb  in 3D Slicer."
 
 test: $(STAMP)
 	$(BIN)/python -m pytest

@@ -1,0 +1,42 @@
+"""The verb ``phantom``: what it writes is the phantom, in the layout that training reads."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import SimpleITK as sitk
+
+from AmbiguousSegLib import cli
+from AmbiguousSegLib.data.cases import read_cases
+from AmbiguousSegLib.data.phantom import phantom_case, phantom_volume, window
+from AmbiguousSegLib.volume.io import read_mask
+
+
+def test_cases_are_read_as_training_data(tmp_path):
+    assert cli.main(["phantom", "--cases", "3", "--raters", "5", "--seed", "4", "--out", str(tmp_path)]) == 0
+    cases = read_cases(tmp_path)
+    assert [len(case.mask_files) for case in cases] == [5, 5, 5]
+    for index, case in enumerate(cases):
+        phantom = phantom_case(4, index)
+        assert np.abs(case.load_image()[0] - window(phantom.image)).max() <= 0.5 / 255 + 1e-6
+        masks = phantom.draw_masks(np.random.default_rng([4, 1, index]), 5)
+        assert np.array_equal(case.load_masks(), masks)
+        truth = json.loads((tmp_path / case.identity / "truth.json").read_text())
+        assert np.allclose(truth["probabilities"], phantom.mode_probabilities)
+
+
+def test_a_volume_comes_with_its_raters(tmp_path):
+    assert cli.main(["phantom", "--volume", "--raters", "2", "--out", str(tmp_path)]) == 0
+    phantom = phantom_volume(0)
+    image = sitk.ReadImage(str(tmp_path / "image.nrrd"))
+    assert image.GetSpacing() == (1.0, 1.0, 2.0)
+    assert np.array_equal(sitk.GetArrayFromImage(image), phantom.image)
+    masks = phantom.draw_masks(np.random.default_rng([0, 1]), 2)
+    for k in range(2):
+        assert np.array_equal(read_mask(tmp_path / f"rater_{k + 1}.seg.nrrd"), masks[k])
+
+
+def test_impossible_numbers_are_one_line(tmp_path, capsys):
+    assert cli.main(["phantom", "--cases", "0", "--out", str(tmp_path / "x")]) == 2
+    assert capsys.readouterr().err.startswith("error: ") and not (tmp_path / "x").exists()

@@ -1,0 +1,235 @@
+"""The verb ``sample``: the same masks as the library and the batch script, and one clear line for bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from shared_data import REPOSITORY, shared_path
+from tiny_models import tiny_model
+
+from AmbiguousSegLib import cli
+from AmbiguousSegLib.model import load_model, save_model
+from AmbiguousSegLib.sampling import outputs
+from AmbiguousSegLib.sampling.volume import SampleRequest, sample_volume
+from AmbiguousSegLib.volume.geometry import Geometry
+from AmbiguousSegLib.volume.io import read_channels, read_mask, write_volume
+
+GRID = Geometry((20, 18, 4), (0.8, 0.8, 3.0), (1.0, 2.0, 3.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A model folder and a volume on disk."""
+    save_model(tiny_model(), tmp_path / "model")
+    write_volume(tmp_path / "scan.nrrd", np.random.default_rng(0).random(GRID.shape, dtype=np.float32), GRID)
+    return tmp_path
+
+
+def run(study, *arguments, volumes=("scan.nrrd",), model="model"):
+    paths = [str(study / v) for v in volumes]
+    return cli.main(["sample", *paths, "--model", str(study / model), "--out", str(study / "out"), *arguments])
+
+
+def test_three_doors_give_the_same_masks(study):
+    volume, geometry = read_channels([study / "scan.nrrd"])
+    expected = sample_volume(load_model(study / "model"), volume, geometry, SampleRequest(3, seed=5))
+    assert expected.masks.any()
+    assert run(study, "--samples", "3", "--seed", "5", "--device", "cpu") == 0
+    script = [sys.executable, str(REPOSITORY / "AmbiguousSeg/Scripts/batch.py"), str(study / "scan.nrrd")]
+    options = ["--model", str(study / "model"), "--out", str(study / "batch"), "--samples", "3", "--seed", "5"]
+    done = subprocess.run([*script, *options, "--device", "cpu", "--mrb"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for k in range(3):
+        name = f"sample_{k + 1:02d}.seg.nrrd"
+        assert np.array_equal(read_mask(study / "out" / name, GRID), expected.masks[k])
+        assert np.array_equal(read_mask(study / "batch/scan" / name, GRID), expected.masks[k])
+    assert json.loads((study / "out/samples.json").read_text()) == json.loads(
+        (study / "batch/scan/samples.json").read_text()
+    )
+    again = subprocess.run([*script, *options, "--device", "cpu", "--mrb"], capture_output=True, text=True)
+    assert again.returncode == 0 and "1 skipped" in again.stdout
+
+
+def test_the_settings_are_in_the_summary(study):
+    assert run(study, "--samples", "2", "--steps", "4", "--sampler", "ddpm", "--slices", "1", "2") == 0
+    summary = json.loads((study / "out/samples.json").read_text())
+    assert summary["sampler"] == {"name": "ddpm", "steps": 4, "eta": 0.0}
+    assert summary["slice_range"] == [1, 2] and summary["samples"] == 2
+    assert summary["model"]["weights_sha256"] == load_model(study / "model").weights_sha256
+    assert len(summary["volume"]["samples"]) == 2
+
+
+def test_a_photograph_is_a_volume_of_one_slice(study):
+    colour = np.random.default_rng(1).integers(0, 256, (18, 20, 3), dtype=np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(colour, isVector=True), str(study / "photo.png"))
+    save_model(tiny_model(channels=3, plane="stored"), study / "colour")
+    assert run(study, "--samples", "2", volumes=("photo.png",), model="colour") == 0
+    assert read_mask(study / "out/sample_01.seg.nrrd").shape == (1, 18, 20)
+
+
+def test_two_files_are_two_channels(study):
+    write_volume(study / "second.nrrd", np.random.default_rng(2).random(GRID.shape, dtype=np.float32), GRID)
+    save_model(tiny_model(channels=2), study / "two")
+    assert run(study, "--samples", "1", volumes=("scan.nrrd", "second.nrrd"), model="two") == 0
+
+
+def test_a_dicom_folder_gets_masks_on_its_grid(study):
+    series = shared_path("data/ct_head_dicom")
+    out = study / "ct"
+    arguments = ["--model", str(study / "model"), "--out", str(out), "--samples", "1", "--slices", "40", "41"]
+    assert cli.main(["sample", str(series), *arguments]) == 0
+    image = sitk.ReadImage(str(out / "mean.nrrd"))
+    assert image.GetSize() == (64, 64, 93) and np.allclose(image.GetSpacing(), (3.2, 3.2, 1.5), atol=1e-3)
+
+
+def edited(study, **changes):
+    path = study / "model/model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def bad_volume(study, values):
+    write_volume(study / "bad.nrrd", values, GRID)
+    return {"volumes": ("bad.nrrd",)}
+
+
+def missing(study):
+    return {"volumes": ("nowhere.nrrd",)}
+
+
+def truncated(study):
+    data = (study / "scan.nrrd").read_bytes()
+    (study / "bad.nrrd").write_bytes(data[: len(data) // 2])
+    return {"volumes": ("bad.nrrd",)}
+
+
+def not_an_image(study):
+    (study / "bad.nrrd").write_text("just text")
+    return {"volumes": ("bad.nrrd",)}
+
+
+def nan(study):
+    return bad_volume(study, np.full(GRID.shape, np.nan, np.float32))
+
+
+def constant(study):
+    return bad_volume(study, np.full(GRID.shape, 3, np.float32))
+
+
+def surplus_channel(study):
+    return {"volumes": ("scan.nrrd", "scan.nrrd")}
+
+
+def other_grid(study):
+    shifted = Geometry(GRID.size, GRID.spacing_mm, (9.0, 2.0, 3.0), GRID.direction)
+    write_volume(study / "bad.nrrd", np.random.default_rng(0).random(GRID.shape, dtype=np.float32), shifted)
+    return {"volumes": ("scan.nrrd", "bad.nrrd")}
+
+
+def no_samples(study):
+    return {"arguments": ("--samples", "0")}
+
+
+def no_such_slices(study):
+    return {"arguments": ("--slices", "2", "9")}
+
+
+def region_elsewhere(study):
+    return {"arguments": ("--region", "500", "600", "0", "10", "0", "10")}
+
+
+def no_steps(study):
+    return {"arguments": ("--steps", "0")}
+
+
+def no_such_model(study):
+    return {"model": "nothing"}
+
+
+def unknown_method(study):
+    edited(study, method="oracle")
+    return {}
+
+
+def future_format(study):
+    edited(study, format_version=99)
+    return {}
+
+
+def changed_weights(study):
+    path = study / "model/model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+    return {}
+
+
+def no_such_device(study):
+    return {"arguments": ("--device", "abacus")}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (missing, "nowhere.nrrd"),
+        (truncated, "bad.nrrd"),
+        (not_an_image, "bad.nrrd"),
+        (nan, "NaN"),
+        (constant, "bad.nrrd"),
+        (surplus_channel, r"expects 1 channel"),
+        (other_grid, "bad.nrrd"),
+        (no_samples, "at least 1, got 0"),
+        (no_such_slices, "0 to 3"),
+        (region_elsewhere, "[Rr]egion"),
+        (no_steps, "steps"),
+        (no_such_model, "neither a folder nor a bundled model"),
+        (unknown_method, "Unknown method 'oracle'"),
+        (future_format, "format version 99"),
+        (changed_weights, "sha256"),
+        (no_such_device, "abacus"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_bad_input_is_one_line_and_leaves_nothing(study, capsys, spoil, message):
+    changes = spoil(study)
+    code = run(study, *changes.pop("arguments", ()), **changes)
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert code in (1, 2) and len(errors) == 1
+    assert re.search(message, errors[0]), errors[0]
+    assert not (study / "out").exists()
+
+
+@pytest.mark.parametrize("number, reason", [(28, "No space left on device"), (13, "Permission denied")])
+def test_a_failed_write_is_one_line_and_leaves_nothing(study, capsys, monkeypatch, number, reason):
+    def fail(*_, **__):
+        raise OSError(number, reason)
+
+    monkeypatch.setattr(outputs, "write_volume", fail)
+    assert run(study, "--samples", "1") == 1
+    assert f"error: [Errno {number}] {reason}" in capsys.readouterr().err
+    assert not (study / "out").exists()
+
+
+@pytest.mark.skipif(os.name == "nt" or (hasattr(os, "geteuid") and os.geteuid() == 0), reason="needs a user's rights")
+def test_no_permission_is_one_line(study, capsys):
+    study.chmod(0o500)
+    try:
+        assert run(study, "--samples", "1") == 1
+    finally:
+        study.chmod(0o700)
+    assert "Permission denied" in capsys.readouterr().err
+
+
+def test_an_earlier_result_is_kept_unless_told(study, capsys):
+    assert run(study, "--samples", "2") == 0
+    before = (study / "out/samples.json").read_text()
+    assert run(study, "--samples", "1") == 2
+    assert "--overwrite" in capsys.readouterr().err and (study / "out/samples.json").read_text() == before
+    assert run(study, "--samples", "1", "--overwrite") == 0
+    assert not (study / "out/sample_02.seg.nrrd").exists()
