@@ -17,7 +17,11 @@ LISTS = {
     "MODULE_PYTHON_SCRIPTS": (MODULE, MODULE, lambda: files(MODULE, "*.py")),
     "MODULE_PYTHON_RESOURCES": (MODULE, MODULE, lambda: files(MODULE / "Resources", "*")),
     "LIBRARY_PYTHON_SCRIPTS": (LIBRARY, REPOSITORY, lambda: files(LIBRARY, "*.py")),
-    "LIBRARY_PYTHON_RESOURCES": (LIBRARY, REPOSITORY, lambda: files(RESOURCES, "*")),
+    "LIBRARY_PYTHON_RESOURCES": (
+        LIBRARY,
+        REPOSITORY,
+        lambda: [path for part in ("Models", "Presets") for path in files(RESOURCES / part, "*")],
+    ),
 }
 
 

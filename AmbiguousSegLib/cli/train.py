@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import logging
 import os
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 
 from AmbiguousSegLib.cli.common import CommandError, choose_device
-from AmbiguousSegLib.configuration import to_dict
+from AmbiguousSegLib.configuration import from_dict, to_dict
 from AmbiguousSegLib.methods import METHODS
 from AmbiguousSegLib.training.config import (
     AugmentationConfig,
@@ -91,18 +92,24 @@ def parse(arguments: list[str]) -> tuple[Any, TrainingConfig]:
     import yaml
 
     # The method decides which keys method_config has, so it must be known before the real parser is made.
-    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     early.add_argument("--config")
     early.add_argument("--method")
-    known, _ = early.parse_known_args(arguments)
+    try:
+        known, _ = early.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        raise CommandError(str(error)) from error
     try:
         preset = yaml.safe_load(Path(known.config).read_text(encoding="utf-8")) if known.config else {}
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise CommandError(f"{known.config}: cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(preset, dict):
         raise CommandError(f"{known.config}: expected a mapping of settings.")
+    for name in ("method_config", *_SECTIONS):
+        if not isinstance(preset.get(name, {}), dict):
+            raise CommandError(f"{known.config}: {name} must be a mapping of settings, got {preset[name]!r}.")
     method = known.method or preset.get("method", TrainingConfig.method)
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         raise CommandError(f"Unknown method {method!r}; known: {', '.join(METHODS)}.")
 
     parser = jsonargparse.ArgumentParser(prog="AmbiguousSegLib train", description=HELP, exit_on_error=False)
@@ -120,18 +127,13 @@ def parse(arguments: list[str]) -> tuple[Any, TrainingConfig]:
     parser.add_argument("--seed", type=int, default=0)
     try:
         parsed = parser.parse_args(arguments)
-        built = parser.instantiate_classes(parsed)
+        settings = parsed.as_dict() | {"method": method}
+        method_config = from_dict(METHODS[method].Config, settings["method_config"], "method_config")
+        settings["method_config"] = to_dict(method_config)
+        config = from_dict(TrainingConfig, {f.name: settings[f.name] for f in dataclasses.fields(TrainingConfig)})
     except (jsonargparse.ArgumentError, ValueError, TypeError) as error:
         raise CommandError(" ".join(str(error).split())) from error
-    config = TrainingConfig(
-        method=method,
-        method_config=to_dict(built.method_config),
-        **{name: getattr(built, name) for name in _SECTIONS},
-        checkpoint_every_images=built.checkpoint_every_images,
-        tensorboard=built.tensorboard,
-        seed=built.seed,
-    )
-    return built, config
+    return parsed, config
 
 
 def _join_processes(device: str, processes: int) -> torch.device:

@@ -30,7 +30,7 @@ class AugmentationConfig:
 
     def __post_init__(self) -> None:
         for name in ("rotate_degrees", "scale", "translate", "gain", "offset"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < np.inf:
                 raise ValueError(f"AugmentationConfig.{name} must be 0 or more, got {getattr(self, name)}.")
 
 
@@ -56,7 +56,7 @@ class Augmentation:
         else:
             binary = bool(np.all((mask == 0) | (mask == 1)))
             image = np.stack([self._warp(channel, "nearest") for channel in image])
-            mask = np.stack([self._warp(channel, "constant") for channel in mask])
+            mask = np.stack([self._warp(channel, "grid-constant") for channel in mask])
             mask = (mask >= 0.5).astype(np.float32) if binary else mask
         if self.gain != 1.0 or self.offset != 0.0:
             image = np.clip(self.gain * image + self.offset, 0.0, 1.0)
@@ -70,7 +70,7 @@ class Augmentation:
 
 def draw_augmentation(config: AugmentationConfig, rng: np.random.Generator) -> Augmentation:
     """A random change; always takes the same number of draws from ``rng``."""
-    flips = np.where(rng.random(2) < 0.5, -1.0, 1.0) if config.flip else np.ones(2)
+    flips = np.where((rng.random(2) < 0.5) & config.flip, -1.0, 1.0)
     angle, scale, row, column, gain, offset = rng.uniform(-1, 1, 6)
     angle = np.deg2rad(config.rotate_degrees) * angle
     factor = (1 + config.scale) ** scale

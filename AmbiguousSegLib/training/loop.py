@@ -77,13 +77,15 @@ class Trainer:
             raise ValueError("No held-out case to validate on; give the split a validation part.")
         if (folder / FILE).exists() and not resume:
             raise FileExistsError(f"{folder} holds a training run; resume it, or train into another folder.")
-        self.config, self.source, self.held_out, self.folder = config, source, held_out, folder
+        self.source, self.held_out, self.folder = source, held_out, folder
         self.device, self.rank, self.processes = device, rank, processes
         self.stopping = False
         # Initial weights from the seed, whatever the state of the global generators.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.method = build_method(config.method, config.method_config).to(device, memory_format=torch.channels_last)
+        # With the method's defaults spelt out, so that a run is the same however it was described.
+        self.config = config = replace(config, method_config=to_dict(self.method.config))
         self.ema = AveragedModel(self.method, multi_avg_fn=_ramped_average(config.optimisation.ema_decay))
         self.ema.requires_grad_(False).eval()
         self.optimizer = torch.optim.AdamW(
@@ -160,8 +162,8 @@ class Trainer:
         # Before the update: a loss may be finite where its gradient is not, and such weights must not be saved.
         if not (math.isfinite(values["loss"]) and math.isfinite(norm)):
             raise FloatingPointError(
-                f"At {self.progress.images} images the loss became {values['loss']} and the norm of its gradient {norm}; "
-                "lower the learning rate, or train in float32. The last checkpoint is intact."
+                f"At {self.progress.images} images the loss became {values['loss']} and the norm of its gradient "
+                f"{norm}; lower the learning rate, or train in float32. The last checkpoint is intact."
             )
         self.optimizer.step()
         self.ema.update_parameters(self.method)
@@ -181,9 +183,9 @@ class Trainer:
             self._model({}, 0)
         except ValueError as error:
             raise ValueError(f"dataset does not fit the method: {error}") from error
-        case = self.held_out[0]
+        case, seed, settings = self.held_out[0], self.config.seed, self.config.sampling
         with contextlib.suppress(_EnoughSeen):
-            sample_case(self.ema.module, case.identity, case.image, 1, self.config.seed, self.config.sampling, 1, _enough)
+            sample_case(self.ema.module, case.identity, case.image, 1, seed, settings, 1, _enough)
 
     def _validate(self) -> None:
         settings = self.config.validation

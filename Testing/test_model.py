@@ -1,0 +1,290 @@
+"""A model folder gives back what was saved, and a damaged one is refused in one line."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_models import randomised, tiny_cimd, tiny_model
+from tiny_training import METHODS
+
+from AmbiguousSegLib.diffusion.noise import RowNoise
+from AmbiguousSegLib.diffusion.samplers import SamplerSettings
+from AmbiguousSegLib.methods import build_method
+from AmbiguousSegLib.model import (
+    CARD_FILE,
+    FORMAT_VERSION,
+    INTENDED_USE,
+    WEIGHTS_FILE,
+    Card,
+    Label,
+    Model,
+    load_model,
+    save_model,
+)
+from AmbiguousSegLib.volume.preprocessing import Intensity, Preprocessing
+
+CARD = Card(
+    "lesions",
+    "of two raters, µm",
+    Label("tumour", (0.1, 0.2, 0.3)),
+    training={"data": "phantom", "images_seen": 12, "configuration": {"seed": 3, "list": [1, None]}},
+    metrics={"ged_u": 0.25, "d_a": None},
+)
+
+
+@pytest.fixture
+def model() -> Model:
+    """Every part differs from its default."""
+    preprocessing = Preprocessing(
+        ("T1", "T2"), "coronal", 1.5, (16, 32), 4, (Intensity("minmax"), Intensity("percentile", 1.0, 99.0))
+    )
+    return Model(tiny_cimd(2), preprocessing, SamplerSettings("ddim", 3, 0.5), CARD)
+
+
+@pytest.fixture
+def folder(model, tmp_path) -> Path:
+    save_model(model, tmp_path / "model")
+    return tmp_path / "model"
+
+
+def edit(folder: Path, **changes) -> None:
+    """Change entries of the card; ``...`` takes one away."""
+    path = folder / CARD_FILE
+    description = json.loads(path.read_text(encoding="utf-8"))
+    for key, value in changes.items():
+        *parents, name = key.split("__")
+        place = description
+        for parent in parents:
+            place = place[parent]
+        if value is ...:
+            del place[name]
+        else:
+            place[name] = value
+    path.write_text(json.dumps(description), encoding="utf-8")
+
+
+def put_weights(folder: Path, state: dict[str, torch.Tensor]) -> None:
+    """Other weights, and a card that agrees with them."""
+    save_file(state, folder / WEIGHTS_FILE)
+    edit(folder, weights_sha256=hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest())
+
+
+def refused(folder: Path, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as error:
+        load_model(folder)
+    assert "\n" not in str(error.value) and str(folder) in str(error.value)
+
+
+def sampled(model: Model) -> torch.Tensor:
+    image = torch.rand(1, model.method.image_channels, 16, 16, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        return model.method.sample(image, RowNoise(4, [(0, 0)]), model.sampling)
+
+
+# There and back
+
+
+def test_everything_comes_back_bit_for_bit(model, folder):
+    loaded = load_model(folder)
+    saved = model.method.state_dict()
+    state = loaded.method.state_dict()
+    assert list(state) == list(saved)
+    assert all(torch.equal(state[name], saved[name]) and state[name].dtype == saved[name].dtype for name in saved)
+    assert loaded.method.config == model.method.config
+    assert (loaded.preprocessing, loaded.sampling, loaded.card) == (model.preprocessing, model.sampling, CARD)
+    torch.testing.assert_close(sampled(loaded), sampled(model), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_comes_back(name, tmp_path):
+    method = randomised(build_method(name, METHODS[name]))
+    save_model(Model(method, Preprocessing(("x",), "stored", None, (16, 16), 2, Intensity("minmax"))), tmp_path)
+    loaded = load_model(tmp_path).method
+    assert type(loaded) is type(method) and loaded.config == method.config
+    state, saved = loaded.state_dict(), method.state_dict()
+    assert state.keys() == saved.keys() and all(torch.equal(state[key], saved[key]) for key in saved)
+
+
+def test_a_loaded_model_is_ready_to_sample(folder):
+    loaded = load_model(folder)
+    assert not loaded.method.training
+    assert not any(parameter.requires_grad for parameter in loaded.method.parameters())
+    assert loaded.device == torch.device("cpu")
+
+
+def test_saving_twice_gives_the_same_files(model, folder, tmp_path):
+    save_model(load_model(folder), tmp_path / "again")
+    for name in (CARD_FILE, WEIGHTS_FILE):
+        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_the_card_names_its_weights(folder):
+    digest = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
+    description = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
+    assert description["weights_sha256"] == digest == load_model(folder).weights_sha256
+    assert description["format_version"] == FORMAT_VERSION
+    assert description["card"]["intended_use"] == INTENDED_USE and "Research use only" in INTENDED_USE
+
+
+def test_half_precision_rounds_once_and_computes_in_single(model, folder, tmp_path):
+    save_model(model, tmp_path / "half", half=True)
+    loaded = load_model(tmp_path / "half").method.state_dict()
+    for name, tensor in model.method.state_dict().items():
+        assert loaded[name].dtype == torch.float32
+        assert torch.equal(loaded[name], tensor.half().float())
+        assert (loaded[name] - tensor).abs().max() <= 2**-11 * tensor.abs().max()
+    whole, half = ((place / WEIGHTS_FILE).stat().st_size for place in (folder, tmp_path / "half"))
+    assert half < 0.6 * whole
+
+
+def test_moving_a_model_to_where_it_is_returns_it(model):
+    assert model.to("cpu") is model
+
+
+# What does not fit together
+
+
+def test_channels_and_sizes_must_fit_the_network(model):
+    one = replace(model.preprocessing, channels=("T1",), intensity=Intensity("minmax"))
+    with pytest.raises(ValueError, match="reads 2 channels, preprocessing names 1"):
+        replace(model, preprocessing=one)
+    odd = replace(model.preprocessing, size=(15, 15), size_multiple=3)
+    with pytest.raises(ValueError, match="size_multiple 3 must be a multiple of the network's 2"):
+        replace(model, preprocessing=odd)
+
+
+# Damaged weights
+
+
+@pytest.mark.parametrize("place", [0, 100, -1])
+def test_one_flipped_bit_is_refused_by_the_checksum(folder, place):
+    data = bytearray((folder / WEIGHTS_FILE).read_bytes())
+    data[place] ^= 1
+    (folder / WEIGHTS_FILE).write_bytes(data)
+    refused(folder, r"not those that model.json names \(sha256 .*; the file was changed or truncated")
+
+
+def test_truncated_weights_are_refused_by_the_checksum(folder):
+    data = (folder / WEIGHTS_FILE).read_bytes()
+    for size in (0, 7, len(data) // 2):
+        (folder / WEIGHTS_FILE).write_bytes(data[:size])
+        refused(folder, "sha256 .*truncated")
+
+
+def test_missing_weights_are_refused(folder):
+    (folder / WEIGHTS_FILE).unlink()
+    with pytest.raises(FileNotFoundError, match=r"model.safetensors: the weights are missing beside model.json"):
+        load_model(folder)
+
+
+def test_other_bytes_with_their_checksum_are_no_weights(folder):
+    (folder / WEIGHTS_FILE).write_bytes(b"not a tensor at all")
+    edit(folder, weights_sha256=hashlib.sha256(b"not a tensor at all").hexdigest())
+    refused(folder, "not a safetensors file")
+
+
+@pytest.mark.parametrize("change", ["missing", "surplus", "shape", "several"])
+def test_weights_of_another_architecture_are_refused_by_the_name_of_a_tensor(folder, change):
+    state = load_file(folder / WEIGHTS_FILE)
+    name = "unet.out.2.bias"
+    if change == "missing":
+        del state[name]
+        message = rf"{name} is missing\."
+    elif change == "surplus":
+        state["unet.more"] = torch.zeros(1)
+        message = r"unet\.more is not part of the network\."
+    elif change == "shape":
+        state[name] = torch.zeros(7)
+        message = rf"{name} has shape \(7,\) instead of \(1,\)\."
+    else:
+        state = {"a": torch.zeros(1), "b": torch.zeros(1)}
+        message = rf"is missing and {len(load_file(folder / WEIGHTS_FILE)) + 1} more differences\."
+    put_weights(folder, state)
+    refused(folder, f"weights of another architecture: .*{message}")
+
+
+# Damaged cards
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no model here; expected a folder with model.json"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1, 2]", "{}", "3", "\x00\x01", '"format_version"'])
+def test_a_card_that_is_none_is_refused(folder, text):
+    (folder / CARD_FILE).write_text(text)
+    refused(folder, "not a model description")
+
+
+def test_a_card_that_is_no_text_is_refused(folder):
+    (folder / CARD_FILE).write_bytes(b"\xff\xfe{}")
+    refused(folder, "not a model description")
+
+
+@pytest.mark.parametrize("version", [2, 0, "1", None])
+def test_another_format_is_refused_with_a_remedy(folder, version):
+    edit(folder, format_version=version)
+    refused(folder, rf"format version {version!r}, this software reads version 1; update the software")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "cimd2"}, "Unknown method 'cimd2'; known: cimd, probabilistic_unet"),
+        ({"method": ["cimd"]}, "method|unhashable"),
+        ({"method": ...}, "missing key 'method'"),
+        ({"method_config": ...}, "missing key 'method_config'"),
+        ({"method_config": 3}, "method_config must be a mapping"),
+        ({"method_config__betas": 1}, "Unknown key method_config.betas"),
+        ({"method_config__unet__depth": 1}, "Unknown key method_config.unet.depth"),
+        ({"method_config__unet__dropout": "much"}, "method_config.unet.dropout must be float"),
+        ({"method_config__unet__model_channels": 9}, "model_channels 9 must be a multiple of norm_groups"),
+        ({"preprocessing": ...}, "missing key 'preprocessing'"),
+        ({"preprocessing": 3}, "reprocessing"),
+        ({"preprocessing__intensity": 3}, "ntensity"),
+        ({"preprocessing__window": 3}, "nknown .*window"),
+        ({"preprocessing__plane": ...}, "issing .*plane"),
+        ({"preprocessing__plane": "tilted"}, "plane must be one of"),
+        ({"preprocessing__size": 16}, "size"),
+        ({"preprocessing__spacing_mm": "1"}, "spacing_mm"),
+        ({"preprocessing__channels": ["T1"]}, "reads 2 channels|2 rules for 1"),
+        ({"sampling": ...}, "missing key 'sampling'"),
+        ({"sampling__name": "euler"}, "Unknown sampler 'euler'"),
+        ({"sampling__steps": 2.5}, "sampling.steps must be int"),
+        ({"card": ...}, "missing key 'card'"),
+        ({"card__label__size": 1}, "Unknown key card.label.size"),
+        ({"card__label__color": [1, 2]}, "card.label.color must hold 3 values"),
+        ({"weights_sha256": ...}, "sha256 .*expected None"),
+    ],
+)
+def test_entries_that_are_wrong_are_named(folder, changes, message):
+    edit(folder, **changes)
+    refused(folder, message)
+
+
+# Writing
+
+
+@pytest.mark.parametrize("writer", ["write_bytes", "write_text"])
+def test_a_full_disk_leaves_the_model_as_it_was(folder, monkeypatch, writer):
+    """In the middle of the weights, and in the middle of the card."""
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    write = getattr(Path, writer)
+
+    def half(path: Path, data: bytes | str, **options) -> None:
+        write(path, data[: len(data) // 2], **options)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, writer, half)
+    with pytest.raises(OSError, match="No space left"):
+        save_model(tiny_model(), folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    load_model(folder)

@@ -1,0 +1,155 @@
+"""Training runs of a second: tiny networks on a few drawn cases, or on the phantom."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from AmbiguousSegLib.configuration import from_dict, to_dict
+from AmbiguousSegLib.training.checkpoint import FILE
+from AmbiguousSegLib.training.config import TrainingConfig
+from AmbiguousSegLib.training.loop import Trainer
+from AmbiguousSegLib.training.sources import held_out_cases, open_data
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SIZE, CASES, RATERS = 16, 10, 3
+UNET = dict(image_size=SIZE, model_channels=8, channel_mult=(1, 2), num_res_blocks=1, attention_sizes=(), norm_groups=4)
+ENCODER = dict(filters=(4, 8), convolutions=1, latent_dim=2, log_sigma_limit=5.0)
+METHODS = {
+    "cimd": dict(unet=UNET, encoder=ENCODER, prediction="x0", variance="posterior", schedule=dict(steps=50)),
+    "probabilistic_unet": dict(unet=dict(filters=(4, 8), convolutions=1), encoder=ENCODER),
+}
+# Everything that draws random numbers, or changes from step to step, at once.
+BUSY = {
+    "method_config.unet.dropout": 0.3,
+    "augmentation": dict(flip=True, rotate_degrees=20.0, scale=0.1, translate=0.1, gain=0.1, offset=0.05),
+    "optimisation.microbatch": 3,
+    "optimisation.schedule": "cosine",
+    "optimisation.warmup_images": 12,
+    "optimisation.weight_decay": 0.01,
+}
+
+
+def tiny_config(changes: dict | None = None, method: str = "cimd") -> TrainingConfig:
+    """Ten batches of four, validated and saved at the end only; ``changes`` by dotted key."""
+    config = {
+        "method": method,
+        "method_config": METHODS[method],
+        "dataset": {"size": (SIZE, SIZE), "validation_fraction": 0.3, "test_fraction": 0.1},
+        "optimisation": {"images": 40, "batch_size": 4, "learning_rate": 1e-3, "ema_decay": 0.9},
+        "validation": {"every_images": 10_000, "cases": 2, "samples": 2, "raters": 3},
+        "sampling": {"name": "ddim", "steps": 2},
+        "seed": 5,
+    }
+    config = json.loads(json.dumps(config))  # a copy, as plain as a file
+    for key, value in (changes or {}).items():
+        *path, name = key.split(".")
+        place = config
+        for part in path:
+            place = place.setdefault(part, {})
+        place[name] = value
+    return from_dict(TrainingConfig, config)
+
+
+def write_config(path: Path, config: TrainingConfig) -> Path:
+    path.write_text(yaml.safe_dump(to_dict(config)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Networks this small only lose by sharing their work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def one_thread_environment() -> dict[str, str]:
+    """For processes whose numbers are compared with those of a test: sums depend on the number of threads."""
+    return os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def write_cases(folder: Path, cases: int = CASES) -> Path:
+    """Folder of cases: a bright disc in noise, which ``RATERS`` raters draw larger and larger."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.indices((SIZE, SIZE))
+    for case in range(cases):
+        place = folder / f"case{case}"
+        place.mkdir(parents=True)
+        distance = np.hypot(rows - rng.uniform(5, 11), columns - rng.uniform(5, 11))
+        radius = rng.uniform(2, 4)
+        image = 120 * (distance < radius) + rng.uniform(0, 100, (SIZE, SIZE))
+        sitk.WriteImage(sitk.GetImageFromArray(image.astype(np.uint8)), str(place / "image.png"))
+        for rater in range(RATERS):
+            mask = 255 * (distance < radius + rater).astype(np.uint8)
+            sitk.WriteImage(sitk.GetImageFromArray(mask), str(place / f"rater_{rater}.png"))
+    return folder
+
+
+def make_trainer(config: TrainingConfig, data: Path | None, folder: Path, **options) -> Trainer:
+    source, split, _ = open_data(config.dataset, data, config.seed)
+    validation = config.validation
+    held_out = held_out_cases(config.dataset, split, "validation", validation.cases, validation.raters)
+    return Trainer(config, source, split, held_out, folder, torch.device("cpu"), **options)
+
+
+def stop_after(trainer: Trainer, images: int):
+    """Callback for ``run`` that asks the trainer to stop, as a signal would."""
+
+    def on_progress(seen: int, total: int, losses: dict[str, float]) -> None:
+        trainer.stopping = trainer.stopping or seen >= images
+
+    return on_progress
+
+
+def one_step(config: TrainingConfig, data: Path | None, folder: Path, **options) -> Trainer:
+    """Trainer after its first update, not validated and not saved."""
+    trainer = make_trainer(config, data, folder, **options)
+    trainer._validate = trainer._save = lambda: None
+    trainer.run(stop_after(trainer, 0))
+    return trainer
+
+
+def gradients(trainer: Trainer) -> torch.Tensor:
+    """The clipped gradient of the first update, all parameters in one vector: Adam's first moment is 0.1 of it."""
+    moments = [state["exp_avg"].flatten() for state in trainer.optimizer.state.values()]
+    return torch.cat(moments) / (1 - trainer.optimizer.param_groups[0]["betas"][0])
+
+
+def checkpoint_of(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / FILE)
+
+
+def log_of(folder: Path, key: str) -> list[dict]:
+    """Lines of the log that have ``key``, read as strict JSON."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is not JSON")
+
+    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    entries = [json.loads(line, parse_constant=refuse) for line in lines]
+    return [entry for entry in entries if key in entry]
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    """The whole state, bit for bit, and the model that was kept."""
+    first, second = checkpoint_of(a), checkpoint_of(b)
+    assert first.keys() == second.keys()
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+    names = ("model.safetensors", "model.json")
+    assert [n for n in names if (a / "model" / n).read_bytes() != (b / "model" / n).read_bytes()] == []
+
+
+def with_images(config: TrainingConfig, images: int) -> TrainingConfig:
+    return replace(config, optimisation=replace(config.optimisation, images=images))
