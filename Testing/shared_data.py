@@ -12,7 +12,7 @@ VARIABLE = "AMBIGUOUSSEG_SHARED"
 
 
 def shared_path(relative: str) -> Path:
-    """Path of ``relative`` below ``$AMBIGUOUSSEG_SHARED`` (by default ``../shared``); skips the test if it is absent."""
+    """``relative`` below ``$AMBIGUOUSSEG_SHARED`` (by default ``../shared``); skips the test if it is absent."""
     path = Path(os.environ.get(VARIABLE, REPOSITORY.parent / "shared")) / relative
     if not path.exists():
         pytest.skip(f"{relative} is not part of the repository; set {VARIABLE} to the folder that holds it")

@@ -46,9 +46,8 @@ def tiny_model(
     channels: int = 1, size: int = 16, spacing_mm: float | None = None, plane: str = "axial", steps: int = 3
 ) -> Model:
     """Model around ``tiny_cimd`` that takes values from 0 to 1."""
-    preprocessing = Preprocessing(
-        tuple(f"channel {i}" for i in range(channels)), plane, spacing_mm, (size, size), 2, Intensity("window", 0.0, 1.0)
-    )
+    names = tuple(f"channel {i}" for i in range(channels))
+    preprocessing = Preprocessing(names, plane, spacing_mm, (size, size), 2, Intensity("window", 0.0, 1.0))
     return Model(
         tiny_cimd(channels, size), preprocessing, SamplerSettings("ddim", steps), Card(name="tiny"), "0" * 64
     )

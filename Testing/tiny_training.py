@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pytest
 import SimpleITK as sitk
 import torch
 import yaml
@@ -64,20 +61,6 @@ def tiny_config(changes: dict | None = None, method: str = "cimd") -> TrainingCo
 def write_config(path: Path, config: TrainingConfig) -> Path:
     path.write_text(yaml.safe_dump(to_dict(config)), encoding="utf-8")
     return path
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Networks this small only lose by sharing their work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def one_thread_environment() -> dict[str, str]:
-    """For processes whose numbers are compared with those of a test: sums depend on the number of threads."""
-    return os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def write_cases(folder: Path, cases: int = CASES) -> Path:

@@ -31,7 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     from AmbiguousSegLib.cli.common import CommandError
 
-    module = importlib.import_module(f"AmbiguousSegLib.cli.{verb}" if verb != "import" else "AmbiguousSegLib.cli.import_")
+    name = "import_" if verb == "import" else verb  # a module cannot be called import
+    module = importlib.import_module(f"AmbiguousSegLib.cli.{name}")
     try:
         return module.main(rest)
     except KeyboardInterrupt:

@@ -50,15 +50,14 @@ def main(arguments: list[str]) -> int:
     options, config = parse(arguments)
     rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     device = _join_processes(options.device, processes)
+    data, validation, total = config.dataset, config.validation, config.optimisation.images
     try:
-        source, split, channels = open_data(config.dataset, options.data, config.seed)
-        if channels != len(config.dataset.channels):
-            raise ValueError(f"dataset.channels names {len(config.dataset.channels)} channels, the images have {channels}.")
-        held_out = held_out_cases(config.dataset, split, "validation", config.validation.cases, config.validation.raters)
-        trainer = Trainer(
-            config, source, split, held_out, options.out, device, options.resume, rank, processes
-        )
-        with tqdm(total=config.optimisation.images, initial=trainer.progress.images, unit="img", disable=rank > 0) as bar:
+        source, split, channels = open_data(data, options.data, config.seed)
+        if channels != len(data.channels):
+            raise ValueError(f"dataset.channels names {len(data.channels)} channels, the images have {channels}.")
+        held_out = held_out_cases(data, split, "validation", validation.cases, validation.raters)
+        trainer = Trainer(config, source, split, held_out, options.out, device, options.resume, rank, processes)
+        with tqdm(total=total, initial=trainer.progress.images, unit="img", disable=rank > 0) as bar:
             writer = _tensorboard(options.out) if config.tensorboard and rank == 0 else None
 
             def show(images: int, total: int, losses: dict[str, float]) -> None:

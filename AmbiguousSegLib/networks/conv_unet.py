@@ -19,8 +19,8 @@ class ConvUNetConfig:
     convolutions: int = 3
 
     def __post_init__(self) -> None:
-        if min(self.in_channels, self.convolutions, len(self.filters)) < 1:
-            raise ValueError(f"ConvUNetConfig needs at least one channel, level and convolution: {self}.")
+        if min(self.in_channels, self.convolutions, *(self.filters or (0,))) < 1:
+            raise ValueError(f"ConvUNetConfig takes positive integers and at least one filter, got {self}.")
 
     @property
     def size_multiple(self) -> int:

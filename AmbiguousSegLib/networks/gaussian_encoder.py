@@ -35,8 +35,8 @@ class GaussianEncoderConfig:
     def __post_init__(self) -> None:
         if self.covariance not in ("diagonal", "full"):
             raise ValueError(f"GaussianEncoderConfig.covariance must be 'diagonal' or 'full', got {self.covariance!r}.")
-        if min(self.in_channels, self.convolutions, self.latent_dim, len(self.filters)) < 1:
-            raise ValueError(f"GaussianEncoderConfig needs at least one channel, convolution, latent and block: {self}.")
+        if min(self.in_channels, self.convolutions, self.latent_dim, *(self.filters or (0,))) < 1:
+            raise ValueError(f"GaussianEncoderConfig takes positive integers and at least one filter, got {self}.")
         if self.log_sigma_limit is not None and not self.log_sigma_limit > 0:
             raise ValueError(f"GaussianEncoderConfig.log_sigma_limit must be positive, got {self.log_sigma_limit}.")
 
@@ -73,7 +73,8 @@ class GaussianEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Distribution:
         features = self.encoder(x).mean(dim=(2, 3), keepdim=True)
-        # The distribution is kept in at least float32: exp and KL lose too much below.
+        # The distribution is kept in at least float32: exp and KL lose too much below. Its arguments are not validated:
+        # that would wait for the GPU at each step, and a training loop reports NaN better.
         parameters = self.conv_layer(features)[:, :, 0, 0]
         parameters = parameters.float() if parameters.dtype in (torch.float16, torch.bfloat16) else parameters
         n = self.config.latent_dim
@@ -81,8 +82,8 @@ class GaussianEncoder(nn.Module):
         if self.config.log_sigma_limit is not None:
             log_sigma = log_sigma.clamp(-self.config.log_sigma_limit, self.config.log_sigma_limit)
         if self.config.covariance == "diagonal":
-            return Independent(Normal(mean, log_sigma.exp()), 1)
-        return MultivariateNormal(mean, scale_tril=cholesky_factor(log_sigma, lower))
+            return Independent(Normal(mean, log_sigma.exp(), validate_args=False), 1, validate_args=False)
+        return MultivariateNormal(mean, scale_tril=cholesky_factor(log_sigma, lower), validate_args=False)
 
 
 def cholesky_factor(log_diagonal: Tensor, below: Tensor) -> Tensor:

@@ -51,8 +51,9 @@ class UNetConfig:
     activation_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "in_channels", "out_channels", "model_channels", "num_res_blocks", "num_heads"):
-            if getattr(self, name) < 1:
+        positive = ("image_size", "in_channels", "out_channels", "model_channels", "num_res_blocks", "num_heads")
+        for name in (*positive, "norm_groups", "num_head_channels"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"UNetConfig.{name} must be at least 1, got {getattr(self, name)}.")
         if not self.channel_mult or min(self.channel_mult) < 1:
             raise ValueError(f"UNetConfig.channel_mult must hold positive integers, got {self.channel_mult}.")

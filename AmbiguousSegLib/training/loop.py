@@ -83,7 +83,8 @@ class Trainer:
         # Initial weights from the seed, whatever the state of the global generators.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            self.method = build_method(config.method, config.method_config).to(device, memory_format=torch.channels_last)
+            self.method = build_method(config.method, config.method_config)
+        self.method.to(device, memory_format=torch.channels_last)
         # With the method's defaults spelt out, so that a run is the same however it was described.
         self.config = config = replace(config, method_config=to_dict(self.method.config))
         self.ema = AveragedModel(self.method, multi_avg_fn=_ramped_average(config.optimisation.ema_decay))

@@ -15,7 +15,6 @@ from tiny_training import (
     log_of,
     make_trainer,
     one_step,
-    one_thread,  # noqa: F401 (for every test here)
     tiny_config,
     write_cases,
     write_config,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tiny_training import one_thread, write_cases  # noqa: F401 (for every test here)
+from tiny_training import write_cases
 
 
 @pytest.fixture(scope="session")

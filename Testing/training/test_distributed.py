@@ -13,7 +13,6 @@ from tiny_training import (
     checkpoint_of,
     log_of,
     make_trainer,
-    one_thread_environment,
     stop_after,
     tiny_config,
     write_config,
@@ -33,7 +32,6 @@ def run_two(config: TrainingConfig, data: Path, folder: Path, program: list[str]
     return subprocess.run(
         [*launch, *program, "train", *options, "--device", "cpu"],
         cwd=REPOSITORY,
-        env=one_thread_environment(),
         capture_output=True,
         text=True,
         timeout=300,

@@ -13,7 +13,6 @@ from tiny_training import (
     assert_same_run,
     log_of,
     make_trainer,
-    one_thread_environment,
     tiny_config,
     write_config,
 )
@@ -45,7 +44,6 @@ def test_a_signalled_run_saves_and_goes_on(config, data, whole, tmp_path, capsys
         [sys.executable, SCRIPT, name, "12", "0", "train", *options, f"--dataset.workers={workers}"],
         start_new_session=True,
         cwd=REPOSITORY,
-        env=one_thread_environment(),
         capture_output=True,
         text=True,
         timeout=300,

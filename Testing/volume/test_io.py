@@ -305,11 +305,11 @@ def test_real_rater_masks_and_image():
 
 @pytest.mark.parametrize("kind", [bool, np.uint8, np.int16, np.float32, np.float64])
 def test_write_volume_keeps_type_and_values(tmp_path, kind):
-    array = (RNG.normal(size=GRID.shape) * 50 if kind != bool else some_mask()).astype(kind)
+    array = (RNG.normal(size=GRID.shape) * 50 if kind is not bool else some_mask()).astype(kind)
     io.write_volume(tmp_path / "new folder" / "v.nrrd", array, GRID)
     image = sitk.ReadImage(str(tmp_path / "new folder" / "v.nrrd"))
     read = sitk.GetArrayFromImage(image)
-    assert read.dtype == (np.uint8 if kind == bool else kind)
+    assert read.dtype == (np.uint8 if kind is bool else kind)
     np.testing.assert_array_equal(read, array)
     assert Geometry.of(image).same_grid(GRID, 1e-9)
 
