@@ -237,8 +237,8 @@ def write_scene(samples, volume, name: str, path: Path, terminology: str) -> Non
 
     scene = slicer.mrmlScene if in_application() else make_host()
     scene.Clear()
-    shown = add_volume(scene, volume[0], samples.geometry, name)
-    add_sample_set(scene, samples, f"{name} samples", shown, terminology=terminology)
+    node = add_volume(scene, volume[0], samples.geometry, name)
+    add_sample_set(scene, samples, f"{name} samples", node, terminology=terminology)
     save_scene(scene, path)
 
 
@@ -267,12 +267,11 @@ def main(argv: Sequence[str], make_sampler: Callable[[argparse.Namespace], Sampl
     """Run the batch and return the exit code (see above)."""
     try:
         import AmbiguousSegBridge  # noqa: F401  (makes AmbiguousSegLib importable)
-
-        options = parse(argv)
         from AmbiguousSegLib.resources import find_model
 
-        options.model = find_model(options.model)
+        options = parse(argv)
         jobs = find_jobs(options.inputs)
+        options.model = find_model(options.model)
         sample = make_sampler(options)
     except SystemExit as stop:  # argparse has said why
         return int(stop.code or 0)

@@ -16,6 +16,7 @@ from shared_data import REPOSITORY
 
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.volume.geometry import Geometry
+from AmbiguousSegLib.volume.io import LESION_TERMINOLOGY
 
 SCRIPT = REPOSITORY / "AmbiguousSeg" / "Scripts" / "batch.py"
 
@@ -239,7 +240,7 @@ def test_scene_of_a_volume(batch, tmp_path):
     geometry = Geometry((6, 5, 4), (1.0, 1.0, 2.0), (1.0, 2.0, 3.0), (1.0, 0, 0, 0, 1, 0, 0, 0, 1))
     masks = np.random.default_rng(0).random((2, *geometry.shape)) < 0.5
     volume = np.random.default_rng(1).random((1, *geometry.shape), np.float32)
-    batch.write_scene(SampleSet(masks, geometry), volume, "p1", tmp_path / "scene.mrb")
+    batch.write_scene(SampleSet(masks, geometry), volume, "p1", tmp_path / "scene.mrb", LESION_TERMINOLOGY)
     loaded = make_host()
     assert loaded.ReadFromMRB(str(tmp_path / "scene.mrb"))
     np.testing.assert_array_equal(read_channels([loaded.GetFirstNodeByName("p1")])[0], volume)
