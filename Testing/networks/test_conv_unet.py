@@ -49,7 +49,7 @@ def test_stored_outputs():
     check("networks/expected/conv_unet.npz", atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("changes", [{"in_channels": 0}, {"filters": ()}, {"convolutions": 0}])
+@pytest.mark.parametrize("changes", [{"in_channels": 0}, {"filters": ()}, {"filters": (8, 0)}, {"convolutions": 0}])
 def test_config_errors(changes):
-    with pytest.raises(ValueError, match=f"at least one channel, level and convolution.*{next(iter(changes))}="):
+    with pytest.raises(ValueError, match=f"positive integers and at least one filter.*{next(iter(changes))}="):
         ConvUNetConfig(**changes)

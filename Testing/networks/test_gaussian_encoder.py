@@ -147,8 +147,9 @@ def test_half_precision_gives_a_float32_distribution():
     ("changes", "message"),
     [
         ({"covariance": "banded"}, "covariance must be.*'banded'"),
-        ({"latent_dim": 0}, "at least one channel.*latent_dim=0"),
-        ({"filters": ()}, "at least one channel"),
+        ({"latent_dim": 0}, "positive integers and at least one filter.*latent_dim=0"),
+        ({"filters": ()}, "positive integers and at least one filter"),
+        ({"filters": (8, 0)}, "positive integers and at least one filter"),
         ({"log_sigma_limit": 0.0}, "log_sigma_limit must be positive, got 0.0"),
     ],
 )

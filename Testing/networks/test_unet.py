@@ -234,6 +234,8 @@ def test_activation_checkpointing_changes_no_number(dropout):
         ({"attention_sizes": (12,)}, r"attention_sizes \[12\].*\[128, 64, 32, 16, 8\]"),
         ({"attention_order": "old"}, "attention_order.*'old'"),
         ({"model_channels": 48}, "model_channels 48 must be a multiple of norm_groups 32"),
+        ({"norm_groups": 0}, "norm_groups must be at least 1, got 0"),
+        ({"num_head_channels": 0}, "num_head_channels must be at least 1, got 0"),
     ],
 )
 def test_config_errors_name_the_setting(changes, message):
