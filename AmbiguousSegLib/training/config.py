@@ -148,13 +148,15 @@ class ValidationConfig:
 
 @dataclass(frozen=True)
 class CardConfig:
-    """What the model folder says of the model: shown to whoever samples with it."""
+    """What the model folder says of the model, shown to whoever samples with it; ``half_weights`` stores its weights
+    as float16, in half the space."""
 
     name: str = "unnamed"
     description: str = ""
     label: str = "lesion"
     training_data: str = ""
     licence: str = "not stated"
+    half_weights: bool = False
 
 
 @dataclass(frozen=True)

@@ -219,7 +219,7 @@ class Trainer:
         if self.progress.best_ged is None or ged < self.progress.best_ged:
             self.progress = replace(self.progress, best_images=self.progress.images, best_ged=ged)
             if self.rank == 0:
-                save_model(self._model(figures, len(everyone)), self.folder / "model")
+                save_model(self._model(figures, len(everyone)), self.folder / "model", self.config.card.half_weights)
 
     def _model(self, figures: dict[str, float], cases: int) -> Model:
         data, card, validation = self.config.dataset, self.config.card, self.config.validation
