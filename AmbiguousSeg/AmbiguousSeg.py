@@ -18,6 +18,7 @@ from slicer.ScriptedLoadableModule import (
 )
 
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
+from AmbiguousSegLib.resources import find_model
 
 
 class AmbiguousSeg(ScriptedLoadableModule):
@@ -59,6 +60,8 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget):
         self.modelFolder = ctk.ctkPathLineEdit()
         self.modelFolder.filters = ctk.ctkPathLineEdit.Dirs
         self.modelFolder.settingKey = "AmbiguousSegModelFolder"
+        if not self.modelFolder.currentPath:
+            self.modelFolder.currentPath = str(find_model(None))
         form.addRow(_("Model folder:"), self.modelFolder)
 
         self.numberOfSamples = qt.QSpinBox()

@@ -49,9 +49,10 @@ class SampleSet:
 
     @cached_property
     def _mean(self) -> np.ndarray:
-        count = np.zeros(self.geometry.shape, np.uint16)
-        for mask in self.masks:  # one mask at a time: no (N, Z, Y, X) array of a wider type is made
-            count += mask
+        # One mask at a time, as bytes: no (N, Z, Y, X) array of a wider type is made, and sums stay in registers.
+        count = np.zeros(self.geometry.shape, np.uint8 if len(self) < 256 else np.uint16)
+        for mask in self.masks:
+            count += mask.view(np.uint8)
         mean = count.astype(np.float32)
         mean /= np.float32(len(self))
         mean.flags.writeable = False
@@ -59,8 +60,9 @@ class SampleSet:
 
     def variance(self) -> np.ndarray:
         """Variance of the binary samples, mean·(1 − mean): float32 ``(Z, Y, X)`` in [0, 0.25]."""
-        mean = self.mean()
-        return mean * (1 - mean)
+        variance = 1 - self.mean()
+        variance *= self.mean()
+        return variance
 
     def consensus(self, threshold: float = 0.5) -> np.ndarray:
         """Voxels marked by more than ``threshold`` of the samples (0.5: strict majority): bool ``(Z, Y, X)``."""
