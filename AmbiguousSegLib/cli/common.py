@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -34,12 +35,20 @@ def choose_device(name: str) -> torch.device:
 def progress_bar(text: str) -> Iterator[Callable[[float], None]]:
     """Progress bar on standard error; call what it gives with the share done, in [0, 1].
 
-    Without tqdm (extra ``train``) nothing is shown.
+    Without tqdm (extra ``train``) it is a line for every tenth that is done.
     """
     try:
         from tqdm import tqdm
     except ImportError:
-        yield lambda share: None
+        shown = 0
+
+        def line(share: float) -> None:
+            nonlocal shown
+            if int(10 * share) > shown:
+                shown = int(10 * share)
+                print(f"{text}: {10 * shown} %", file=sys.stderr)
+
+        yield line
         return
     form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed} elapsed, {remaining} left"
     with tqdm(total=1.0, desc=text, bar_format=form, leave=False) as bar:
