@@ -267,6 +267,7 @@ def main(argv: Sequence[str], make_sampler: Callable[[argparse.Namespace], Sampl
     """Run the batch and return the exit code (see above)."""
     try:
         import AmbiguousSegBridge  # noqa: F401  (makes AmbiguousSegLib importable)
+
         from AmbiguousSegLib.resources import find_model
 
         options = parse(argv)
