@@ -6,7 +6,9 @@ means starting at another p, and processes share the work by taking positions.
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,6 +26,7 @@ from AmbiguousSegLib.data.split import Split, split_by_file, split_by_fraction
 from AmbiguousSegLib.methods import Batch
 from AmbiguousSegLib.training.config import DataConfig, TrainingConfig
 
+_GRACE_S = 30.0  # how long a worker outlives SIGTERM
 _ORDER, _ITEM = 1, 2  # streams of random numbers under the training seed
 HELD_OUT_PHANTOM = {"validation": 1, "test": 2}  # added to the seed of the training phantom
 
@@ -108,8 +111,14 @@ class Items(Dataset):
 
 def _leave_signals_to_the_trainer(worker: int) -> None:
     """Ctrl-C and job managers signal all processes at once; the trainer still needs its workers for its last step."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+
+    def leave_later(*_: object) -> None:  # not never: whoever ends the trainer by force must not wait for its workers
+        timer = threading.Timer(_GRACE_S, os._exit, (0,))
+        timer.daemon = True
+        timer.start()
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, leave_later)
 
 
 def batches(
