@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,3 +28,33 @@ def replacing(path: Path | str) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_together(folder: Path | str, write: Callable[[Path], Sequence[str]]) -> list[Path]:
+    """Files that belong together: all are complete before the first takes its place in ``folder``.
+
+    Args:
+        folder: is made if needed.
+        write: writes the files into the temporary folder it is given and returns their names, in the order in which
+            they take their places; files of those names are replaced.
+
+    Returns:
+        The files in ``folder``, in that order.
+
+    Raises:
+        What ``write`` raises, and OSError from renaming; nothing half-written remains, nor a folder made for it.
+    """
+    folder = Path(folder)
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as temporary:
+            names = list(write(Path(temporary)))
+            for name in names:
+                os.replace(Path(temporary) / name, folder / name)
+    except BaseException:
+        for place in made:  # only folders that are ours and empty again
+            if place.exists() and not any(place.iterdir()):
+                place.rmdir()
+        raise
+    return [folder / name for name in names]

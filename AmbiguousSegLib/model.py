@@ -6,52 +6,18 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from AmbiguousSegLib.card import CARD_FILE, FORMAT_VERSION, WEIGHTS_FILE, Card, read_description
 from AmbiguousSegLib.configuration import from_dict, to_dict
 from AmbiguousSegLib.diffusion.samplers import SamplerSettings
 from AmbiguousSegLib.files import replacing
 from AmbiguousSegLib.methods import Method, build_method
-from AmbiguousSegLib.volume.io import LESION_TERMINOLOGY
 from AmbiguousSegLib.volume.preprocessing import Preprocessing
-
-FORMAT_VERSION = 1
-WEIGHTS_FILE, CARD_FILE = "model.safetensors", "model.json"
-INTENDED_USE = "Research use only; not a medical device and not for clinical decisions."
-
-
-@dataclass(frozen=True)
-class Label:
-    """What is segmented: a name, a colour (red, green, blue in [0, 1]) and a Slicer TerminologyEntry."""
-
-    name: str = "lesion"
-    color: tuple[float, float, float] = (0.9, 0.3, 0.2)
-    terminology: str = LESION_TERMINOLOGY
-
-
-@dataclass(frozen=True)
-class Card:
-    """What a model says of itself.
-
-    Attributes:
-        name, description: for people.
-        label: what its masks show.
-        training: data, licence, images seen, configuration; plain JSON types.
-        metrics: results with their protocol; plain JSON types.
-        intended_use: statement shown with every result.
-    """
-
-    name: str = "unnamed"
-    description: str = ""
-    label: Label = field(default_factory=Label)
-    training: dict[str, Any] = field(default_factory=dict)
-    metrics: dict[str, Any] = field(default_factory=dict)
-    intended_use: str = INTENDED_USE
 
 
 @dataclass
@@ -86,6 +52,11 @@ class Model:
     @property
     def device(self) -> torch.device:
         return next(self.method.parameters()).device
+
+    @property
+    def training_steps(self) -> int | None:
+        """Steps of the diffusion schedule; None for a method that does not sample by steps."""
+        return self.method.config.schedule.steps if self.method.samples_by_steps else None
 
 
 def save_model(model: Model, folder: Path | str, half: bool = False) -> None:
@@ -127,7 +98,7 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Model:
             changed, truncated or belong to another network. One line each.
     """
     folder = Path(folder)
-    description = _read_description(folder)
+    description = read_description(folder)
     try:
         method = build_method(description["method"], description["method_config"])
         preprocessing = Preprocessing.from_dict(description["preprocessing"])
@@ -141,23 +112,6 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Model:
     # Convolutions over channels-last memory are up to a third faster, on CPUs too.
     method.requires_grad_(False).eval().to(memory_format=torch.channels_last)
     return Model(method, preprocessing, sampling, card, digest).to(device)
-
-
-def _read_description(folder: Path) -> dict[str, Any]:
-    path = folder / CARD_FILE
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder}: no model here; expected a folder with {CARD_FILE} and {WEIGHTS_FILE}.")
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-        version = description["format_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a model description.") from error
-    if version != FORMAT_VERSION:
-        raise ValueError(
-            f"{path}: format version {version!r}, this software reads version {FORMAT_VERSION}; update the software, "
-            "or save the model again with the version it was made by."
-        )
-    return description
 
 
 def _load_weights(method: Method, path: Path, expected_sha256: str | None) -> str:

@@ -14,20 +14,11 @@ from safetensors.torch import load_file, save_file
 from tiny_models import randomised, tiny_cimd, tiny_model
 from tiny_training import METHODS
 
+from AmbiguousSegLib.card import CARD_FILE, FORMAT_VERSION, INTENDED_USE, WEIGHTS_FILE, Card, Label
 from AmbiguousSegLib.diffusion.noise import RowNoise
 from AmbiguousSegLib.diffusion.samplers import SamplerSettings
 from AmbiguousSegLib.methods import build_method
-from AmbiguousSegLib.model import (
-    CARD_FILE,
-    FORMAT_VERSION,
-    INTENDED_USE,
-    WEIGHTS_FILE,
-    Card,
-    Label,
-    Model,
-    load_model,
-    save_model,
-)
+from AmbiguousSegLib.model import Model, load_model, save_model
 from AmbiguousSegLib.volume.preprocessing import Intensity, Preprocessing
 
 CARD = Card(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 
 import pytest
 from shared_data import REPOSITORY
 
 LIBRARY = REPOSITORY / "AmbiguousSegLib"
 FLOORS = [
-    {"__init__", "files", "configuration", "resources"},
+    {"__init__", "files", "configuration", "resources", "quality"},
     {"networks", "diffusion", "metrics", "volume", "data"},
-    {"methods", "ensemble"},
+    {"methods", "ensemble", "card"},
     {"model", "evaluation"},
     {"sampling", "training", "published"},
     {"cli"},
@@ -19,6 +21,11 @@ FLOORS = [
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted(LIBRARY.rglob("*.py"))
+TORCH_FREE = [  # what Slicer's own process may import: importing torch would block it for seconds
+    *("card", "configuration", "files", "quality", "resources"),
+    *("data.phantom", "ensemble.sample_set", "evaluation.table", "sampling.export"),
+    *("volume.dicom_seg", "volume.geometry", "volume.io"),
+]
 
 
 def room_of(path):
@@ -61,3 +68,17 @@ def test_only_the_command_line_prints(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         assert not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print")
         assert not isinstance(node, ast.Assert), f"{path}: assert on line {node.lineno}"
+
+
+def test_what_slicers_process_imports_is_free_of_torch():
+    names = [f"AmbiguousSegLib.{name}" for name in TORCH_FREE]
+    code = (
+        "import importlib, sys\n"
+        f"for name in {names}:\n"
+        "    importlib.import_module(name)\n"
+        "    if 'torch' in sys.modules: sys.exit(name + ' imports torch')\n"
+        "import torch; print('torch' in sys.modules)"  # it is there to be imported
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == "True"

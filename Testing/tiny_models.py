@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from AmbiguousSegLib.card import Card
 from AmbiguousSegLib.diffusion.samplers import SamplerSettings
 from AmbiguousSegLib.methods import Method
 from AmbiguousSegLib.methods.cimd import CIMD, CIMDConfig
-from AmbiguousSegLib.model import Card, Model
+from AmbiguousSegLib.model import Model
 from AmbiguousSegLib.networks.unet import UNetConfig
 from AmbiguousSegLib.volume.preprocessing import Intensity, Preprocessing
 

@@ -26,7 +26,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where AmbiguousSegBridge is
@@ -145,6 +145,7 @@ def request_of(job: Job, options: argparse.Namespace) -> dict:
         "seed": options.seed if job.seed is None else job.seed,
         "sampler": options.sampler,
         "steps": options.steps,
+        "quality": options.quality,
         "slices": None if job.slices is None else list(job.slices),
     }
 
@@ -204,6 +205,7 @@ def _write(path: Path, text: str) -> None:
 def library_sampler(options: argparse.Namespace) -> Sample:
     """The real sampler: the model is loaded once, here; ImportError, OSError or ValueError if it cannot be."""
     from AmbiguousSegLib.cli.common import CommandError, choose_device
+    from AmbiguousSegLib.cli.sample import sampler_settings
     from AmbiguousSegLib.model import load_model
     from AmbiguousSegLib.sampling.outputs import write_outputs
     from AmbiguousSegLib.sampling.volume import SampleRequest, sample_volume
@@ -211,10 +213,9 @@ def library_sampler(options: argparse.Namespace) -> Sample:
 
     try:
         model = load_model(options.model, choose_device(options.device))
+        sampler = sampler_settings(model, options.sampler, options.steps, None, options.quality)
     except CommandError as error:
         raise ValueError(str(error)) from error
-    asked = {"name": options.sampler, "steps": options.steps}
-    sampler = replace(model.sampling, **{key: value for key, value in asked.items() if value is not None})
     print(f"Model {model.card.name!r} on {model.device}, {model.card.intended_use}", flush=True)
 
     def sample(job: Job, folder: Path) -> None:
@@ -257,6 +258,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="seed, unless the table gives one (default 0)")
     parser.add_argument("--sampler", help="sampler (default: the model's)")
     parser.add_argument("--steps", type=int, help="denoising steps (default: the model's)")
+    parser.add_argument("--quality", choices=("fast", "balanced", "paper"), help="in place of --sampler and --steps")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps ... (default: a GPU if there is one)")
     parser.add_argument("--mrb", action="store_true", help=f"write a Slicer scene per volume, {SCENE}")
     parser.add_argument("--overwrite", action="store_true", help="sample again what is done already")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from AmbiguousSegLib.card import CARD_FILE, Label
 from AmbiguousSegLib.cli.common import CommandError
 from AmbiguousSegLib.diffusion.objective import PREDICTIONS
 from AmbiguousSegLib.diffusion.schedule import ScheduleConfig
-from AmbiguousSegLib.model import CARD_FILE, Label, save_model
+from AmbiguousSegLib.model import save_model
 from AmbiguousSegLib.published import KINDS, ImportOptions, import_published
 from AmbiguousSegLib.volume.geometry import PLANES
 from AmbiguousSegLib.volume.preprocessing import RULES, Intensity

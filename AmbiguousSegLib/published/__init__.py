@@ -9,9 +9,10 @@ from pathlib import Path
 
 from torch import Tensor
 
+from AmbiguousSegLib.card import Card, Label
 from AmbiguousSegLib.diffusion.samplers import SamplerSettings
 from AmbiguousSegLib.methods.cimd import CIMD, CIMDConfig
-from AmbiguousSegLib.model import Card, Label, Model, load_state
+from AmbiguousSegLib.model import Model, load_state
 from AmbiguousSegLib.networks.unet import UNetConfig
 from AmbiguousSegLib.published.architecture import Shapes, infer_encoder, infer_unet
 from AmbiguousSegLib.published.kinds import KINDS, ImportOptions, Kind

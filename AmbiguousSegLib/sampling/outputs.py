@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from AmbiguousSegLib.card import Label
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.evaluation.pictures import write_png
-from AmbiguousSegLib.model import Label
+from AmbiguousSegLib.files import write_together
 from AmbiguousSegLib.sampling.overview import overview
 from AmbiguousSegLib.volume.io import write_segmentation, write_volume
 
@@ -54,21 +52,14 @@ def write_outputs(
     folder, label = Path(folder), label or Label(sample_set.label)
     if (folder / SUMMARY).exists() and not overwrite:
         raise FileExistsError(f"{folder} holds an earlier result; choose another folder, or overwrite it.")
-    made_parents = [p for p in (folder, *folder.parents) if not p.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as temporary:
-            names = _write_all(sample_set, volume, Path(temporary), label)
-            for stale in folder.glob("sample_*.seg.nrrd"):
-                stale.unlink()
-            for name in names:
-                os.replace(Path(temporary) / name, folder / name)
-    except BaseException:
-        for parent in made_parents:  # only folders that are ours and empty again
-            if parent.exists() and not any(parent.iterdir()):
-                shutil.rmtree(parent)
-        raise
-    return [folder / name for name in names]
+
+    def write(temporary: Path) -> list[str]:
+        names = _write_all(sample_set, volume, temporary, label)
+        for stale in folder.glob("sample_*.seg.nrrd"):
+            stale.unlink()
+        return names
+
+    return write_together(folder, write)
 
 
 def summary(sample_set: SampleSet) -> dict[str, Any]:

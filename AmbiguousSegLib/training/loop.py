@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
+from AmbiguousSegLib.card import Card, Label
 from AmbiguousSegLib.configuration import to_dict
 from AmbiguousSegLib.data.split import Split
 from AmbiguousSegLib.diffusion.noise import TRAINING, RowNoise
@@ -27,7 +28,7 @@ from AmbiguousSegLib.evaluation.pictures import ensemble_row, sheet, write_png
 from AmbiguousSegLib.files import replacing
 from AmbiguousSegLib.methods import Batch, Method, build_method
 from AmbiguousSegLib.metrics.distribution import average
-from AmbiguousSegLib.model import Card, Label, Model, save_model
+from AmbiguousSegLib.model import Model, save_model
 from AmbiguousSegLib.training.checkpoint import FILE, Progress, load_checkpoint, save_checkpoint
 from AmbiguousSegLib.training.config import OptimisationConfig, TrainingConfig
 from AmbiguousSegLib.training.sources import HeldOutCase, Source, batches

@@ -13,10 +13,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from shared_data import REPOSITORY
+from tiny_models import tiny_model
 
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
+from AmbiguousSegLib.model import save_model
+from AmbiguousSegLib.quality import Quality
 from AmbiguousSegLib.volume.geometry import Geometry
-from AmbiguousSegLib.volume.io import LESION_TERMINOLOGY
+from AmbiguousSegLib.volume.io import LESION_TERMINOLOGY, write_volume
 
 SCRIPT = REPOSITORY / "AmbiguousSeg" / "Scripts" / "batch.py"
 
@@ -95,7 +98,11 @@ def test_resumes_with_what_an_interruption_left(study):
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--samples", 9), ("--seed", 1), ("--steps", 3), ("--sampler", "ddim"), ("--mrb",), ("--overwrite",)]
+    "arguments",
+    [
+        *(("--samples", 9), ("--seed", 1), ("--steps", 3), ("--sampler", "ddim"), ("--quality", "fast")),
+        *(("--mrb",), ("--overwrite",)),
+    ],
 )
 def test_other_settings_are_sampled_again(study, arguments):
     study.run()
@@ -196,6 +203,40 @@ def test_a_model_that_cannot_be_loaded_starts_nothing(study, capsys):
     study.sampler = fails
     assert study.run() == 2
     assert "Install the extension PyTorch" in capsys.readouterr().err
+
+
+def test_the_qualities_are_the_librarys(study, capsys):
+    for quality in Quality:
+        assert study.run("--quality", quality.value) == 0
+        assert json.loads((study.out / "a" / "request.json").read_text())["quality"] == quality.value
+    assert study.run("--quality", "best") == 2
+    assert "choose from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--quality", "fast", "--steps", 3), "leave out --steps, or --quality"),
+        (("--sampler", "euler"), "Unknown sampler 'euler'"),
+    ],
+)
+def test_settings_that_contradict_start_nothing(study, capsys, arguments, message):
+    save_model(tiny_model(), study.folder / "model")
+    study.sampler = study.batch.library_sampler
+    assert study.run(*arguments) == 2
+    assert message in capsys.readouterr().err and not study.out.exists()
+
+
+def test_a_quality_reaches_the_samples(study):
+    save_model(tiny_model(), study.folder / "model")
+    geometry = Geometry((18, 16, 1), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1, 0, 0, 0, 1))
+    values = np.random.default_rng(0).random(geometry.shape, np.float32)
+    write_volume(study.folder / "scan.nrrd", values, geometry)
+    study.sampler = study.batch.library_sampler
+    arguments = ("--quality", "fast", "--samples", 1, "--device", "cpu")
+    assert study.run(*arguments, inputs=[study.folder / "scan.nrrd"]) == 0
+    result = json.loads((study.out / "scan" / "samples.json").read_text())
+    assert result["sampler"] == {"name": "dpm++2m", "steps": 10, "eta": 0.0}
 
 
 def test_in_slicer_every_way_out_goes_through_its_exit(study, monkeypatch):

@@ -13,11 +13,12 @@ import SimpleITK as sitk
 import torch
 from tiny_models import tiny_cimd
 
+from AmbiguousSegLib.card import Card
 from AmbiguousSegLib.cli import main
 from AmbiguousSegLib.configuration import to_dict
 from AmbiguousSegLib.diffusion.samplers import SamplerSettings
 from AmbiguousSegLib.methods import METHODS, Method
-from AmbiguousSegLib.model import Card, Model, load_model, save_model
+from AmbiguousSegLib.model import Model, load_model, save_model
 from AmbiguousSegLib.training.config import DataConfig, TrainingConfig
 from AmbiguousSegLib.volume.preprocessing import Intensity, Preprocessing
 

@@ -13,9 +13,12 @@ import pytest
 import SimpleITK as sitk
 from shared_data import REPOSITORY, shared_path
 from tiny_models import tiny_model
+from tiny_training import METHODS
 
 from AmbiguousSegLib import cli
-from AmbiguousSegLib.model import load_model, save_model
+from AmbiguousSegLib.diffusion.samplers import SamplerSettings
+from AmbiguousSegLib.methods import build_method
+from AmbiguousSegLib.model import Model, load_model, save_model
 from AmbiguousSegLib.sampling import outputs
 from AmbiguousSegLib.sampling.volume import SampleRequest, sample_volume
 from AmbiguousSegLib.volume.geometry import Geometry
@@ -66,6 +69,27 @@ def test_the_settings_are_in_the_summary(study):
     assert len(summary["volume"]["samples"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("quality", "expected"), [("fast", ("dpm++2m", 10)), ("balanced", ("dpm++2m", 21)), ("paper", ("ddpm", 21))]
+)
+def test_a_quality_stands_for_sampler_and_steps(study, quality, expected):
+    with_few_training_steps(study)  # fewer than 25
+    assert run(study, "--samples", "1", "--quality", quality, "--slices", "1", "1") == 0
+    name, steps = expected
+    chosen = json.loads((study / "out/samples.json").read_text())["sampler"]
+    assert chosen == {"name": name, "steps": steps, "eta": 0.0}
+    volume, geometry = read_channels([study / "scan.nrrd"])
+    request = SampleRequest(1, sampler=SamplerSettings(name, steps), slice_range=(1, 1))
+    expected_mask = sample_volume(load_model(study / "model"), volume, geometry, request).masks[0]
+    assert np.array_equal(read_mask(study / "out/sample_01.seg.nrrd", GRID), expected_mask)
+
+
+def test_without_a_quality_the_model_is_sampled_with_its_own_settings(study):
+    assert run(study, "--samples", "1", "--slices", "1", "1") == 0
+    own = json.loads((study / "model/model.json").read_text())["sampling"]
+    assert json.loads((study / "out/samples.json").read_text())["sampler"] == own
+
+
 def test_a_photograph_is_a_volume_of_one_slice(study):
     colour = np.random.default_rng(1).integers(0, 256, (18, 20, 3), dtype=np.uint8)
     sitk.WriteImage(sitk.GetImageFromArray(colour, isVector=True), str(study / "photo.png"))
@@ -87,6 +111,13 @@ def test_a_dicom_folder_gets_masks_on_its_grid(study):
     assert cli.main(["sample", str(series), *arguments]) == 0
     image = sitk.ReadImage(str(out / "mean.nrrd"))
     assert image.GetSize() == (64, 64, 93) and np.allclose(image.GetSpacing(), (3.2, 3.2, 1.5), atol=1e-3)
+
+
+def with_few_training_steps(study):
+    path = study / "model/model.json"
+    description = json.loads(path.read_text())
+    description["method_config"]["schedule"]["steps"] = 21
+    path.write_text(json.dumps(description))
 
 
 def edited(study, **changes):
@@ -148,6 +179,20 @@ def no_steps(study):
     return {"arguments": ("--steps", "0")}
 
 
+def quality_and_steps(study):
+    return {"arguments": ("--quality", "fast", "--steps", "3")}
+
+
+def quality_and_sampler(study):
+    return {"arguments": ("--quality", "paper", "--sampler", "ddim", "--eta", "1")}
+
+
+def quality_of_one_pass(study):
+    method = build_method("probabilistic_unet", METHODS["probabilistic_unet"])
+    save_model(Model(method, tiny_model().preprocessing), study / "one pass")
+    return {"arguments": ("--quality", "fast"), "model": "one pass"}
+
+
 def no_such_model(study):
     return {"model": "nothing"}
 
@@ -188,6 +233,9 @@ def no_such_device(study):
         (no_such_slices, "0 to 3"),
         (region_elsewhere, "[Rr]egion"),
         (no_steps, "steps"),
+        (quality_and_steps, "--quality fast chooses sampler and steps; leave out --steps, or --quality"),
+        (quality_and_sampler, "leave out --sampler and --eta, or --quality"),
+        (quality_of_one_pass, "in one pass; leave out --quality"),
         (no_such_model, "neither a folder nor a bundled model"),
         (unknown_method, "Unknown method 'oracle'"),
         (future_format, "format version 99"),

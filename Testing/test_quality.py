@@ -1,0 +1,42 @@
+"""What each quality stands for, and that samplers know it."""
+
+from __future__ import annotations
+
+import pytest
+
+from AmbiguousSegLib.diffusion.samplers import SamplerSettings
+from AmbiguousSegLib.quality import Quality, sampler_of
+
+FAST, BALANCED, PAPER = Quality.FAST, Quality.BALANCED, Quality.PAPER
+
+
+@pytest.mark.parametrize(
+    ("quality", "training_steps", "expected"),
+    [
+        (FAST, 1000, ("dpm++2m", 10)),
+        (BALANCED, 1000, ("dpm++2m", 25)),
+        (PAPER, 1000, ("ddpm", 1000)),
+        (PAPER, 4000, ("ddpm", 4000)),
+        (BALANCED, 24, ("dpm++2m", 24)),
+        (FAST, 4, ("dpm++2m", 4)),
+        (PAPER, 1, ("ddpm", 1)),
+    ],
+)
+def test_what_a_quality_stands_for(quality, training_steps, expected):
+    assert sampler_of(quality, training_steps) == expected
+    settings = SamplerSettings(*expected)
+    assert (settings.name, settings.steps) == expected
+
+
+@pytest.mark.parametrize("quality", Quality)
+def test_a_method_without_steps_has_nothing_to_choose(quality):
+    assert sampler_of(quality, None) is None
+
+
+def test_a_schedule_has_steps():
+    with pytest.raises(ValueError, match="at least 1 step, got 0"):
+        sampler_of(FAST, 0)
+
+
+def test_the_names_are_those_of_the_command_line():
+    assert [quality.value for quality in Quality] == ["fast", "balanced", "paper"]
