@@ -23,7 +23,7 @@ test: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,slicer,figures,test]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,slicer,figures,dicom,test]"
 	$(BIN)/python -c "open('$(STAMP)', 'w').close()"
 
 clean:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ LESION_TERMINOLOGY = (
 )  # Slicer's TerminologyEntry: context~category~type~modifier~anatomic context~region~modifier
 
 _FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0, "float64": 1.0}
+_STORED_TYPES = (bool, "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8")
 _GRID_TOLERANCE = 0.01  # grids of two files are one when corners agree to this share of a voxel
 
 
@@ -77,21 +79,73 @@ def read_mask(path: Path | str, geometry: Geometry | None = None, threshold: flo
     if geometry is None:
         return mask
     grid = Geometry.of(image)
+    if "Segment0_ID" in image.GetMetaDataKeys():
+        placed = placed_on(geometry, mask, grid)
+    else:
+        placed = mask if _same_grid(geometry, grid) else None
+    if placed is None:
+        raise ValueError(
+            f"{path} does not lie on the grid of its image: {geometry.difference(grid)}. Resample the mask onto the "
+            "image."
+        )
+    return placed
+
+
+def read_segments(path: Path | str) -> tuple[dict[str, np.ndarray], Geometry]:
+    """Masks of a file by name, bool ``(Z, Y, X)`` each, and their grid.
+
+    In a segmentation of Slicer (``.seg.nrrd``) they are its segments, in its order, which may overlap; a name that
+    occurs again gets its position in brackets. Any other file holds one binary mask, named as the file.
+
+    Raises:
+        ValueError: a segment in a layer that the file lacks; a file without segments as ``read_mask``.
+    """
+    image = read_image(path)
+    layers, grid, keys = components_of(image), Geometry.of(image), image.GetMetaDataKeys()
+    if "Segment0_ID" not in keys:
+        return {file_stem(path): _binary(layers, None, path)}, grid
+    masks: dict[str, np.ndarray] = {}
+    for number in itertools.takewhile(lambda number: f"Segment{number}_ID" in keys, itertools.count()):
+        found = [f"Segment{number}_{key}" for key in ("Name", "Layer", "LabelValue")]
+        # Files of Slicer before 5 state neither: each segment is a layer of its own.
+        name, layer, value = (image.GetMetaData(k) if k in keys else d for k, d in zip(found, ("", number, 1)))
+        name = name or f"Segment {number + 1}"
+        if not 0 <= int(layer) < len(layers):
+            raise ValueError(
+                f"{path}: segment {name!r} is in layer {layer}, but the file has {len(layers)}; save it again."
+            )
+        while name in masks:
+            name += f" ({number + 1})"
+        masks[name] = layers[int(layer)] == int(value)
+    return masks, grid
+
+
+def placed_on(geometry: Geometry, mask: np.ndarray, grid: Geometry) -> np.ndarray | None:
+    """A mask on ``grid`` as one on ``geometry``, bool ``(Z, Y, X)`` both; None if that would move or lose a voxel.
+
+    ``grid`` may be a part of ``geometry``; the rest is False. An empty mask is empty on any grid.
+    """
     if _same_grid(geometry, grid):
         return mask
-    if "Segment0_ID" in image.GetMetaDataKeys():
-        if not mask.any():
-            return np.zeros(geometry.shape, bool)
-        first = np.round(geometry.to_index(grid.origin_mm)).astype(int)
-        last = first + grid.size
-        cropped = Geometry(grid.size, geometry.spacing_mm, tuple(geometry.to_mm(first)), geometry.direction)
-        if np.all(first >= 0) and np.all(last <= geometry.size) and _same_grid(cropped, grid):
-            padded = np.zeros(geometry.shape, bool)
-            padded[tuple(slice(a, b) for a, b in zip(first[::-1], last[::-1]))] = mask
-            return padded
-    raise ValueError(
-        f"{path} does not lie on the grid of its image: {geometry.difference(grid)}. Resample the mask onto the image."
-    )
+    if not mask.any():
+        return np.zeros(geometry.shape, bool)
+    first = np.round(geometry.to_index(grid.origin_mm)).astype(int)
+    last = first + grid.size
+    part = Geometry(grid.size, geometry.spacing_mm, tuple(geometry.to_mm(first)), geometry.direction)
+    if np.any(first < 0) or np.any(last > geometry.size) or not _same_grid(part, grid):
+        return None
+    placed = np.zeros(geometry.shape, bool)
+    placed[tuple(slice(a, b) for a, b in zip(first[::-1], last[::-1]))] = mask
+    return placed
+
+
+def file_stem(path: Path | str) -> str:
+    """Name of a file without the endings that tell its format: ``A.seg.nrrd`` and ``A.nii.gz`` are ``A``."""
+    name = Path(path).name
+    for ending in (".seg.nrrd", ".nii.gz", ".nii", ".nrrd"):
+        if name.lower().endswith(ending):
+            return name[: -len(ending)]
+    return Path(path).stem
 
 
 def write_volume(path: Path | str, array: np.ndarray, geometry: Geometry) -> None:
@@ -103,7 +157,7 @@ def write_volume(path: Path | str, array: np.ndarray, geometry: Geometry) -> Non
     """
     if not str(path).lower().endswith(".nrrd"):
         raise ValueError(f"A volume is written as NRRD, got the name {path}; let it end in .nrrd.")
-    if array.dtype not in (bool, "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"):
+    if array.dtype not in _STORED_TYPES:
         raise ValueError(f"NRRD does not hold {array.dtype}; convert the volume to float32 first.")
     _write(geometry.image(array), path)
 
@@ -200,3 +254,34 @@ def _write(image: sitk.Image, path: Path | str) -> None:
             sitk.WriteImage(image, str(temporary), useCompression=True)
         except RuntimeError as error:
             raise OSError(f"{path} could not be written ({reason(error)}); check space and permission.") from error
+
+
+def write_nifti(path: Path | str, array: np.ndarray, geometry: Geometry) -> None:
+    """Write ``array`` ``(Z, Y, X)`` as NIfTI (``.nii.gz``, ``.nii``), in its own type (bool as uint8); all or nothing.
+
+    On a full disk SimpleITK leaves a compressed file cut off without a word: what was written is read back.
+
+    Raises:
+        ValueError: another file name, a shape other than the grid's, a type NIfTI does not hold, NaN or infinity.
+        OSError: the file could not be written, or does not hold what it should; a file that was there before is
+            unchanged.
+    """
+    if not str(path).lower().endswith((".nii.gz", ".nii")):
+        raise ValueError(f"Expected a name that ends in .nii.gz or .nii, got {path}.")
+    if array.dtype not in _STORED_TYPES:
+        raise ValueError(f"NIfTI does not hold {array.dtype}; convert the volume to float32 first.")
+    if not np.isfinite(array).all():
+        raise ValueError("Readers of NIfTI take NaN and infinite values for 0; replace them, or write NRRD.")
+    image = geometry.image(array)
+    with replacing(path) as temporary:
+        try:
+            sitk.WriteImage(image, str(temporary), useCompression=True)
+            written = read_image(temporary)
+        except (RuntimeError, ValueError) as error:
+            told = reason(error) if isinstance(error, RuntimeError) else "what was written cannot be read"
+            raise OSError(f"{path} could not be written ({told}); check space and permission.") from error
+        same = _same_grid(geometry, Geometry.of(written)) and np.array_equal(
+            sitk.GetArrayViewFromImage(written), sitk.GetArrayViewFromImage(image)
+        )
+        if not same:
+            raise OSError(f"{path} does not hold what was written; check space and permission, or write NRRD.")
