@@ -10,6 +10,7 @@ VERBS = {
     "sample": "sample plausible segmentations of a volume or image",
     "train": "train a method from a configuration file",
     "evaluate": "score models against several raters on held-out cases",
+    "compare": "compare the samples of a volume with several raters' segmentations",
     "import": "import a published checkpoint",
     "phantom": "write phantom cases or a phantom volume with raters",
 }

@@ -12,24 +12,27 @@ import numpy as np
 from AmbiguousSegLib.evaluation.phantom import FrequencyAgreement, frequency_agreement
 from AmbiguousSegLib.evaluation.table import Column, Table, plain
 from AmbiguousSegLib.metrics.distribution import DistributionAverages, DistributionMetrics, average, compare
-from AmbiguousSegLib.metrics.surface import surface_metrics
+from AmbiguousSegLib.metrics.surface import pairwise_surface_metrics
 
-PROTOCOL = (
+DEFINITIONS = (
     "GED² = 2 E d(S,Y) − E d(S,S') − E d(Y,Y') with d = 1 − IoU; v: over all n² pairs of samples, as papers do; "
     "u: over the n(n − 1) pairs of different samples; raters always over all m² pairs",
     "empty masks are valid: IoU and Dice of two empty masks 1, of an empty and another 0, so d(∅,∅) = 0; S_c is 1 "
     "where all raters are empty; surface distances are 0 between two empty masks, undefined where one is empty",
     "D_a reads V as 1 − Dice; CI harm. is the harmonic mean of S_c, D_max and D_a, CI printed is 3abc/(a + b + c)",
+)
+MEAN_DICE = "Dice is the mean over all pairs of a sample and a rater"
+PROTOCOL = (
+    *DEFINITIONS,
     "each figure is computed per 2-D image and averaged over the images where it is defined; those with all raters "
     "empty are included",
-    "Dice is the mean over all pairs of a sample and a rater; spread is the mean root mean squared difference of two "
-    "samples over all n² pairs",
+    f"{MEAN_DICE}; spread is the mean root mean squared difference of two samples over all n² pairs",
 )
+SURFACE_DEFINITION = "HD95 is the larger of the two directed 95th percentiles, ASSD the mean of both directions pooled"
 SURFACE_PROTOCOL = (
-    "HD95 is the larger of the two directed 95th percentiles, ASSD the mean of both directions pooled; per image the "
-    "mean over the pairs of a sample and a rater where they are defined"
+    f"{SURFACE_DEFINITION}; per image the mean over the pairs of a sample and a rater where they are defined"
 )
-_FIGURES = (
+FIGURES = (
     Column("ged_v", "GED v"),
     Column("ged_u", "GED u"),
     Column("distance_samples_v", "E d(S,S') v"),
@@ -42,7 +45,7 @@ _FIGURES = (
     Column("hm_iou", "HM-IoU"),
     Column("mean_dice", "Dice"),
 )
-_SURFACE = (Column("hd95_mm", "HD95 mm", 2), Column("assd_mm", "ASSD mm", 2))
+SURFACE_FIGURES = (Column("hd95_mm", "HD95 mm", 2), Column("assd_mm", "ASSD mm", 2))
 _SPREAD = Column("sample_spread", "spread")
 _MODES = Column("mode_correlation", "mode corr.")
 
@@ -55,6 +58,12 @@ class SurfaceMeans:
     assd_mm: float
     pairs: int
     undefined_pairs: int
+
+    @classmethod
+    def of(cls, hd95_mm: np.ndarray, assd_mm: np.ndarray) -> SurfaceMeans:
+        """Means of the distances of all pairs, float ``(N, M)`` each; nan where undefined."""
+        undefined = int(np.isnan(hd95_mm).sum())
+        return cls(_defined_mean(hd95_mm.ravel()), _defined_mean(assd_mm.ravel()), hd95_mm.size, undefined)
 
 
 @dataclass(frozen=True)
@@ -135,7 +144,7 @@ class Result:
 
     def disagreement_correlation(self) -> float:
         """Pearson's over the cases between both of ``CaseResult.disagreement``; nan where it is undefined."""
-        points = np.array([case.disagreement() for case in self.cases])
+        points = np.array([case.disagreement() for case in self.cases]).reshape(-1, 2)
         points = points[~np.isnan(points).any(axis=1)]
         if len(points) < 2 or (np.ptp(points, axis=0) == 0).any():
             return math.nan
@@ -148,7 +157,7 @@ def judge(
     """Figures of one case: masks bool ``(N, H, W)`` and ``(M, H, W)``, pixel spacing along rows and columns.
 
     Raises:
-        ValueError: as ``compare`` and ``surface_metrics``.
+        ValueError: as ``compare`` and ``pairwise_surface_metrics``.
     """
     surface = None if spacing_mm is None else surface_means(samples, raters, spacing_mm)
     return CaseResult(identity, compare(samples, raters), surface)
@@ -156,13 +165,7 @@ def judge(
 
 def surface_means(samples: np.ndarray, raters: np.ndarray, spacing_mm: Sequence[float]) -> SurfaceMeans:
     """HD95 and ASSD over all pairs of a sample and a rater, bool ``(N, *spatial)`` and ``(M, *spatial)``."""
-    pairs = [surface_metrics(sample, rater, spacing_mm) for sample in samples for rater in raters]
-    return SurfaceMeans(
-        _defined_mean([pair.hd95_mm for pair in pairs]),
-        _defined_mean([pair.assd_mm for pair in pairs]),
-        len(pairs),
-        sum(math.isnan(pair.hd95_mm) for pair in pairs),
-    )
+    return SurfaceMeans.of(*pairwise_surface_metrics(samples, raters, spacing_mm))
 
 
 def summary_table(results: Sequence[Result], notes: Sequence[str] = ()) -> Table:
@@ -177,13 +180,13 @@ def summary_table(results: Sequence[Result], notes: Sequence[str] = ()) -> Table
         )
     averages, surfaces = [r.averages() for r in results], [r.surface() for r in results]
     modes = [r.modes() for r in results]
-    surface_columns = _SURFACE if any(s is not None for s in surfaces) else ()
+    surface_columns = SURFACE_FIGURES if any(s is not None for s in surfaces) else ()
     mode_columns = (_MODES,) if any(m is not None for m in modes) else ()
     columns = (Column("model", "model"), Column("method", "method"), Column("sampler", "sampler"))
     rows = []
     for result, means, surface, mode in zip(results, averages, surfaces, modes):
         row = {"model": result.name, "method": result.method, "sampler": result.sampler}
-        row |= {column.key: means.mean[column.key] for column in (*_FIGURES, _SPREAD)}
+        row |= {column.key: means.mean[column.key] for column in (*FIGURES, _SPREAD)}
         row |= {column.key: getattr(surface, column.key, None) for column in surface_columns}
         rows.append(row | {column.key: getattr(mode, "correlation", None) for column in mode_columns})
     first = averages[0]
@@ -194,9 +197,9 @@ def summary_table(results: Sequence[Result], notes: Sequence[str] = ()) -> Table
         f"{first.all_raters_empty} of them all raters empty",
         *PROTOCOL,
         *([SURFACE_PROTOCOL] if surface_columns else ["HD95 and ASSD left out: no pixel spacing is known"]),
-        *(line for result in results for line in _missing(result)),
+        *(line for result in results for line in missing_notes(result)),
     ]
-    return Table((*columns, *_FIGURES, *surface_columns, _SPREAD, *mode_columns), tuple(rows), tuple(lines))
+    return Table((*columns, *FIGURES, *surface_columns, _SPREAD, *mode_columns), tuple(rows), tuple(lines))
 
 
 def case_table(results: Sequence[Result]) -> Table:
@@ -213,11 +216,11 @@ def case_table(results: Sequence[Result]) -> Table:
     return Table(tuple(Column(key, key) for key in rows[0]), tuple(rows))
 
 
-def _missing(result: Result) -> list[str]:
-    """Lines that say what is undefined in a result, and how often."""
+def missing_notes(result: Result, cases: str = "images") -> list[str]:
+    """Lines that say what is undefined in a result, and how often; ``cases`` is what its cases are called."""
     averages, surface, modes = result.averages(), result.surface(), result.modes()
-    titles = {column.key: column.title for column in (*_FIGURES, _SPREAD)}
-    parts = [f"{titles[key]} in {count} images" for key, count in averages.missing.items() if count and key in titles]
+    titles = {column.key: column.title for column in (*FIGURES, _SPREAD)}
+    parts = [f"{titles[key]} in {count} {cases}" for key, count in averages.missing.items() if count and key in titles]
     if surface is not None and surface.undefined_pairs:
         parts.append(f"surface distances of {surface.undefined_pairs} of {surface.pairs} pairs")
     lines = [f"{result.name}: undefined and left out of the means: {', '.join(parts)}"] if parts else []

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 Value = str | int | float | bool | None
@@ -79,9 +79,25 @@ class Table:
         """Plain JSON types: notes, columns and rows; undefined is None."""
         return {
             "notes": list(self.notes),
-            "columns": [{"key": column.key, "title": column.title} for column in self.columns],
+            "columns": [asdict(column) for column in self.columns],
             "rows": [{column.key: plain(row[column.key]) for column in self.columns} for row in self.rows],
         }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Table:
+        """The table that ``as_dict`` made ``content`` from; what was nan is None.
+
+        Raises:
+            ValueError: content of another form.
+        """
+        try:
+            columns = tuple(Column(**column) for column in content["columns"])
+            return cls(columns, tuple(dict(row) for row in content["rows"]), tuple(content["notes"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError(
+                f"A table is read from notes, columns (key, title, decimals) and rows; {error} is wrong in this one. "
+                "Give what Table.as_dict returns."
+            ) from error
 
     def _shown(self) -> list[list[str]]:
         return [[_shown(row[column.key], column.decimals) for column in self.columns] for row in self.rows]

@@ -12,7 +12,7 @@ interpolation between order statistics, not the percentile of the pooled distanc
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +33,7 @@ class SurfaceMetrics:
 def surface_metrics(
     a: np.ndarray, b: np.ndarray, spacing_mm: Sequence[float], one_empty: str = "undefined"
 ) -> SurfaceMetrics:
-    """HD95 and ASSD of two masks from one pair of distance maps; both are symmetric in ``a`` and ``b``.
+    """HD95 and ASSD of two masks; both are symmetric in ``a`` and ``b``.
 
     HD95 is the larger of the 95th percentiles of the distances from ``a`` to ``b`` and from ``b`` to ``a`` (Wolleb et
     al. 2021, Table 1). ASSD is the mean of both directions' distances pooled.
@@ -50,16 +50,42 @@ def surface_metrics(
             or is not positive, an unknown ``one_empty``.
     """
     spacing = _checked(a, b, spacing_mm, one_empty)
-    if not a.any() and not b.any():
-        return SurfaceMetrics(0.0, 0.0)
-    if not a.any() or not b.any():
-        value = math.nan if one_empty == "undefined" else math.hypot(*np.multiply(a.shape, spacing))
-        return SurfaceMetrics(value, value)
-    a_to_b, b_to_a = surface_distances(a, b, spacing)
-    return SurfaceMetrics(
-        hd95_mm=float(max(np.percentile(a_to_b, HD_PERCENTILE), np.percentile(b_to_a, HD_PERCENTILE))),
-        assd_mm=float(np.concatenate([a_to_b, b_to_a]).mean()),
-    )
+    hd95_mm, assd_mm = pairwise_surface_metrics(a[None], b[None], spacing)
+    if one_empty == "diagonal" and math.isnan(hd95_mm[0, 0]):
+        diagonal = math.hypot(*np.multiply(a.shape, spacing))
+        return SurfaceMetrics(diagonal, diagonal)
+    return SurfaceMetrics(float(hd95_mm[0, 0]), float(assd_mm[0, 0]))
+
+
+def pairwise_surface_metrics(
+    a: np.ndarray, b: np.ndarray, spacing_mm: Sequence[float], on_map: Callable[[], None] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """HD95 and ASSD of every mask of one set with every mask of another, as `surface_metrics` defines them.
+
+    One distance map is made for each mask, not two for each pair, and one is held at a time.
+
+    Args:
+        a, b: bool ``(N, *spatial)`` and ``(M, *spatial)``, 2-D or 3-D masks of one shape.
+        spacing_mm: as `surface_metrics`.
+        on_map: called N + M times, after each mask; it may raise to stop.
+
+    Returns:
+        HD95 and ASSD in mm, float64 ``(N, M)`` each: 0 where both masks are empty, nan where one is.
+
+    Raises:
+        ValueError: masks that are not bool, shapes that differ or do not fit, a spacing that does not fit or is not
+            positive.
+    """
+    spacing = _checked(a, b, spacing_mm, leading_axes=1)
+    box = _joint_box(a.any(axis=0), b.any(axis=0))
+    shape = a[0][box].shape
+    borders_a, borders_b = ([np.flatnonzero(border(mask[box])) for mask in masks] for masks in (a, b))
+    to_b, sum_to_b = _directed(borders_a, borders_b, shape, spacing, on_map)
+    to_a, sum_to_a = _directed(borders_b, borders_a, shape, spacing, on_map)
+    voxels = np.add.outer([len(found) for found in borders_a], [len(found) for found in borders_b])
+    hd95_mm, assd_mm = np.maximum(to_b, to_a.T), (sum_to_b + sum_to_a.T) / np.maximum(voxels, 1)
+    hd95_mm[voxels == 0] = assd_mm[voxels == 0] = 0.0
+    return hd95_mm, assd_mm
 
 
 def hd95(a: np.ndarray, b: np.ndarray, spacing_mm: Sequence[float], one_empty: str = "undefined") -> float:
@@ -89,9 +115,8 @@ def surface_distances(a: np.ndarray, b: np.ndarray, spacing_mm: Sequence[float])
     if not a.any() or not b.any():
         raise ValueError("Surface distances need two non-empty masks, got an empty one. Use surface_metrics instead.")
     box = _joint_box(a, b)
-    border_a, border_b = border(a[box]), border(b[box])
-    to_a = ndimage.distance_transform_edt(~border_a, sampling=spacing)
-    to_b = ndimage.distance_transform_edt(~border_b, sampling=spacing)
+    border_a, border_b = (np.flatnonzero(border(mask[box])) for mask in (a, b))
+    to_a, to_b = (_distance_map(found, a[box].shape, spacing) for found in (border_a, border_b))
     return to_b[border_a], to_a[border_b]
 
 
@@ -100,25 +125,60 @@ def border(mask: np.ndarray) -> np.ndarray:
     return mask & ~ndimage.binary_erosion(mask, border_value=0)
 
 
+def _directed(
+    sources: Sequence[np.ndarray],
+    targets: Sequence[np.ndarray],
+    shape: tuple[int, ...],
+    spacing: tuple[float, ...],
+    on_map: Callable[[], None] | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """95th percentile and sum of the distances from each source to each target, ``(sources, targets)``; nan: an empty.
+
+    Sources and targets are the flat indices of border voxels in an array of ``shape``.
+    """
+    percentiles, sums = (np.full((len(sources), len(targets)), math.nan) for _ in range(2))
+    for j, target in enumerate(targets):
+        if len(target):
+            distances = _distance_map(target, shape, spacing)
+            for i, source in enumerate(sources):
+                if len(source):
+                    found = distances[source]
+                    percentiles[i, j], sums[i, j] = np.percentile(found, HD_PERCENTILE), found.sum()
+        if on_map is not None:
+            on_map()
+    return percentiles, sums
+
+
+def _distance_map(target: np.ndarray, shape: tuple[int, ...], spacing: tuple[float, ...]) -> np.ndarray:
+    """Distance in mm of every voxel to the nearest of the flat indices ``target``: float64, flat."""
+    outside = np.ones(shape, bool)
+    outside.ravel()[target] = False
+    return ndimage.distance_transform_edt(outside, sampling=spacing).ravel()
+
+
 def _joint_box(a: np.ndarray, b: np.ndarray) -> tuple[slice, ...]:
-    """Smallest box that holds both masks. Outside it lies no voxel of either, so that cropping changes no distance."""
-    (box,) = ndimage.find_objects((a | b).view(np.uint8))
-    return box
+    """Smallest box that holds both masks; nothing if both are empty. No voxel of either lies outside it, so that
+    cropping changes no distance.
+    """
+    boxes = ndimage.find_objects((a | b).view(np.uint8))
+    return boxes[0] if boxes else (slice(0, 0),) * a.ndim
 
 
 def _checked(
-    a: np.ndarray, b: np.ndarray, spacing_mm: Sequence[float], one_empty: str = "undefined"
+    a: np.ndarray, b: np.ndarray, spacing_mm: Sequence[float], one_empty: str = "undefined", leading_axes: int = 0
 ) -> tuple[float, ...]:
     for name, mask in (("a", a), ("b", b)):
-        if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.ndim not in (2, 3):
+        if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.ndim - leading_axes not in (2, 3):
             got = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
-            raise ValueError(f"Mask {name} must be a 2-D or 3-D bool array, got {got}. Convert it first.")
-    if a.shape != b.shape:
-        raise ValueError(f"The masks must lie on one grid, got {a.shape} and {b.shape}. Resample one of them.")
+            kind = "a 2-D or 3-D bool array" if not leading_axes else "a bool array (N, *spatial) of 2-D or 3-D masks"
+            raise ValueError(f"Mask {name} must be {kind}, got {got}. Convert it first.")
+    spatial, other = a.shape[leading_axes:], b.shape[leading_axes:]
+    if spatial != other:
+        raise ValueError(f"The masks must lie on one grid, got {spatial} and {other}. Resample one of them.")
     spacing = tuple(float(s) for s in spacing_mm)
-    if len(spacing) != a.ndim or not all(math.isfinite(s) and s > 0 for s in spacing):
+    if len(spacing) != len(spatial) or not all(math.isfinite(s) and s > 0 for s in spacing):
         raise ValueError(
-            f"spacing_mm must hold {a.ndim} positive lengths in the order of the array's axes, got {spacing}."
+            f"spacing_mm must hold {len(spatial)} positive lengths in the order of the array's axes, got {spacing}."
         )
     if one_empty not in ONE_EMPTY:
         raise ValueError(f"one_empty must be one of {ONE_EMPTY}, got {one_empty!r}.")

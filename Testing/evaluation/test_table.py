@@ -48,7 +48,31 @@ def test_csv_reads_back_exactly():
 def test_json_is_strict_and_reads_back():
     read = json.loads(json.dumps(TABLE.as_dict(), allow_nan=False))
     assert read["rows"] == [dict(ROWS[0]), {**ROWS[1], "ged": None}]
-    assert read["columns"][1] == {"key": "ged", "title": "GED"} and read["notes"] == ["first note", "second note"]
+    assert read["columns"][1] == {"key": "ged", "title": "GED", "decimals": 2} and read["notes"] == [
+        "first note",
+        "second note",
+    ]
+
+
+def test_a_table_comes_back_from_json():
+    read = Table.from_dict(json.loads(json.dumps(TABLE.as_dict())))
+    assert read == Table(COLUMNS, (ROWS[0], {**ROWS[1], "ged": None}), TABLE.notes)
+    assert (read.text(), read.markdown(), read.csv()) == (TABLE.text(), TABLE.markdown(), TABLE.csv())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"columns": [{"key": "name", "name": "Name"}]}, "name"),
+        ({"columns": None}, "None"),
+        ({"rows": [{"name": "x"}]}, "row 0 and the columns differ"),
+    ],
+)
+def test_what_is_no_table_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Table.from_dict(TABLE.as_dict() | changes)
+    with pytest.raises(ValueError, match="'notes' is wrong"):
+        Table.from_dict({"columns": [], "rows": []})
 
 
 def test_plain_reaches_into_nested_values():

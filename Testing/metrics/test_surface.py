@@ -101,9 +101,7 @@ def test_border():
     assert surface.border(np.ones((3, 3, 3), bool)).sum() == 26
 
 
-@pytest.mark.parametrize(
-    ("shape", "spacing"), [((9, 11), (1, 1)), ((9, 11), (2.5, 0.7)), ((5, 6, 7), (3.0, 0.8, 0.6))]
-)
+@pytest.mark.parametrize(("shape", "spacing"), [((9, 11), (1, 1)), ((9, 11), (2.5, 0.7)), ((5, 6, 7), (3.0, 0.8, 0.6))])
 def test_agrees_with_loops(shape, spacing):
     a, b = blobs(shape, 1), blobs(shape, 2)
     a[tuple(slice(1, 5) for _ in shape)] = True  # a solid part, so that border and mask differ
@@ -155,6 +153,51 @@ def test_empty_rule():
         assert surface.surface_metrics(a, b, (4, 4), "diagonal") == surface.SurfaceMetrics(20, 20)
         with pytest.raises(ValueError, match="non-empty"):
             surface.surface_distances(a, b, (1, 1))
+
+
+@pytest.mark.parametrize(("shape", "spacing"), [((9, 11), (2.5, 0.7)), ((5, 6, 7), (3.0, 0.8, 0.6))])
+def test_all_pairs_are_the_pairs_one_by_one(shape, spacing):
+    a, b = (np.stack([blobs(shape, seed) for seed in seeds]) for seeds in ((1, 2, 3), (4, 5)))
+    a[1] = b[0] = False
+    hd95, assd = surface.pairwise_surface_metrics(a, b, spacing)
+    for (i, one), (j, other) in itertools.product(enumerate(a), enumerate(b)):
+        if one.any() and other.any():
+            there, back = brute_directed(one, other, spacing), brute_directed(other, one, spacing)
+            expected = max(brute_percentile(there, 0.95), brute_percentile(back, 0.95)), np.mean(there + back)
+        else:
+            expected = (math.nan,) * 2 if one.any() or other.any() else (0, 0)
+        assert (hd95[i, j], assd[i, j]) == pytest.approx(expected, abs=1e-12, nan_ok=True)
+    assert np.isnan(hd95).sum() == 3 and hd95[1, 0] == 0
+
+
+def test_sets_without_any_mark_agree():
+    empty = np.zeros((2, 4, 5), bool)
+    hd95, assd = surface.pairwise_surface_metrics(empty, empty[:1], (1, 1))
+    assert hd95.tolist() == assd.tolist() == [[0], [0]]
+
+
+def test_every_mask_is_reported_and_may_stop_the_rest():
+    a, b, seen = np.stack([blobs((6, 7), 1)] * 3), np.stack([blobs((6, 7), 2)] * 2), []
+    surface.pairwise_surface_metrics(a, b, (1, 1), lambda: seen.append(None))
+    assert len(seen) == 5
+
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        surface.pairwise_surface_metrics(a, b, (1, 1), stop)
+
+
+def test_sets_are_refused_as_masks_are():
+    masks = np.ones((2, 3, 3), bool)
+    for a, b, spacing, message in (
+        (masks[0], masks, (1, 1), r"Mask a must be a bool array \(N, \*spatial\)"),
+        (masks, masks.astype(float), (1, 1), "Mask b must be"),
+        (masks, masks[:, :2], (1, 1), "one grid"),
+        (masks, masks, (1, 1, 1), "2 positive lengths"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            surface.pairwise_surface_metrics(a, b, spacing)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,92 @@
+"""One mask from several: strict majority, and STAPLE, which weighs each mask by how well it agrees with the others."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+
+MOST_ITERATIONS = 1000
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StapleResult:
+    """Estimate of the hidden true mask, and of how each given mask relates to it.
+
+    Attributes:
+        probability: float32 ``(*spatial)`` in [0, 1], that a voxel belongs to the true mask.
+        mask: bool ``(*spatial)``, probability above 0.5.
+        sensitivity: float64 ``(N,)``, share of the true mask that each mask marks; nan where the true mask is empty.
+        specificity: float64 ``(N,)``, share of the rest that each mask leaves out; nan where there is no rest.
+    """
+
+    probability: np.ndarray
+    mask: np.ndarray
+    sensitivity: np.ndarray
+    specificity: np.ndarray
+
+
+def majority(masks: np.ndarray) -> np.ndarray:
+    """Voxels that more than half of the masks mark, as ``SampleSet.consensus``: bool ``(*spatial)``.
+
+    Args:
+        masks: bool ``(N, *spatial)``, N ≥ 1.
+
+    Raises:
+        ValueError: not bool, or no mask.
+    """
+    _check(masks)
+    count = np.zeros(masks.shape[1:], np.uint16 if len(masks) < 2**15 else np.uint32)
+    for mask in masks:  # one at a time: no wider copy of all masks is made
+        count += mask
+    return 2 * count > len(masks)
+
+
+def staple(masks: np.ndarray) -> StapleResult:
+    """STAPLE (Warfield et al. 2004, IEEE TMI 23:903–921) as SimpleITK computes it, prior: the mean of the masks.
+
+    The result depends on how much background there is: prior and specificities are taken over the array as given.
+    Cut it to where any mask marks something, with the same margin wherever results are to be compared. Masks that all
+    are empty, or all full, are their own result: the estimate is undefined there (0/0).
+
+    Args:
+        masks: bool ``(N, *spatial)``, N ≥ 1, 2-D or 3-D.
+
+    Raises:
+        ValueError: not bool, no mask, or neither 2-D nor 3-D.
+        RuntimeError: the estimate did not stay finite.
+    """
+    _check(masks)
+    if masks.ndim not in (3, 4):
+        raise ValueError(f"STAPLE takes 2-D or 3-D masks, got masks of {masks.ndim - 1} axes.")
+    n = len(masks)
+    if not masks.any():
+        nothing = np.zeros(masks.shape[1:], np.float32)
+        return StapleResult(nothing, nothing > 0.5, np.full(n, np.nan), np.ones(n))
+    if masks.all():
+        everything = np.ones(masks.shape[1:], np.float32)
+        return StapleResult(everything, everything > 0.5, np.ones(n), np.full(n, np.nan))
+    estimator = sitk.STAPLEImageFilter()
+    estimator.SetForegroundValue(1)
+    estimator.SetMaximumIterations(MOST_ITERATIONS)
+    weights = sitk.GetArrayFromImage(estimator.Execute([sitk.GetImageFromArray(m.astype(np.uint8)) for m in masks]))
+    if not np.isfinite(weights).all():
+        raise RuntimeError(f"STAPLE of {n} masks of shape {masks.shape[1:]} did not stay finite; use the majority.")
+    if estimator.GetElapsedIterations() >= MOST_ITERATIONS:
+        _log.warning("STAPLE of %d masks stopped after %d iterations, not yet at rest.", n, MOST_ITERATIONS)
+    sensitivity, specificity = (
+        np.array(values, float) for values in (estimator.GetSensitivity(), estimator.GetSpecificity())
+    )
+    return StapleResult(weights.astype(np.float32), weights > 0.5, sensitivity, specificity)
+
+
+def _check(masks: np.ndarray) -> None:
+    if masks.dtype != bool or masks.ndim < 2 or masks.size == 0:
+        raise ValueError(
+            f"Masks to fuse must be bool (N, *spatial) with N ≥ 1 and no axis of length 0, got {masks.dtype} "
+            f"{masks.shape}."
+        )

@@ -1,0 +1,243 @@
+"""The verb ``compare``: the library's own tables in files, and one clear line for bad input."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from AmbiguousSegLib import cli
+from AmbiguousSegLib.ensemble.sample_set import SampleSet
+from AmbiguousSegLib.evaluation.raters import compare_with_raters
+from AmbiguousSegLib.evaluation.table import Table
+from AmbiguousSegLib.sampling.outputs import write_outputs
+from AmbiguousSegLib.volume.geometry import Geometry
+from AmbiguousSegLib.volume.io import write_segmentation
+
+GRID = Geometry((14, 12, 8), (0.7, 0.9, 3.1), (-12.0, 5.0, 40.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
+TABLES = ["summary", "dice", "hd95", "dice_max", "consensus", "disagreement"]
+FILES = {*(f"{name}.csv" for name in TABLES), "comparison.json", "comparison.md", "disagreement.png"}
+
+
+def lesions(n, seed):
+    rng = np.random.default_rng(seed)
+    grid = np.indices(GRID.shape)
+    radii = rng.uniform(1.5, 3, (n, 3))
+    return np.stack([sum(((g - c) / r) ** 2 for g, c, r in zip(grid, (4, 6, 7), radius)) < 1 for radius in radii])
+
+
+SAMPLES, RATERS = lesions(3, 0), lesions(2, 1)
+
+
+@pytest.fixture
+def study(tmp_path):
+    """Samples as ``sample`` writes them, numbered from 9 on, and two raters: a segmentation and a label volume."""
+    provenance = {"seed": 7, "model": {"name": "toy"}, "first_sample": 8}
+    sample_set = SampleSet(SAMPLES, GRID, provenance)
+    write_outputs(sample_set, np.random.default_rng(2).random((1, *GRID.shape), np.float32), tmp_path / "results")
+    write_segmentation(tmp_path / "A.seg.nrrd", RATERS[0], GRID, "Segment_1")
+    sitk.WriteImage(GRID.image(RATERS[1]), str(tmp_path / "B.nii.gz"))
+    return tmp_path
+
+
+def run(study, *arguments, raters=("A.seg.nrrd", "B.nii.gz"), results="results", out="out"):
+    files = [str(study / rater) for rater in raters]
+    return cli.main(["compare", str(study / results), "--raters", *files, "--out", str(study / out), *arguments])
+
+
+def read(study, out="out"):
+    return json.loads((study / out / "comparison.json").read_text(encoding="utf-8"))
+
+
+def test_files_hold_the_tables_of_the_library(study, capsys):
+    pytest.importorskip("matplotlib")
+    assert run(study) == 0
+    names = ["sample 9", "sample 10", "sample 11"]
+    expected = compare_with_raters(SAMPLES, RATERS, GRID, ["Segment_1", "B"], names).tables
+    content = read(study)
+    markdown = (study / "out/comparison.md").read_text(encoding="utf-8")
+    assert {path.name for path in (study / "out").iterdir()} == FILES
+    assert list(content["tables"]) == TABLES
+    for key in TABLES:
+        stored = Table.from_dict(content["tables"][key])
+        assert (stored.columns, stored.notes) == (expected[key].columns, expected[key].notes)
+        for row, wanted in zip(stored.rows, expected[key].rows, strict=True):
+            assert row == pytest.approx(wanted)
+        assert stored.markdown() in markdown
+        rows = list(csv.DictReader((study / f"out/{key}.csv").read_text(encoding="utf-8").splitlines()))
+        assert [list(row) for row in rows] == [[column.key for column in stored.columns]] * len(stored.rows)
+    assert content["samples"] == {"label": "lesion", "model": {"name": "toy"}, "seed": 7}
+    assert [(r["name"], r["segment"], r["resampled"]) for r in content["raters"]] == [
+        ("Segment_1", "Segment_1", False),
+        ("B", "B", False),
+    ]
+    assert Table.from_dict(content["tables"]["summary"]).text() == capsys.readouterr().out
+    picture = sitk.ReadImage(str(study / "out/disagreement.png"))
+    assert np.ptp(sitk.GetArrayViewFromImage(picture)) > 0
+
+
+def test_every_segment_of_a_file_is_a_rater(study):
+    both = sitk.Compose([GRID.image(mask) for mask in RATERS])
+    for k, name in enumerate("XY"):
+        for key, value in {"ID": name, "Name": name, "Layer": str(k), "LabelValue": "1"}.items():
+            both.SetMetaData(f"Segment{k}_{key}", value)
+    sitk.WriteImage(both, str(study / "both.seg.nrrd"))
+    assert run(study, "--no-figure", raters=["both.seg.nrrd"]) == 0
+    assert run(study, "--no-figure", out="two") == 0
+    one, two = read(study)["tables"], read(study, "two")["tables"]
+    assert [row["rater"] for row in one["dice"]["rows"]] == ["X", "Y"]
+    assert one["summary"] == two["summary"] and one["disagreement"] == two["disagreement"]
+
+
+def test_raters_of_one_segment_name_are_told_apart_by_their_files(study):
+    write_segmentation(study / "B.seg.nrrd", RATERS[1], GRID, "Segment_1")
+    assert run(study, "--no-figure", raters=["A.seg.nrrd", "B.seg.nrrd", "B.nii.gz"]) == 0
+    assert [rater["name"] for rater in read(study)["raters"]] == ["A: Segment_1", "B: Segment_1", "B"]
+
+
+def test_another_grid_is_resampled_when_asked_to(study, capsys):
+    # Each voxel of the samples' grid in eight of half the size: the nearest of their centres are again the voxels.
+    fine = RATERS[0].repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    spacing = tuple(s / 2 for s in GRID.spacing_mm)
+    corner = tuple(GRID.to_mm(np.full(3, -0.25)))
+    grid = Geometry(tuple(2 * n for n in GRID.size), spacing, corner, GRID.direction)
+    sitk.WriteImage(grid.image(fine), str(study / "fine.nii.gz"))
+    assert run(study, "--no-figure", raters=["fine.nii.gz", "B.nii.gz"]) == 2
+    assert "fine.nii.gz does not lie on the samples' grid: size (14, 12, 8)" in capsys.readouterr().err
+    assert run(study, "--no-figure", "--resample", raters=["fine.nii.gz", "B.nii.gz"]) == 0
+    assert run(study, "--no-figure", out="same") == 0
+    assert read(study)["tables"]["summary"] == read(study, "same")["tables"]["summary"]
+    assert [rater["resampled"] for rater in read(study)["raters"]] == [True, False]
+
+
+def test_nothing_marked_leaves_the_figure_out_and_says_so(study, capsys):
+    pytest.importorskip("matplotlib")
+    empty = np.zeros_like(SAMPLES)
+    write_outputs(SampleSet(empty, GRID), np.zeros((1, *GRID.shape), np.float32), study / "empty")
+    write_segmentation(study / "none.seg.nrrd", empty[0], GRID, "nobody")
+    assert run(study, results="empty", raters=["none.seg.nrrd"]) == 0
+    assert {path.name for path in (study / "out").iterdir()} == FILES - {"disagreement.png"}
+    assert "marks anything" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("raters", [["A.seg.nrrd"], ["none.seg.nrrd", "B.nii.gz"]])
+def test_one_rater_and_an_empty_one_make_a_figure(study, raters):
+    pytest.importorskip("matplotlib")
+    write_segmentation(study / "none.seg.nrrd", np.zeros_like(RATERS[0]), GRID, "nobody")
+    assert run(study, raters=raters) == 0
+    assert (study / "out/disagreement.png").stat().st_size > 0
+
+
+def test_one_sample_makes_a_figure(study):
+    pytest.importorskip("matplotlib")
+    write_outputs(SampleSet(SAMPLES[:1], GRID), np.zeros((1, *GRID.shape), np.float32), study / "one")
+    assert run(study, results="one") == 0
+    assert read(study)["tables"]["summary"]["rows"][1]["ged_u"] is None
+
+
+def test_an_earlier_comparison_is_kept_unless_told(study, capsys):
+    assert run(study, "--no-figure") == 0
+    before = read(study)
+    (study / "out/disagreement.png").write_bytes(b"old")
+    assert run(study, "--no-figure", raters=["B.nii.gz"]) == 2
+    assert "--overwrite" in capsys.readouterr().err and read(study) == before
+    assert run(study, "--no-figure", "--overwrite", raters=["B.nii.gz"]) == 0
+    assert len(read(study)["raters"]) == 1 and not (study / "out/disagreement.png").exists()
+
+
+def test_without_matplotlib_the_figure_must_be_left_out(study, capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, "AmbiguousSegLib.evaluation.figures", raising=False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert run(study) == 2
+    assert "--no-figure" in capsys.readouterr().err and not (study / "out").exists()
+    assert run(study, "--no-figure") == 0
+
+
+def missing_rater(study):
+    return {"raters": ["nowhere.seg.nrrd"]}
+
+
+def no_results(study):
+    return {"results": "nowhere"}
+
+
+def broken_summary(study):
+    (study / "results/samples.json").write_text("{", encoding="utf-8")
+    return {}
+
+
+def summary_without_grid(study):
+    (study / "results/samples.json").write_text('{"samples": 3}', encoding="utf-8")
+    return {}
+
+
+def missing_sample(study):
+    (study / "results/sample_10.seg.nrrd").unlink()
+    return {}
+
+
+def labels(study):
+    sitk.WriteImage(GRID.image((RATERS[0] * 3 + RATERS[1]).astype(np.uint8)), str(study / "labels.nii.gz"))
+    return {"raters": ["labels.nii.gz"]}
+
+
+def not_an_image(study):
+    (study / "text.nii.gz").write_text("just text")
+    return {"raters": ["A.seg.nrrd", "text.nii.gz"]}
+
+
+def given_twice(study):
+    return {"raters": ["B.nii.gz", "B.nii.gz"]}
+
+
+def other_patient(study):
+    elsewhere = Geometry(GRID.size, GRID.spacing_mm, (500.0, 0, 0), GRID.direction)
+    sitk.WriteImage(elsewhere.image(RATERS[0]), str(study / "far.nii.gz"))
+    return {"raters": ["far.nii.gz"], "arguments": ["--resample"]}
+
+
+def out_is_a_file(study):
+    (study / "file").write_text("here")
+    return {"out": "file"}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (missing_rater, "nowhere.seg.nrrd"),
+        (no_results, "holds no samples.json"),
+        (broken_summary, "does not describe samples"),
+        (summary_without_grid, "'grid'"),
+        (missing_sample, "holds 2 samples, but samples.json names 3"),
+        (labels, "labels.nii.gz is not a binary mask"),
+        (not_an_image, "text.nii.gz"),
+        (given_twice, "named B: B"),
+        (other_patient, "nothing of far is left"),
+        (out_is_a_file, "is a file"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_bad_input_is_one_line_and_leaves_nothing(study, capsys, spoil, message):
+    changes = spoil(study)
+    before = sorted(study.rglob("*"))
+    assert run(study, "--no-figure", *changes.pop("arguments", ()), **changes) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1 and errors[0].startswith("error: ") and re.search(message, errors[0]), errors
+    assert sorted(study.rglob("*")) == before
+
+
+def test_a_failed_write_leaves_nothing(study, capsys, monkeypatch):
+    def fail(self):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Table, "markdown", fail)
+    before = sorted(study.rglob("*"))
+    assert run(study, "--no-figure") == 1
+    assert "error: [Errno 28] No space left on device" in capsys.readouterr().err
+    assert sorted(study.rglob("*")) == before
