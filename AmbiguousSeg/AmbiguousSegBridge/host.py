@@ -13,6 +13,8 @@ from types import SimpleNamespace
 import slicer
 
 MODULES = {
+    "markups": "vtkSlicerMarkupsLogic",
+    "plots": "vtkSlicerPlotsLogic",
     "segmentations": "vtkSlicerSegmentationsModuleLogic",
     "subjecthierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
     "tables": "vtkSlicerTablesLogic",
