@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
-from AmbiguousSegLib.volume.geometry import Geometry
+from AmbiguousSegLib.volume.geometry import Geometry, Region
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 ORTHOGONAL_WITHIN = 1e-4
@@ -62,11 +63,11 @@ def geometry_of(volume_node: slicer.vtkMRMLVolumeNode) -> Geometry:
     return geometry_from(matrix, image.GetDimensions())
 
 
-def read_channels(volume_nodes: Sequence[slicer.vtkMRMLScalarVolumeNode]) -> tuple[np.ndarray, Geometry]:
-    """Voxels and grid of one volume whose channels are separate nodes, in the order given.
+def channel_arrays(volume_nodes: Sequence[slicer.vtkMRMLScalarVolumeNode]) -> tuple[list[np.ndarray], Geometry]:
+    """Voxels, as they lie in memory, and grid of one volume whose channels are separate nodes, in the order given.
 
     Returns:
-        float32 ``(C, Z, Y, X)``, a copy, and the grid of the first node.
+        one array ``(Z, Y, X)`` per node, of its own dtype and without a copy, and the grid of the first node.
 
     Raises:
         ValueError: if there is no node, a node is not scalar, or two nodes differ in grid or parent transform.
@@ -75,8 +76,8 @@ def read_channels(volume_nodes: Sequence[slicer.vtkMRMLScalarVolumeNode]) -> tup
         raise ValueError("No volume given. Choose one volume node for each channel of the model.")
     first = volume_nodes[0]
     geometry = geometry_of(first)
-    volume = np.empty((len(volume_nodes), *geometry.shape), np.float32)
-    for channel, node in zip(volume, volume_nodes):
+    arrays = []
+    for node in volume_nodes:
         if not geometry_of(node).same_grid(geometry) or node.GetTransformNodeID() != first.GetTransformNodeID():
             raise ValueError(
                 f"Volumes {first.GetName()!r} and {node.GetName()!r} lie on different grids or under different "
@@ -88,5 +89,33 @@ def read_channels(volume_nodes: Sequence[slicer.vtkMRMLScalarVolumeNode]) -> tup
                 f"Volume {node.GetName()!r} has {components} components per voxel; one is expected. "
                 "Split it into one scalar volume per component first."
             )
-        channel[...] = vtk_to_numpy(node.GetImageData().GetPointData().GetScalars()).reshape(geometry.shape)
-    return volume, geometry
+        arrays.append(vtk_to_numpy(node.GetImageData().GetPointData().GetScalars()).reshape(geometry.shape))
+    return arrays, geometry
+
+
+def read_channels(volume_nodes: Sequence[slicer.vtkMRMLScalarVolumeNode]) -> tuple[np.ndarray, Geometry]:
+    """``channel_arrays`` as one float32 array ``(C, Z, Y, X)``, a copy; raises as it does."""
+    arrays, geometry = channel_arrays(volume_nodes)
+    return np.stack(arrays, dtype=np.float32, casting="unsafe"), geometry
+
+
+def region_of(roi: slicer.vtkMRMLMarkupsROINode, volume_node: slicer.vtkMRMLVolumeNode) -> Region:
+    """Box, in the volume's own coordinates and parallel to the patient's axes, that holds a region of interest.
+
+    A rotated region, and one under another transform than the volume's, gives the box around it.
+
+    Raises:
+        ValueError: if the region was not placed yet, or a warp lies between it and the volume.
+    """
+    bounds = [0.0] * 6
+    roi.GetRASBounds(bounds)
+    if not all(low < high for low, high in zip(bounds[0::2], bounds[1::2])):
+        raise ValueError(f"Region {roi.GetName()!r} has no extent. Place it in the slice views, or choose none.")
+    parent = volume_node.GetParentTransformNode()
+    if parent is not None and not parent.IsTransformToWorldLinear():
+        raise ValueError(f"Volume {volume_node.GetName()!r} lies under a warp. Harden the transform, or use no region.")
+    from_world = vtk.vtkMatrix4x4()
+    slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(None, parent, from_world)
+    corners = product(*zip(bounds[0::2], bounds[1::2]))
+    lps = np.array([from_world.MultiplyPoint((*corner, 1.0)) for corner in corners]) @ LPS_TO_RAS
+    return tuple(lps[:, :3].min(axis=0).tolist()), tuple(lps[:, :3].max(axis=0).tolist())

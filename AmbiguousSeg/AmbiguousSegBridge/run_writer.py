@@ -1,169 +1,209 @@
-"""The nodes of one run: how a mask becomes a segmentation node and a map a volume node. Used by scene.py alone."""
+"""The nodes of one run: how a mask becomes a segmentation node and a map a volume node."""
 
 from __future__ import annotations
 
 import colorsys
 import json
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 import slicer
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
-from AmbiguousSegBridge.grid import ijk_to_ras
-from AmbiguousSegLib.ensemble.sample_set import SampleSet
+from AmbiguousSegBridge.crops import Box, Crop
+from AmbiguousSegBridge.grid import geometry_of, ijk_to_ras
+from AmbiguousSegBridge.identity import (
+    ATTRIBUTE,
+    CONSENSUS,
+    MEAN,
+    ROLE,
+    RUN,
+    SAMPLE_INDEX,
+    VARIANCE,
+    hierarchy_of,
+    node_name,
+    put_into,
+    sample_role,
+)
+from AmbiguousSegBridge.maps import Tally, consensus_of
+from AmbiguousSegBridge.segments import Colour, add_segment, place_on_grid, replace_mask
+from AmbiguousSegLib.volume.geometry import Geometry
 
-ATTRIBUTE = "AmbiguousSeg."
-INPUT_REFERENCE = "AmbiguousSeg.Input"
+BOX, THRESHOLD = ATTRIBUTE + "Box", ATTRIBUTE + "ConsensusThreshold"
 GOLDEN_RATIO = (1 + 5**0.5) / 2
 CONSENSUS_COLOUR = (1.0, 1.0, 1.0)
 # Anchors of the colour tables, lightness rising evenly: the mean from violet over green to yellow, the variance from
 # black over red to cream, so that the two are not taken for one another.
-MEAN_COLOURS = ((0.27, 0.00, 0.33), (0.23, 0.32, 0.55), (0.13, 0.57, 0.55), (0.37, 0.79, 0.38), (0.99, 0.91, 0.14))
-VARIANCE_COLOURS = ((0.00, 0.00, 0.02), (0.32, 0.07, 0.48), (0.72, 0.21, 0.47), (0.99, 0.53, 0.38), (0.99, 0.99, 0.75))
+MAP_COLOURS = {
+    MEAN: ((0.27, 0.00, 0.33), (0.23, 0.32, 0.55), (0.13, 0.57, 0.55), (0.37, 0.79, 0.38), (0.99, 0.91, 0.14)),
+    VARIANCE: ((0.00, 0.00, 0.02), (0.32, 0.07, 0.48), (0.72, 0.21, 0.47), (0.99, 0.53, 0.38), (0.99, 0.99, 0.75)),
+}
+MAP_UPPER = {MEAN: 1.0, VARIANCE: 0.25}
 COLOURS_PER_TABLE = 256
 
 
-def sample_colour(index: int) -> tuple[float, float, float]:
+def sample_colour(index: int) -> Colour:
     """Colour of sample ``index`` (from 0), RGB in [0, 1]: hues a golden ratio apart, however many there are."""
     return colorsys.hsv_to_rgb(index / GOLDEN_RATIO % 1.0, (1.0, 0.9)[index % 2], (1.0, 1.0, 0.7)[index % 3])
 
 
-def bounding_box(mask: np.ndarray) -> tuple[slice, slice, slice] | None:
-    """Smallest box ``(z, y, x)`` that holds all of a bool mask ``(Z, Y, X)``; None if the mask is empty."""
-    box: list[slice] = []
-    for axis in range(3):
-        part = mask[tuple(box)]
-        marked = np.flatnonzero(part.any(axis=tuple(a for a in range(3) if a != axis)))
-        if len(marked) == 0:
-            return None
-        box.append(slice(int(marked[0]), int(marked[-1]) + 1))
-    return tuple(box)
+def segment_id_of(role: str) -> str:
+    """Id of the segment that holds the mask of this role."""
+    return role.replace(" ", "_")
 
 
-def fill_volume(node: slicer.vtkMRMLScalarVolumeNode, voxels: np.ndarray, to_ras: vtk.vtkMatrix4x4) -> None:
-    """Give a new volume node its voxels ``(Z, Y, X)``, copied, their place and a display node."""
+def image_of(voxels: np.ndarray) -> vtk.vtkImageData:
+    """Image of a contiguous array ``(Z, Y, X)``, whose memory it shares and keeps."""
     image = vtk.vtkImageData()
     image.SetDimensions(voxels.shape[::-1])
-    image.GetPointData().SetScalars(numpy_to_vtk(np.ascontiguousarray(voxels).ravel(), deep=True))
-    node.SetAndObserveImageData(image)
-    node.SetIJKToRASMatrix(to_ras)
-    node.CreateDefaultDisplayNodes()
+    image.GetPointData().SetScalars(numpy_to_vtk(voxels.reshape(-1), deep=False))
+    return image
+
+
+def without_rendering() -> AbstractContextManager:
+    """Context in which Slicer's views are not drawn anew at every step."""
+    return slicer.util.RenderBlocker() if hasattr(slicer, "app") else nullcontext()
 
 
 class RunWriter:
-    """Makes the nodes of one run, and remembers them in ``nodes`` and ``folder``, so that they can be taken back.
+    """Makes nodes of one run, and remembers in ``nodes`` those it made, so that they can be taken back.
 
     Args:
-        folder: subject-hierarchy folder to write into; 0 makes one, beside the input.
-        input_volume: volume the samples were made from, or None; then the mean is the reference of the segmentations.
+        input_volume: volume the samples were made from, or None.
+        label: name of what is segmented.
         terminology: serialised terminology entry of every segment.
+        folder: subject-hierarchy folder to write into; 0 makes one with the first node, beside the input.
+        transform_id: parent transform of the nodes.
     """
 
     def __init__(
         self,
         scene: slicer.vtkMRMLScene,
-        sample_set: SampleSet,
         run_name: str,
-        folder: int,
+        geometry: Geometry,
         input_volume: slicer.vtkMRMLScalarVolumeNode | None,
+        label: str,
         terminology: str,
+        folder: int = 0,
+        transform_id: str | None = None,
     ) -> None:
-        self.scene, self.sample_set, self.run_name = scene, sample_set, run_name
-        self.input, self.terminology = input_volume, terminology
-        self.hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+        self.scene, self.run_name, self.geometry, self.input = scene, run_name, geometry, input_volume
+        self.label, self.terminology, self.folder, self.transform_id = label, terminology, folder, transform_id
         self.nodes: list[slicer.vtkMRMLNode] = []
-        self.folder = folder or self._add_folder()
-        self.to_ras = ijk_to_ras(sample_set.geometry)
-        if input_volume is not None:
+        self.to_ras = ijk_to_ras(geometry)
+        self.reference = None
+        if input_volume is not None and geometry_of(input_volume).same_grid(geometry):
+            self.reference = input_volume
             input_volume.GetIJKToRASMatrix(self.to_ras)  # the same grid, here without rounding
-        self.reference = input_volume
 
-    def add_map(self, role: str, voxels: np.ndarray, colours: tuple, upper: float) -> slicer.vtkMRMLScalarVolumeNode:
-        """Volume node of a float32 map ``(Z, Y, X)``, shown in [0, upper] in its own colours, 0 being transparent."""
-        node = self._add("vtkMRMLScalarVolumeNode", role)
-        fill_volume(node, np.asarray(voxels, np.float32), self.to_ras)
-        display = node.GetDisplayNode()
-        display.SetAndObserveColorNodeID(self._add_colour_table(role, colours).GetID())
-        display.AutoWindowLevelOff()
-        display.SetWindowLevelMinMax(0.0, upper)
-        display.AutoThresholdOff()
-        display.SetThreshold(float(np.finfo(np.float32).tiny), upper)
-        display.ApplyThresholdOn()
-        self.reference = self.reference or node
-        self._place(node)
+    def add_sample(self, index: int, crop: Crop) -> slicer.vtkMRMLSegmentationNode:
+        """Segmentation node of sample ``index`` (from 0)."""
+        node = self.add_mask(sample_role(index), crop, sample_colour(index))
+        node.SetAttribute(SAMPLE_INDEX, str(index))
         return node
 
-    def add_mask(self, role: str, mask: np.ndarray, colour: tuple[float, float, float]):
-        """Segmentation node of one segment, ``role`` being its id; only the bounding box of the mask is stored."""
-        node = self._add("vtkMRMLSegmentationNode", role)
+    def put_maps(self, tally: Tally, threshold: float, there: dict[str, Any]) -> dict[str, slicer.vtkMRMLNode]:
+        """Mean, variance and consensus of the masks counted, by role; into the nodes of these roles in ``there``."""
+        maps = {MEAN: tally.mean(), VARIANCE: tally.variance()}
+        consensus = consensus_of(maps[MEAN], tally.box, threshold)
+        with without_rendering():
+            nodes = {role: self._put_map(role, voxels, there.get(role)) for role, voxels in maps.items()}
+            nodes[MEAN].SetAttribute(BOX, json.dumps([end for span in tally.box for end in (span.start, span.stop)]))
+            nodes[CONSENSUS] = self.put_consensus(consensus, threshold, there.get(CONSENSUS))
+        return nodes
+
+    def put_consensus(
+        self, crop: Crop, threshold: float, node: slicer.vtkMRMLSegmentationNode | None
+    ) -> slicer.vtkMRMLSegmentationNode:
+        """Write the consensus into ``node``; None makes one."""
+        segment_id = segment_id_of(CONSENSUS)
+        if node is None:
+            node = self.add_mask(CONSENSUS, crop, CONSENSUS_COLOUR)
+        elif node.GetSegmentation().GetSegment(segment_id) is None:  # the user removed it
+            self._add_segment(node, CONSENSUS, crop, CONSENSUS_COLOUR)
+        else:
+            replace_mask(node, segment_id, crop, self.to_ras)
+        node.SetAttribute(THRESHOLD, str(threshold))
+        return node
+
+    def make(self, class_name: str, role: str) -> slicer.vtkMRMLNode:
+        """New node of this role, not yet in the scene."""
+        node = self.scene.CreateNodeByClass(class_name)  # unlike the constructor, it knows the user's default nodes
+        node.UnRegister(None)
+        node.SetName(node_name(self.run_name, role))
+        node.SetAttribute(ROLE, role)
+        return node
+
+    def add(self, node: slicer.vtkMRMLNode) -> slicer.vtkMRMLNode:
+        """Put a node that was made into the scene and, unless it is hidden from people, into the run's folder."""
+        self.scene.AddNode(node)
+        self.nodes.append(node)
+        if not node.GetHideFromEditors():
+            self.folder = self.folder or self._add_folder()
+            put_into(self.scene, node, self.folder)
+        return node
+
+    def _put_map(self, role: str, voxels: np.ndarray, node: slicer.vtkMRMLScalarVolumeNode | None):
+        """Volume node of a map, float32 ``(Z, Y, X)``, whose memory it shares; in its own colours, 0 transparent."""
+        if node is not None:
+            node.SetAndObserveImageData(image_of(voxels))
+            return node
+        node = self.add(self.make("vtkMRMLScalarVolumeNode", role))
+        node.SetAndObserveTransformNodeID(self.transform_id)
+        node.SetIJKToRASMatrix(self.to_ras)
+        display = self.scene.AddNewNodeByClass("vtkMRMLScalarVolumeDisplayNode")
+        node.SetAndObserveDisplayNodeID(display.GetID())
+        display.SetAndObserveColorNodeID(self._add_colour_table(role).GetID())
+        display.AutoWindowLevelOff()
+        display.SetWindowLevelMinMax(0.0, MAP_UPPER[role])
+        display.AutoThresholdOff()
+        display.SetThreshold(float(np.finfo(np.float32).tiny), MAP_UPPER[role])
+        display.ApplyThresholdOn()
+        node.SetAndObserveImageData(image_of(voxels))  # last: the display would search it for a window of its own
+        return node
+
+    def add_mask(self, role: str, crop: Crop, colour: Colour) -> slicer.vtkMRMLSegmentationNode:
+        """Segmentation node of one segment; only the bounding box of the mask is stored."""
+        node = self.add(self.make("vtkMRMLSegmentationNode", role))
         node.CreateDefaultDisplayNodes()
         node.GetDisplayNode().SetVisibility2DFill(False)
-        if self.reference is not None:
-            node.SetAndObserveTransformNodeID(self.reference.GetTransformNodeID())  # before the reference geometry
-            node.SetReferenceImageGeometryParameterFromVolumeNode(self.reference)
-        name, segment_id = f"{self.sample_set.label}, {role}", role.replace(" ", "_")
-        box = bounding_box(mask)
-        if box is None:
-            node.GetSegmentation().AddEmptySegment(segment_id, name, colour)
-        else:
-            labelmap = self._labelmap(mask, box)
-            if not node.AddSegmentFromBinaryLabelmapRepresentation(labelmap, name, colour, segment_id):
-                raise RuntimeError(f"Slicer did not accept the mask of {node.GetName()!r}; see its log.")
-        segment = node.GetSegmentation().GetSegment(segment_id)
-        segment.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), self.terminology)
-        segment.NameAutoGeneratedOff()
-        segment.ColorAutoGeneratedOff()
-        self._place(node)
+        node.SetAndObserveTransformNodeID(self.transform_id)  # before the reference geometry
+        place_on_grid(node, self.geometry, self.reference)
+        self._add_segment(node, role, crop, colour)
         return node
 
-    def _labelmap(self, mask: np.ndarray, box: tuple[slice, slice, slice]) -> slicer.vtkOrientedImageData:
-        image = slicer.vtkOrientedImageData()
-        image.SetExtent([end for span in reversed(box) for end in (span.start, span.stop - 1)])
-        image.SetGeometryFromImageToWorldMatrix(self.to_ras)
-        voxels = np.ascontiguousarray(mask[box]).view(np.uint8).ravel()
-        image.GetPointData().SetScalars(numpy_to_vtk(voxels, deep=True))
-        return image
+    def _add_segment(self, node: slicer.vtkMRMLSegmentationNode, role: str, crop: Crop, colour: Colour) -> None:
+        name = f"{self.label}, {role}"
+        add_segment(node, segment_id_of(role), name, colour, self.terminology, crop, self.to_ras)
 
-    def _add(self, class_name: str, role: str) -> slicer.vtkMRMLNode:
-        node = self.scene.AddNewNodeByClass(class_name, f"{self.run_name} - {role}")
-        self.nodes.append(node)
-        provenance = self.sample_set.provenance
-        attributes = {"Run": self.run_name, "Role": role, "HasInput": str(self.input is not None)}
-        attributes["Provenance"] = json.dumps(provenance, sort_keys=True)
-        attributes["Seed"] = str(provenance.get("seed", ""))
-        attributes["Model"] = str(provenance.get("model", {}).get("name", ""))
-        for name, value in attributes.items():
-            node.SetAttribute(ATTRIBUTE + name, value)
-        if self.input is not None:
-            node.SetNodeReferenceID(INPUT_REFERENCE, self.input.GetID())
-        return node
-
-    def _add_colour_table(self, role: str, anchors: tuple) -> slicer.vtkMRMLColorTableNode:
-        table = self._add("vtkMRMLColorTableNode", f"{role} colours")
+    def _add_colour_table(self, role: str) -> slicer.vtkMRMLColorTableNode:
+        table = self.make("vtkMRMLColorTableNode", f"{role} colours")
         table.SetTypeToUser()
         table.SetNumberOfColors(COLOURS_PER_TABLE)
+        anchors = MAP_COLOURS[role]
         place = np.linspace(0, len(anchors) - 1, COLOURS_PER_TABLE)
         channels = [np.interp(place, np.arange(len(anchors)), channel) for channel in zip(*anchors)]
         for index, rgb in enumerate(zip(*channels)):
             table.SetColor(index, str(index), *(float(c) for c in rgb), 1.0)
         table.GetLookupTable().SetRange(0, COLOURS_PER_TABLE - 1)
+        self.scene.AddNode(table)
+        self.nodes.append(table)
         return table
 
     def _add_folder(self) -> int:
         """New folder beside the input in the subject hierarchy, or at its top."""
-        beside = self.hierarchy.GetItemByDataNode(self.input) if self.input is not None else 0
-        parent = self.hierarchy.GetItemParent(beside) if beside else self.hierarchy.GetSceneItemID()
-        folder = self.hierarchy.CreateFolderItem(parent, self.run_name)
-        self.hierarchy.SetItemAttribute(folder, ATTRIBUTE + "Run", self.run_name)
+        hierarchy = hierarchy_of(self.scene)
+        beside = hierarchy.GetItemByDataNode(self.input) if self.input is not None else 0
+        parent = hierarchy.GetItemParent(beside) if beside else hierarchy.GetSceneItemID()
+        folder = hierarchy.CreateFolderItem(parent, self.run_name)
+        hierarchy.SetItemAttribute(folder, RUN, self.run_name)
         return folder
 
-    def _place(self, node: slicer.vtkMRMLDisplayableNode) -> None:
-        """Put the node into the folder and under the input's transform."""
-        if self.input is not None:
-            node.SetAndObserveTransformNodeID(self.input.GetTransformNodeID())
-        item = self.hierarchy.GetItemByDataNode(node)  # Slicer made it with the node, slicer-core does not
-        if item:
-            self.hierarchy.SetItemParent(item, self.folder)
-        else:
-            self.hierarchy.CreateItem(self.folder, node)
+
+def box_of(mean: slicer.vtkMRMLScalarVolumeNode) -> Box:
+    """Box outside of which a mean map is 0; the whole grid if it does not say."""
+    text = mean.GetAttribute(BOX)
+    ends = json.loads(text) if text else [end for n in reversed(mean.GetImageData().GetDimensions()) for end in (0, n)]
+    return tuple(slice(start, stop) for start, stop in zip(ends[0::2], ends[1::2]))

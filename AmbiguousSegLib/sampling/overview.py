@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from AmbiguousSegLib.ensemble.disagreement import slices_by_disagreement
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.evaluation.pictures import CONSENSUS, SAMPLE, captioned, fitted, heat, outlined, photograph, sheet
 from AmbiguousSegLib.volume.geometry import SliceAxes
@@ -50,14 +51,8 @@ def overview(sample_set: SampleSet, volume: np.ndarray) -> np.ndarray:
 
 
 def most_disagreement(variance: np.ndarray, mean: np.ndarray, count: int) -> list[int]:
-    """Up to ``count`` slices with the largest summed variance, in the order of the stack.
-
-    Slices without any disagreement come after those with some, by how much is marked; the middle slice if nothing is.
-    """
-    disagreement, marked = variance.sum((1, 2)), mean.sum((1, 2))
-    order = sorted(range(len(variance)), key=lambda z: (-disagreement[z], -marked[z], z))
-    chosen = [z for z in order[:count] if marked[z] > 0]
-    return sorted(chosen) or [len(variance) // 2]
+    """The first ``count`` of ``slices_by_disagreement``, in stack order; the middle slice if nothing is marked."""
+    return sorted(slices_by_disagreement(variance, mean)[:count]) or [len(variance) // 2]
 
 
 def _window(marked: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[slice, slice]:

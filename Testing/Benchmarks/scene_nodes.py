@@ -1,9 +1,9 @@
-"""Time and memory of putting 16 masks of 512 x 512 x 300 into a scene (target: 2 s).
+"""Time of putting 16 masks of 512 x 512 x 300 into a scene, call by call, and of what a user then waits for.
 
     python Testing/Benchmarks/scene_nodes.py
 
-Prints one line per part: the segmentation nodes alone (the target), the three maps of the SampleSet, and the whole run
-with mean, variance and consensus. "Image extent" is the same call with uncropped labelmaps, as a ratio in one run.
+Prints a table: for masks of the size of a lesion, and for masks that fill half of the volume, the longest single call
+and the sum over the run (target: 2 s). Each figure is the least of three rounds, in a new scene each.
 """
 
 from __future__ import annotations
@@ -11,57 +11,84 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "AmbiguousSeg")]
 
-from AmbiguousSegBridge import run_writer  # noqa: E402
+from AmbiguousSegBridge.crops import Crop  # noqa: E402
 from AmbiguousSegBridge.host import make_host  # noqa: E402
-from AmbiguousSegBridge.scene import add_sample_set  # noqa: E402
+from AmbiguousSegBridge.live_run import LiveRun  # noqa: E402
+from AmbiguousSegBridge.runs import crops_of, find_runs, remove_run, set_consensus_threshold  # noqa: E402
+from AmbiguousSegBridge.scene import add_volume  # noqa: E402
 
-from AmbiguousSegLib.ensemble.sample_set import SampleSet  # noqa: E402
 from AmbiguousSegLib.volume.geometry import Geometry  # noqa: E402
-from AmbiguousSegLib.volume.io import LESION_TERMINOLOGY  # noqa: E402
 
 SIZE = (512, 512, 300)
-SAMPLES = 16
+GRID = Geometry(SIZE, (0.7, 0.7, 1.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
+SAMPLES, ROUNDS = 16, 3
 
 
-def balls() -> SampleSet:
+def lesions() -> list[Crop]:
     """Sixteen balls of radii 40 to 70 voxels about the same centre."""
-    masks = np.zeros((SAMPLES, *SIZE[::-1]), bool)
     z, y, x = np.ogrid[-75:75, -75:75, -75:75]
-    for mask, radius in zip(masks, np.linspace(40, 70, SAMPLES)):
-        mask[75:225, 200:350, 150:300] = z * z + y * y + x * x < radius * radius
-    return SampleSet(masks, Geometry(SIZE, (0.7, 0.7, 1.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)))
+    crops = []
+    for radius in np.linspace(40, 70, SAMPLES):
+        ball = Crop.of(z * z + y * y + x * x < radius * radius)
+        start = tuple(own + offset for own, offset in zip(ball.start, (75, 200, 150)))
+        crops.append(Crop(ball.voxels, start, GRID.shape))
+    return crops
 
 
-def write_masks(samples: SampleSet) -> float:
-    """Seconds to make the segmentation nodes alone."""
-    start = time.perf_counter()
-    writer = run_writer.RunWriter(make_host(), samples, "run", 0, None, LESION_TERMINOLOGY)
-    for index, mask in enumerate(samples.masks):
-        writer.add_mask(f"sample {index + 1:02d}", mask, run_writer.sample_colour(index))
-    return time.perf_counter() - start
+def halves() -> list[Crop]:
+    """Sixteen random masks of the left half of the volume."""
+    random = np.random.default_rng(0)
+    half = (SIZE[2], SIZE[1], SIZE[0] // 2)
+    return [Crop(random.integers(0, 2, half, np.uint8).view(bool), (0, 0, 0), GRID.shape) for _ in range(SAMPLES)]
+
+
+def measure(crops: list[Crop]) -> dict[str, list[float]]:
+    """Seconds of every call of one round, by its name."""
+    seconds: dict[str, list[float]] = {}
+
+    def timed(name: str, call: Callable[..., Any], *arguments: Any) -> Any:
+        start = time.perf_counter()
+        result = call(*arguments)
+        seconds.setdefault(name, []).append(time.perf_counter() - start)
+        return result
+
+    scene = make_host()
+    volume = add_volume(scene, np.zeros(GRID.shape, np.int16), GRID, "scan")
+    live = timed("LiveRun", LiveRun, scene, GRID, "run", volume)
+    for index, crop in enumerate(crops):
+        timed("add, each of 16", live.add, index, crop)
+    run = timed("complete", live.complete, {"seed": 0})
+    for threshold in (0.25, 0.75):
+        timed("set_consensus_threshold", set_consensus_threshold, scene, run, threshold)
+    timed("find_runs", find_runs, scene)
+    timed("crops_of", crops_of, run)
+    more = LiveRun(scene, GRID, "run", volume, extends=run)
+    more.add(SAMPLES, crops[0])
+    timed("complete with one more sample", more.complete, {"seed": 0})
+    timed("remove_run", remove_run, scene, find_runs(scene)[0])
+    return seconds
 
 
 def main() -> None:
-    samples = balls()
-    cropped = write_masks(samples)
-    print(f"{SAMPLES} segmentation nodes, cropped: {cropped:.2f} s")
-    start = time.perf_counter()
-    samples.mean(), samples.variance(), samples.consensus()
-    print(f"mean, variance and consensus computed: {time.perf_counter() - start:.2f} s")
-    start = time.perf_counter()
-    add_sample_set(make_host(), samples, "run")
-    print(f"whole run: {time.perf_counter() - start:.2f} s")
-    print(f"peak memory so far: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
-    run_writer.bounding_box = lambda mask: tuple(slice(0, n) for n in mask.shape)
-    whole = write_masks(samples)
-    print(f"{SAMPLES} segmentation nodes, image extent: {whole:.2f} s ({whole / cropped:.1f} times as long)")
+    for name, make in (("Lesions", lesions), ("Half of the volume", halves)):
+        crops = make()
+        rounds = [measure(crops) for _ in range(ROUNDS)]
+        print(f"| {name} | longest call, ms |\n|---|---:|")
+        for call in rounds[0]:
+            print(f"| {call} | {1000 * min(max(measured[call]) for measured in rounds):.0f} |")
+        into = [sum(measured["add, each of 16"]) + sum(measured["complete"]) for measured in rounds]
+        print(f"| 16 samples, maps, table and histogram together | {1000 * min(into):.0f} |\n")
+        del crops
+    print(f"Peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB")
 
 
 if __name__ == "__main__":

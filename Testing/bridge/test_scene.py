@@ -10,9 +10,12 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 vtk = pytest.importorskip("vtk")
 
+from AmbiguousSegBridge import run_writer  # noqa: E402
 from AmbiguousSegBridge import scene as bridge  # noqa: E402
+from AmbiguousSegBridge.crops import bounding_box  # noqa: E402
 from AmbiguousSegBridge.grid import geometry_from, geometry_of, ijk_to_ras, read_channels  # noqa: E402
-from AmbiguousSegBridge.run_writer import bounding_box, sample_colour  # noqa: E402
+from AmbiguousSegBridge.run_writer import sample_colour  # noqa: E402
+from AmbiguousSegBridge.runs import find_runs  # noqa: E402
 from SlicerHost.host import make_host  # noqa: E402
 from SlicerHost.samples import (  # noqa: E402
     MIRRORED,
@@ -202,7 +205,7 @@ def test_a_run_again_replaces_its_own_outputs_and_nothing_else(scene):
     for node in (users_own, *(node for run in kept for node in (*run.samples, run.mean, run.variance, run.consensus))):
         assert scene.IsNodePresent(node)
     assert again.folder_item == first.folder_item
-    assert hierarchy_of(scene).GetNumberOfItemChildren(again.folder_item) == 5
+    assert hierarchy_of(scene).GetNumberOfItemChildren(again.folder_item) == 7  # 2 samples, 3 maps, table, histogram
     bridge.add_sample_set(scene, make_samples(), "run", volume)
     assert node_classes(scene) == before  # display and storage nodes do not pile up
 
@@ -211,8 +214,10 @@ def test_a_run_whose_input_was_deleted_is_not_taken_for_one_without_input(scene)
     volume = input_volume(scene)
     first = bridge.add_sample_set(scene, make_samples(), "run", volume)
     scene.RemoveNode(volume)
-    bridge.add_sample_set(scene, make_samples(), "run", None)
+    second = bridge.add_sample_set(scene, make_samples(), "run", None)
     assert scene.IsNodePresent(first.mean)
+    runs = find_runs(scene)
+    assert [run.samples for run in runs] == [first.samples, second.samples] and runs[0].input is None
 
 
 def test_failure_leaves_the_scene_as_it_was(scene, monkeypatch):
@@ -223,7 +228,7 @@ def test_failure_leaves_the_scene_as_it_was(scene, monkeypatch):
         with pytest.raises(ValueError, match="threshold"):
             bridge.add_sample_set(scene, make_samples(), name, volume, consensus_threshold=2.0)
         assert node_names(scene) == before and hierarchy_of(scene).GetNumberOfItems() == items
-    monkeypatch.setattr(bridge.RunWriter, "_labelmap", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(run_writer, "add_segment", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         bridge.add_sample_set(scene, make_samples(), "run", volume)
     assert node_names(scene) == before and scene.IsNodePresent(first.mean)

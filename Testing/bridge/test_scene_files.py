@@ -11,6 +11,7 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 from AmbiguousSegBridge import scene as bridge  # noqa: E402
 from AmbiguousSegBridge.grid import read_channels  # noqa: E402
+from AmbiguousSegBridge.identity import nodes_of  # noqa: E402
 from AmbiguousSegBridge.run_writer import sample_colour  # noqa: E402
 from SlicerHost.host import make_host  # noqa: E402
 from SlicerHost.samples import (  # noqa: E402
@@ -66,7 +67,7 @@ def test_mrb_round_trip_and_a_run_again_in_the_loaded_scene(scene, tmp_path):
     loaded = make_host()
     assert loaded.ReadFromMRB(str(path))
     volume = loaded.GetFirstNodeByName("scan")
-    found = {node.GetAttribute("AmbiguousSeg.Role"): node for node in bridge.find_run(loaded, "run", volume)}
+    found = {node.GetAttribute("AmbiguousSeg.Role"): node for node in nodes_of(loaded, "run", volume)}
     for index, mask in enumerate(samples.masks):
         node = found[f"sample {index + 1:02d}"]
         np.testing.assert_array_equal(bridge.read_sample(node, OBLIQUE), mask)
@@ -82,7 +83,7 @@ def test_mrb_round_trip_and_a_run_again_in_the_loaded_scene(scene, tmp_path):
     before = node_classes(loaded)
     again = bridge.add_sample_set(loaded, samples, "run", volume)
     assert again.folder_item == folder and not loaded.IsNodePresent(found["mean"])
-    assert len(bridge.find_run(loaded, "run", volume)) == len(found)
+    assert len(nodes_of(loaded, "run", volume)) == len(found)
     assert not Counter(node_classes(loaded)) - Counter(before)  # storage nodes of the loaded run went with it
 
 

@@ -1,0 +1,257 @@
+"""A run that is being made: its samples enter the scene one by one, its maps when it ends."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import slicer
+
+from AmbiguousSegBridge.crops import Crop
+from AmbiguousSegBridge.grid import geometry_of
+from AmbiguousSegBridge.identity import (
+    CONSENSUS,
+    MEAN,
+    ROLE,
+    RUN,
+    folder_of,
+    hierarchy_of,
+    node_name,
+    nodes_of,
+    put_into,
+    remove_empty_folder,
+    remove_nodes,
+    remove_run_nodes,
+    sample_index,
+    sign,
+    unsign,
+)
+from AmbiguousSegBridge.maps import Tally, check_threshold
+from AmbiguousSegBridge.run_writer import RunWriter, without_rendering
+from AmbiguousSegBridge.runs import (
+    Run,
+    check_name,
+    crops_of,
+    find_run_of,
+    read_mask,
+    rename_run,
+    unique_run_name,
+    writer_of,
+)
+from AmbiguousSegBridge.segments import place_on_grid
+from AmbiguousSegBridge.tables import renew_volumes
+from AmbiguousSegLib.volume.geometry import Geometry
+from AmbiguousSegLib.volume.io import LESION_TERMINOLOGY
+
+
+class LiveRun:
+    """A run whose samples enter the scene one by one; ended by ``complete``, ``stop`` or ``discard``.
+
+    Until then it is not found as a run, and an earlier run of the same name on the same input stays. A method that
+    fails leaves the scene as it was before it was called. Samples that the user deletes on the way do not count.
+
+    Args:
+        geometry: grid of the samples.
+        run_name: name of the folder and first part of the names of the nodes; with the input, the run's identity.
+        reference_volume: input volume, in ``scene``: gives the nodes their reference geometry, parent transform and
+            place in the subject hierarchy. Without one, the mean is the reference.
+        label: name of what is segmented.
+        terminology: serialised terminology entry of every segment.
+        extends: run to add samples to; its name, input, label and provenance are kept.
+
+    Raises:
+        ValueError: if the name is empty, or the samples do not lie on the grid of the volume or the run.
+    """
+
+    def __init__(
+        self,
+        scene: slicer.vtkMRMLScene,
+        geometry: Geometry,
+        run_name: str,
+        reference_volume: slicer.vtkMRMLScalarVolumeNode | None = None,
+        *,
+        label: str = "lesion",
+        terminology: str = LESION_TERMINOLOGY,
+        extends: Run | None = None,
+    ) -> None:
+        check_name(run_name)
+        if extends is not None:
+            if not extends.geometry.same_grid(geometry):
+                raise ValueError(
+                    f"The samples do not lie on the grid of run {extends.name!r}: "
+                    f"{extends.geometry.difference(geometry)}. Start a new run."
+                )
+            self._writer = writer_of(scene, extends)
+            self._input_id = extends.input_id
+        else:
+            if reference_volume is not None and not geometry_of(reference_volume).same_grid(geometry):
+                raise ValueError(
+                    f"The samples do not lie on the grid of volume {reference_volume.GetName()!r}: expected "
+                    f"{geometry_of(reference_volume)}, got {geometry}. Give the volume they were made of."
+                )
+            transform_id = None if reference_volume is None else reference_volume.GetTransformNodeID()
+            self._input_id = None if reference_volume is None else reference_volume.GetID()
+            self._writer = RunWriter(
+                scene, run_name, geometry, reference_volume, label, terminology, transform_id=transform_id
+            )
+        self._scene, self._extends = scene, extends
+        self._added: list[slicer.vtkMRMLSegmentationNode] = []
+        self._tally = Tally(geometry.shape)
+
+    @property
+    def samples(self) -> list[slicer.vtkMRMLSegmentationNode]:
+        """The nodes added so far that are still in the scene."""
+        return [node for node in self._added if self._scene.IsNodePresent(node)]
+
+    def add(self, index: int, crop: Crop) -> slicer.vtkMRMLSegmentationNode:
+        """Show one more sample.
+
+        Args:
+            index: number of the sample, from 0.
+
+        Raises:
+            ValueError: if the mask does not fit the grid, or the run has a sample of this number.
+        """
+        there = [*self.samples, *(self._extends.samples if self._extends is not None else ())]
+        if index in map(sample_index, there):
+            raise ValueError(f"Run {self._writer.run_name!r} has a sample {index + 1} already. Give another index.")
+        self._take_in_what_the_user_did()
+        with self._all_or_nothing():
+            node = self._writer.add_sample(index, crop)
+            self._tally.add(crop)
+            self._added.append(node)
+        return node
+
+    def complete(self, provenance: dict[str, Any], consensus_threshold: float = 0.5) -> Run:
+        """Add maps, consensus, table and histogram of volumes; an earlier run of the same name is removed now.
+
+        Args:
+            provenance: what made the samples, in plain JSON types; a run that was extended keeps its own.
+            consensus_threshold: as in ``SampleSet.consensus``; a run that was extended keeps its own.
+
+        Raises:
+            ValueError: if there is no sample, or the threshold is not in [0, 1).
+        """
+        if not self.samples:
+            raise ValueError(f"Run {self._writer.run_name!r} has no sample. Add one, or discard it.")
+        check_threshold(consensus_threshold)
+        self._take_in_what_the_user_did()
+        if self._extends is not None:
+            return self._extend(provenance)
+        name, earlier = self._writer.run_name, self._earlier()
+        # Under a name of its own until nothing can fail any more.
+        run = self._close(self._unique(name), provenance, consensus_threshold)
+        return self._replace(earlier, run, name) if earlier else run
+
+    def stop(self, provenance: dict[str, Any], consensus_threshold: float = 0.5) -> Run | None:
+        """Keep the samples that are there, as a run with maps over just these; None if there is none.
+
+        An earlier run of the name stays, and the stopped one gets a name of its own.
+        """
+        if not self.samples:
+            self.discard()
+            return None
+        self._take_in_what_the_user_did()
+        if self._extends is not None:
+            return self._extend(provenance)
+        name = self._writer.run_name
+        if self._earlier():
+            name = self._unique(f"{name} (stopped at {len(self.samples)})")
+        return self._close(name, provenance, consensus_threshold)
+
+    def discard(self) -> None:
+        """Remove all that this run added."""
+        remove_nodes(self._scene, self.samples)
+
+    def _close(self, name: str, provenance: dict[str, Any], threshold: float) -> Run:
+        """Make a run of this name out of the samples."""
+        writer, samples = self._writer, self.samples
+        with self._all_or_nothing(), without_rendering():
+            self._rename(name)
+            nodes = writer.put_maps(self._counted(), threshold, {})
+            if writer.reference is None:
+                for node in [*samples, nodes[CONSENSUS]]:
+                    place_on_grid(node, writer.geometry, nodes[MEAN])
+            made = [node for node in writer.nodes if self._scene.IsNodePresent(node)]
+            sign(made, name, writer.input, self._input_id, writer.label, provenance)
+            renew_volumes(self._scene, find_run_of(self._scene, samples[0]))
+        return find_run_of(self._scene, samples[0])
+
+    def _replace(self, earlier: list[slicer.vtkMRMLNode], run: Run, name: str) -> Run:
+        """Remove the earlier run and give this one its name and place."""
+        scene, folder = self._scene, folder_of(self._scene, earlier)
+        with without_rendering():
+            if folder:
+                for node in run.nodes.values():
+                    if folder_of(scene, [node]):
+                        put_into(scene, node, folder)
+                remove_empty_folder(scene, run.folder_item)
+            remove_run_nodes(scene, earlier)
+            return rename_run(scene, find_run_of(scene, run.samples[0]), name)
+
+    def _extend(self, provenance: dict[str, Any]) -> Run:
+        """Make the samples those of the run to extend, and renew what was made of its samples."""
+        scene, added = self._scene, self.samples
+        rest = (node for node in self._extends.nodes.values() if scene.IsNodePresent(node))
+        run = next((run for run in (find_run_of(scene, node) for node in rest) if run is not None), None)
+        if run is None:  # the user removed it meanwhile
+            return self._close(self._unique(self._writer.run_name), provenance, self._extends.consensus_threshold)
+        tally = copy.deepcopy(self._counted())
+        for crop in crops_of(run):
+            tally.add(crop)
+        first = min(map(sample_index, [*run.samples, *added]))
+        kept = {**run.provenance, "first_sample": first, "sample_count": len(run.samples) + len(added)}
+        with without_rendering():
+            self._writer.put_maps(tally, run.consensus_threshold, run.nodes)
+            made = [node for node in self._writer.nodes if scene.IsNodePresent(node)]
+            sign([*run.nodes.values(), *made], run.name, run.input, run.input_id, run.label, kept)
+            renew_volumes(scene, find_run_of(scene, added[0]))
+        return find_run_of(scene, added[0])
+
+    def _counted(self) -> Tally:
+        samples = self.samples
+        if len(samples) < len(self._added):  # the user deleted some
+            self._tally = Tally(self._writer.geometry.shape, (read_mask(n, self._writer.geometry) for n in samples))
+            self._added = samples
+        return self._tally
+
+    def _take_in_what_the_user_did(self) -> None:
+        """The input or the folder may have been deleted since the last sample."""
+        writer = self._writer
+        if writer.input is not None and not self._scene.IsNodePresent(writer.input):
+            writer.input = writer.reference = None
+        others = self._extends.nodes.values() if self._extends is not None else ()
+        writer.folder = folder_of(self._scene, [*self.samples, *others])
+
+    def _earlier(self) -> list[slicer.vtkMRMLNode]:
+        return nodes_of(self._scene, self._writer.run_name, self._writer.input, self._input_id)
+
+    def _unique(self, name: str) -> str:
+        return unique_run_name(self._scene, name, self._writer.input, self._input_id)
+
+    def _rename(self, name: str) -> None:
+        """Give samples and folder the name of the run, where they bear the one so far."""
+        before, hierarchy, folder = self._writer.run_name, hierarchy_of(self._scene), self._writer.folder
+        for node in self.samples:
+            role = node.GetAttribute(ROLE)
+            if node.GetName() == node_name(before, role):
+                node.SetName(node_name(name, role))
+        if folder and hierarchy.GetItemName(folder) == before:
+            hierarchy.SetItemName(folder, name)
+            hierarchy.SetItemAttribute(folder, RUN, name)
+        self._writer.run_name = name
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Takes back what was made inside if it fails."""
+        before, name = {node.GetID() for node in self._scene.GetNodes()}, self._writer.run_name
+        try:
+            yield
+        except BaseException:
+            new = [node for node in self._scene.GetNodes() if node.GetID() not in before and node.GetAttribute(ROLE)]
+            remove_nodes(self._scene, new)
+            unsign(self.samples)
+            self._rename(name)
+            raise

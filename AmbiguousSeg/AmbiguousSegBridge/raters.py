@@ -1,0 +1,180 @@
+"""What raters drew, read on the grid of a run: any segment of any segmentation that is not a run's own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import slicer
+import vtk
+from vtk.util.numpy_support import vtk_to_numpy
+
+from AmbiguousSegBridge.crops import Crop
+from AmbiguousSegBridge.grid import ijk_to_ras
+from AmbiguousSegBridge.identity import ROLE, RUN, nodes_by_run
+from AmbiguousSegBridge.runs import Run
+from AmbiguousSegBridge.segments import cut, labelmap_of
+from AmbiguousSegLib.volume.geometry import Geometry
+
+_CONVERTER = slicer.vtkSegmentationConverter
+
+
+@dataclass(frozen=True)
+class RaterSegment:
+    """A segment that holds what one rater drew; ``name`` is for people, and unique among ``candidates``."""
+
+    node: slicer.vtkMRMLSegmentationNode
+    segment_id: str
+    name: str
+
+
+def candidates(scene: slicer.vtkMRMLScene) -> list[RaterSegment]:
+    """All segments that can be a rater's, in scene order: those of nodes that no run has made."""
+    own = {node.GetID() for nodes in nodes_by_run(scene).values() for node in nodes}
+    found = []
+    for node in scene.GetNodes():
+        if not node.IsA("vtkMRMLSegmentationNode") or node.GetID() in own or node.GetHideFromEditors():
+            continue
+        if node.GetAttribute(ROLE) and not node.GetAttribute(RUN):  # of a run that is being made
+            continue
+        segmentation = node.GetSegmentation()
+        alone = segmentation.GetNumberOfSegments() == 1
+        for segment_id in segmentation.GetSegmentIDs():
+            segment = segmentation.GetSegment(segment_id)
+            found.append((node, segment_id, node.GetName() if alone else f"{node.GetName()}, {segment.GetName()}"))
+    seen: Counter[str] = Counter()
+    raters = []
+    for node, segment_id, name in found:
+        seen[name] += 1
+        raters.append(RaterSegment(node, segment_id, name if seen[name] == 1 else f"{name} ({seen[name]})"))
+    return raters
+
+
+def read_rater(rater: RaterSegment, run: Run, resample: bool) -> Crop:
+    """What a rater drew, on the run's grid; an empty crop if the rater drew nothing. Nothing in the scene is changed.
+
+    A segment whose voxels are voxels of the grid, parent transforms included, is read as it is, and one that is only
+    a closed surface is voxelised on the grid.
+
+    Args:
+        resample: bring a segment on another grid to the run's, nearest neighbour, in world coordinates.
+
+    Raises:
+        ValueError: with the rater's name, if the segment is gone, lies on another grid and ``resample`` is false,
+            reaches out of the run's grid, vanishes when resampled, or is stored in no way that can be read.
+    """
+    segment = rater.node.GetSegmentation().GetSegment(rater.segment_id)
+    if segment is None:
+        raise ValueError(f"Segment of rater {rater.name!r} is not there any more. Choose the raters again.")
+    own = next(node for node in (run.mean, *run.samples) if node is not None)
+    to_run = vtk.vtkGeneralTransform()
+    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(
+        rater.node.GetParentTransformNode(), own.GetParentTransformNode(), to_run
+    )
+    labelmap = segment.GetRepresentation(_CONVERTER.GetBinaryLabelmapRepresentationName())
+    if labelmap is not None:
+        crop, outside = _from_labelmap(rater, labelmap, segment.GetLabelValue(), to_run, run.geometry, resample)
+    else:
+        crop, outside = _from_surface(rater, to_run, run.geometry)
+    if outside:
+        raise ValueError(
+            f"Rater {rater.name!r} marks {outside * run.geometry.voxel_volume_ml:.3g} mL outside the volume of run "
+            f"{run.name!r}, which would be lost. Remove that part, or generate the samples on the larger volume."
+        )
+    return crop
+
+
+def _from_labelmap(
+    rater: RaterSegment,
+    labelmap: slicer.vtkOrientedImageData,
+    value: int,
+    to_run: vtk.vtkGeneralTransform,
+    geometry: Geometry,
+    resample: bool,
+) -> tuple[Crop, int]:
+    """Crop on the grid, and how many voxels lie outside of it."""
+    drawn = None if labelmap.IsEmpty() else _drawn(labelmap, value)
+    if drawn is None:
+        return _nothing(geometry), 0
+    matrix = vtk.vtkTransform()
+    linear = slicer.vtkMRMLTransformNode.IsGeneralTransformLinear(to_run, matrix)
+    if linear:
+        to_ras = vtk.vtkMatrix4x4()
+        drawn.GetImageToWorldMatrix(to_ras)
+        vtk.vtkMatrix4x4.Multiply4x4(matrix.GetMatrix(), to_ras, to_ras)
+        drawn.SetGeometryFromImageToWorldMatrix(to_ras)
+        try:
+            return cut(drawn, 1, geometry)
+        except ValueError as elsewhere:
+            if not resample:
+                raise ValueError(_other_grid(rater)) from elsewhere
+    elif not resample:
+        raise ValueError(_other_grid(rater))
+    crop, outside = cut(_resampled(drawn, geometry, None if linear else to_run), 1, geometry)
+    if crop.empty and not outside:
+        raise ValueError(f"What rater {rater.name!r} drew is smaller than the voxels of the run and would vanish.")
+    return crop, outside
+
+
+def _nothing(geometry: Geometry) -> Crop:
+    return Crop(np.zeros((0, 0, 0), bool), (0, 0, 0), geometry.shape)
+
+
+def _other_grid(rater: RaterSegment) -> str:
+    return f"Rater {rater.name!r} lies on another grid than the run, or under another transform. Tick Resample."
+
+
+def _drawn(labelmap: slicer.vtkOrientedImageData, value: int) -> slicer.vtkOrientedImageData | None:
+    """Labelmap (0, 1) of one value alone, a copy, as small as it can be; None if it does not occur."""
+    extent = labelmap.GetExtent()
+    voxels = vtk_to_numpy(labelmap.GetPointData().GetScalars()).reshape(labelmap.GetDimensions()[::-1])
+    crop = Crop.of(voxels == value)
+    if crop.empty:
+        return None
+    to_ras = vtk.vtkMatrix4x4()
+    labelmap.GetImageToWorldMatrix(to_ras)
+    drawn = labelmap_of(crop, to_ras)
+    own = drawn.GetExtent()
+    drawn.SetExtent([own[k] + extent[k - k % 2] for k in range(6)])
+    return drawn
+
+
+def _resampled(
+    drawn: slicer.vtkOrientedImageData, geometry: Geometry, warp: vtk.vtkAbstractTransform | None
+) -> slicer.vtkOrientedImageData:
+    """Nearest neighbour on the grid and as far beyond as ``drawn`` reaches; ``warp`` leads to the run's coordinates."""
+    reference, output = slicer.vtkOrientedImageData(), slicer.vtkOrientedImageData()
+    reference.SetGeometryFromImageToWorldMatrix(ijk_to_ras(geometry))
+    # Padded to hold what is drawn. That is judged by the corners, which does not do for a warp: the whole grid then.
+    reference.SetExtent([end for n in geometry.size for end in ((0, n - 1) if warp is not None else (0, -1))])
+    if not slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(
+        drawn, reference, output, False, True, warp
+    ):
+        raise RuntimeError("Slicer could not resample a labelmap; see its log.")
+    return output
+
+
+def _from_surface(rater: RaterSegment, to_run: vtk.vtkGeneralTransform, geometry: Geometry) -> tuple[Crop, int]:
+    """Crop on the grid, and how many voxels lie outside of it, of a segment that has no labelmap."""
+    closed = _CONVERTER.GetClosedSurfaceRepresentationName()
+    labelmap = _CONVERTER.GetBinaryLabelmapRepresentationName()
+    surface = rater.node.GetSegmentation().GetSegment(rater.segment_id).GetRepresentation(closed)
+    if surface is None:
+        raise ValueError(
+            f"Rater {rater.name!r} is stored neither as a labelmap nor as a closed surface. Create a binary labelmap "
+            "of it first (module Segmentations)."
+        )
+    if surface.GetNumberOfPoints() == 0:
+        return _nothing(geometry), 0
+    moved = vtk.vtkTransformPolyDataFilter()
+    moved.SetInputData(surface)
+    moved.SetTransform(to_run)
+    moved.Update()
+    segment, copy = slicer.vtkSegment(), slicer.vtkSegmentation()
+    segment.AddRepresentation(closed, moved.GetOutput())
+    copy.SetSourceRepresentationName(closed)
+    copy.SetConversionParameter(_CONVERTER.GetReferenceImageGeometryParameterName(), geometry.slicer_text())
+    if not copy.AddSegment(segment, "copy") or not copy.CreateRepresentation(labelmap):
+        raise RuntimeError(f"Slicer could not make a labelmap of the surface of rater {rater.name!r}; see its log.")
+    return cut(segment.GetRepresentation(labelmap), 1, geometry)

@@ -1,0 +1,210 @@
+"""Tables and plots of a run as nodes of the scene."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from vtk.util.numpy_support import numpy_to_vtk
+
+from AmbiguousSegBridge.identity import ROLE
+from AmbiguousSegBridge.runs import TABLE, Run, find_run_of, mask_id, sign_as, writer_of
+from AmbiguousSegBridge.segments import count_voxels
+from AmbiguousSegLib.ensemble.sample_set import INTERVAL_PERCENTILES
+from AmbiguousSegLib.evaluation.table import UNDEFINED, Column, Table
+
+VOLUMES, HISTOGRAM = "volumes", "histogram of volumes"
+NAME, VOLUME_ML = "sample", "volume_ml"
+POINT_COLOUR, LINE_COLOUR = (0.12, 0.47, 0.71), (0.5, 0.5, 0.5)
+
+
+def write_table(scene: slicer.vtkMRMLScene, run: Run, role: str, table: Table) -> slicer.vtkMRMLTableNode:
+    """Write a table into the run's table node of this role, which is made if it is not there.
+
+    Columns bear the titles. A column of numbers is float64 with nan for undefined, every other one is text with a
+    dash for undefined; double quotes become single ones. The exact table is kept in an attribute, see ``read_table``.
+
+    Raises:
+        ValueError: if the run has another kind of node of this role.
+    """
+    return _Sheets(scene, run).table(role, table)
+
+
+def read_table(node: slicer.vtkMRMLTableNode) -> dict[str, Any]:
+    """The table, as ``Table.as_dict`` gives it, that ``write_table`` wrote; ValueError if it did not write this one."""
+    text = node.GetAttribute(TABLE)
+    if not text:
+        raise ValueError(f"Table {node.GetName()!r} is none of a run. Choose one that this module has made.")
+    return json.loads(text)
+
+
+def volumes_table(run: Run) -> Table:
+    """Volume of each sample in mL, then their mean, median and the ends of the interval that holds the central 95 %.
+
+    Raises:
+        ValueError: if no sample is left.
+    """
+    return _volumes_table(run, _volumes_ml(run))
+
+
+def histogram(scene: slicer.vtkMRMLScene, run: Run) -> slicer.vtkMRMLPlotChartNode:
+    """Chart of how many samples have which volume in mL; ValueError if no sample is left."""
+    return _histogram(_Sheets(scene, run), _volumes_ml(run))
+
+
+def renew_volumes(scene: slicer.vtkMRMLScene, run: Run) -> None:
+    """Write volumes table and histogram anew; ValueError if no sample is left."""
+    sheets, volumes = _Sheets(scene, run), _volumes_ml(run)
+    sheets.table(VOLUMES, _volumes_table(run, volumes))
+    _histogram(sheets, volumes)
+
+
+def scatter(
+    scene: slicer.vtkMRMLScene, run: Run, role: str, table: Table, x: str, y: str, title: str
+) -> slicer.vtkMRMLPlotChartNode:
+    """Chart of column ``y`` against column ``x`` (keys) of a table, with the line where both are equal.
+
+    Rows where one of the two is undefined are left out.
+
+    Raises:
+        ValueError: if the table has no such columns, or no row where both are defined.
+    """
+    titles = {column.key: column.title for column in table.columns}
+    if not {x, y} <= set(titles):
+        raise ValueError(f"The table has the columns {sorted(titles)}; name two of them, got {x!r} and {y!r}.")
+    points = np.array([[_number(row[x]), _number(row[y])] for row in table.rows], float).reshape(-1, 2)
+    points = points[np.isfinite(points).all(axis=1)]
+    if len(points) == 0:
+        raise ValueError(f"There is no row where both {titles[x]!r} and {titles[y]!r} are defined; nothing to show.")
+    sheets, kind = _Sheets(scene, run), slicer.vtkMRMLPlotSeriesNode.PlotTypeScatter
+    names = [_cell(titles[x]), _cell(titles[y])]
+    names[1] += " (y)" * (names[0] == names[1])
+    ends = np.array([points.min(), points.max()])
+    dots = sheets.series(f"{role}, points", dict(zip(names, points.T)), kind, POINT_COLOUR)
+    line = sheets.series(f"{role}, equal", dict(zip(names, (ends, ends))), kind, LINE_COLOUR)
+    dots.SetMarkerStyle(slicer.vtkMRMLPlotSeriesNode.MarkerStyleCircle)
+    dots.SetLineStyle(slicer.vtkMRMLPlotSeriesNode.LineStyleNone)
+    line.SetMarkerStyle(slicer.vtkMRMLPlotSeriesNode.MarkerStyleNone)
+    line.SetLineStyle(slicer.vtkMRMLPlotSeriesNode.LineStyleDash)
+    return sheets.chart(role, title, names, [dots, line])
+
+
+class _Sheets:
+    """The table, series and chart nodes of a run as it lies in the scene now."""
+
+    def __init__(self, scene: slicer.vtkMRMLScene, run: Run) -> None:
+        there = (find_run_of(scene, node) for node in run.nodes.values())
+        found = next((found for found in there if found is not None), None)
+        if found is None:
+            raise ValueError(f"Run {run.name!r} is not in the scene any more. Generate it again.")
+        self.run, self.writer = found, writer_of(scene, found)
+
+    def table(self, role: str, table: Table) -> slicer.vtkMRMLTableNode:
+        node = self._node("vtkMRMLTableNode", role)
+        node.SetAndObserveTable(_columns({_title(table, c): [r[c.key] for r in table.rows] for c in table.columns}))
+        node.SetAttribute(TABLE, json.dumps(table.as_dict()))
+        node.SetDescription(" ".join(table.notes))
+        return node
+
+    def series(
+        self, role: str, columns: Mapping[str, np.ndarray], plot_type: int, colour: tuple[float, float, float]
+    ) -> slicer.vtkMRMLPlotSeriesNode:
+        table = self._node("vtkMRMLTableNode", f"{role}, values", hidden=True)
+        table.SetAndObserveTable(_columns({name: values.tolist() for name, values in columns.items()}))
+        series = self._node("vtkMRMLPlotSeriesNode", role, hidden=True)
+        x, y = columns
+        series.SetAndObserveTableNodeID(table.GetID())
+        series.SetXColumnName(x)
+        series.SetYColumnName(y)
+        series.SetPlotType(plot_type)
+        series.SetColor(colour)
+        return series
+
+    def chart(
+        self, role: str, title: str, axes: Sequence[str], series: Sequence[slicer.vtkMRMLPlotSeriesNode]
+    ) -> slicer.vtkMRMLPlotChartNode:
+        node = self._node("vtkMRMLPlotChartNode", role)
+        node.SetTitle(title)
+        node.SetXAxisTitle(axes[0])
+        node.SetYAxisTitle(axes[1])
+        node.SetLegendVisibility(False)
+        node.RemoveAllPlotSeriesNodeIDs()
+        for entry in series:
+            node.AddAndObservePlotSeriesNodeID(entry.GetID())
+        return node
+
+    def _node(self, class_name: str, role: str, hidden: bool = False) -> slicer.vtkMRMLNode:
+        node = self.run.nodes.get(role)
+        if node is not None and not node.IsA(class_name):
+            raise ValueError(f"Run {self.run.name!r} has a node {node.GetName()!r} already. Give another role.")
+        if node is None:
+            node = self.writer.make(class_name, role)
+            node.SetHideFromEditors(hidden)
+            self.writer.add(node)
+            sign_as(self.run, [node])
+        return node
+
+
+def _volumes_ml(run: Run) -> np.ndarray:
+    if not run.samples:
+        raise ValueError(f"No sample of run {run.name!r} is left. Remove the run, or generate it again.")
+    return np.array([count_voxels(node, mask_id(node)) for node in run.samples]) * run.geometry.voxel_volume_ml
+
+
+def _volumes_table(run: Run, volumes: np.ndarray) -> Table:
+    rows = [(node.GetAttribute(ROLE), volume) for node, volume in zip(run.samples, volumes)]
+    low, high = np.percentile(volumes, INTERVAL_PERCENTILES)
+    rows += [("mean", volumes.mean()), ("median", np.median(volumes))]
+    rows += [(f"{p:g}th percentile", value) for p, value in zip(INTERVAL_PERCENTILES, (low, high))]
+    return Table(
+        (Column(NAME, "Sample"), Column(VOLUME_ML, "Volume (mL)")),
+        tuple({NAME: name, VOLUME_ML: float(volume)} for name, volume in rows),
+        (f"{len(volumes)} samples; the 2.5th to 97.5th percentile hold the central 95 % of them.",),
+    )
+
+
+def _histogram(sheets: _Sheets, volumes: np.ndarray) -> slicer.vtkMRMLPlotChartNode:
+    counts, edges = np.histogram(volumes, bins="sturges")
+    bins = {"Volume (mL)": (edges[:-1] + edges[1:]) / 2, "Samples": counts}
+    bars = sheets.series(f"{HISTOGRAM}, bars", bins, slicer.vtkMRMLPlotSeriesNode.PlotTypeScatterBar, POINT_COLOUR)
+    return sheets.chart(HISTOGRAM, f"Volumes of {len(volumes)} samples", list(bins), [bars])
+
+
+def _title(table: Table, column: Column) -> str:
+    """Title of a column, with the key where two columns bear one title."""
+    alone = sum(other.title == column.title for other in table.columns) == 1
+    return _cell(column.title if alone else f"{column.title} ({column.key})")
+
+
+def _columns(columns: Mapping[str, Sequence[Any]]) -> vtk.vtkTable:
+    table = vtk.vtkTable()
+    for name, values in columns.items():
+        if all(value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)) for value in values):
+            column = numpy_to_vtk(np.array([_number(value) for value in values], float), deep=True)
+        else:
+            column = vtk.vtkStringArray()
+            for value in values:
+                column.InsertNextValue(_text(value))
+        column.SetName(name)
+        table.AddColumn(column)
+    return table
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return ("no", "yes")[value]
+    return UNDEFINED if value is None else _cell(str(value))
+
+
+def _cell(text: str) -> str:
+    """Text as Slicer can write it to a .tsv and read it again: on one line, without double quotes, not empty."""
+    return " ".join(text.replace('"', "'").split()) or UNDEFINED
