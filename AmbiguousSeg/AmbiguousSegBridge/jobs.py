@@ -1,0 +1,251 @@
+"""What the worker can do. Only the worker process calls this: the library and PyTorch are loaded inside the functions.
+
+A job is a function of its arguments (plain JSON types, see each), its private folder, and a ``Report``; it returns
+plain JSON types. Masks come as entries {"file", "start", "shape"} that ``runner.crops_argument`` makes.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from AmbiguousSegBridge.crops import Box, Crop, joint_box
+from AmbiguousSegBridge.report import Report
+
+if TYPE_CHECKING:
+    from AmbiguousSegLib.model import Model
+    from AmbiguousSegLib.sampling.volume import SampleRequest
+    from AmbiguousSegLib.volume.geometry import Geometry
+
+ROUNDING = 1e-6  # of a slice
+
+Arguments = Mapping[str, Any]
+
+
+class LoadedModel:
+    """The model used last stays loaded, until its files change, or another model or device is asked for."""
+
+    def __init__(self) -> None:
+        self._key: tuple[Any, ...] | None = None
+        self._model: Model | None = None
+
+    def get(self, folder: str, device: str) -> Model:
+        """Raises as ``load_model``; ValueError for a device that is not here."""
+        from AmbiguousSegLib.cli.common import CommandError, choose_device
+        from AmbiguousSegLib.model import CARD_FILE, WEIGHTS_FILE, load_model
+
+        try:
+            chosen = choose_device(device)
+        except CommandError as error:
+            raise ValueError(str(error)) from error
+        paths = [Path(folder).resolve() / name for name in (CARD_FILE, WEIGHTS_FILE)]
+        states = [(path, *((s := path.stat()).st_size, s.st_mtime_ns)) for path in paths if path.exists()]
+        key = (str(chosen), *states)
+        if self._model is None or key != self._key:
+            self._model = None  # the memory of one model at a time
+            gc.collect()
+            self._model = load_model(folder, chosen)
+            self._key = key
+        return self._model
+
+
+_loaded = LoadedModel()
+
+
+def sample(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any]:
+    """Samples, handed over one by one.
+
+    Arguments: "model" (folder), "device" ("auto", "cpu", "cuda:0" …), "channels" (files ``(Z, Y, X)`` of real
+    numbers), "geometry", "samples", "first_sample", "seed", "sampler" ({"name", "steps"} or null), "slice_range"
+    ([first, last] or null), "region" ([[x, y, z], [x, y, z]] in LPS mm, or null).
+
+    Returns "provenance" of the ``SampleSet``, and "label" (name, color, terminology).
+    """
+    from AmbiguousSegLib.configuration import to_dict
+    from AmbiguousSegLib.sampling.estimate import without_voxels
+    from AmbiguousSegLib.sampling.volume import sample_volume
+
+    report.check()
+    model, geometry = _loaded.get(arguments["model"], arguments["device"]), _geometry(arguments)
+    request = _request(arguments, model)
+    slices = len(without_voxels(model, geometry, request).slice_indices)
+    rows = slices * request.samples
+    report.check()
+    volume = _volume(folder, arguments["channels"], geometry)
+    samples_done, first = 0, None
+
+    def on_progress(share: float) -> None:
+        nonlocal first
+        now = time.monotonic()
+        first = first or (now, share)  # the first evaluation is slower than the others
+        pace = (share - first[1]) / (now - first[0]) if now > first[0] else 0
+        report.progress(
+            share,
+            seconds_left=(1 - share) / pace if pace > 0 else None,
+            slices_done=min(slices, max(0, int(share * rows + ROUNDING) - samples_done * slices)),
+            slices=slices,
+            samples_done=samples_done,
+            samples=request.samples,
+        )
+
+    def on_sample(number: int, mask: np.ndarray) -> None:
+        nonlocal samples_done
+        samples_done += 1
+        report.sample(number, Crop.of(mask))
+
+    done = sample_volume(model, volume, geometry, request, on_progress, on_sample)
+    return {"provenance": done.provenance, "label": to_dict(model.card.label)}
+
+
+def estimate(arguments: Arguments, _folder: Path, report: Report) -> dict[str, Any]:
+    """Time and memory of a job "sample"; its arguments, without the files.
+
+    Returns "seconds", "seconds_per_sample", "memory_bytes", "slices", "evaluations", "device".
+    """
+    from AmbiguousSegLib.configuration import to_dict
+    from AmbiguousSegLib.sampling import estimate as estimation
+
+    report.check()
+    model = _loaded.get(arguments["model"], arguments["device"])
+    return to_dict(estimation.estimate(model, _geometry(arguments), _request(arguments, model), report.check))
+
+
+def modes(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any]:
+    """Groups of similar masks. Arguments: "masks", "cut"; returns the parts of ``Modes``, and "iou" of all pairs."""
+    from AmbiguousSegLib.ensemble.modes import find_modes
+    from AmbiguousSegLib.metrics.overlap import pairwise_iou
+
+    crops = _crops(folder, arguments["masks"])
+    masks = _stack(crops, _box(crops))
+    report.check()
+    iou = pairwise_iou(masks, masks).numpy()
+    found = find_modes(iou, arguments["cut"])
+    return {
+        "labels": found.labels.tolist(),
+        "frequencies": found.frequencies.tolist(),
+        "representatives": found.representatives.tolist(),
+        "cut": float(found.cut),
+        "iou": iou.tolist(),
+    }
+
+
+def compare(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any]:
+    """Samples against raters. Arguments: "samples" and "raters" (masks), "sample_names", "rater_names", "geometry".
+
+    Returns "tables" by key, and "fused": entries {"name", "file", "start", "shape"}.
+    """
+    from AmbiguousSegLib.evaluation.raters import compare_with_raters
+
+    samples, raters = _crops(folder, arguments["samples"]), _crops(folder, arguments["raters"])
+    box = _box([*samples, *raters], margin=1)
+    found = compare_with_raters(
+        _stack(samples, box),
+        _stack(raters, box),
+        _geometry(arguments),
+        arguments["rater_names"],
+        arguments["sample_names"],
+        box_start=tuple(span.start for span in box),
+        on_progress=report.progress,
+    )
+    fused = []
+    for number, (name, mask) in enumerate(found.fused.items()):
+        part = Crop.of(mask)
+        start = (0, 0, 0) if part.empty else tuple(a + span.start for a, span in zip(part.start, box))
+        file = f"fused_{number}.npy"
+        crop = Crop(part.voxels, start, _geometry(arguments).shape)
+        fused.append({"name": name, "file": file, **crop.save(folder / file)})
+    return {"tables": {key: table.as_dict() for key, table in found.tables.items()}, "fused": fused}
+
+
+def export(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any]:
+    """Masks and maps as files for other programs.
+
+    Arguments: "masks" (each with "stem" and "title" besides), "maps" (file by name), "geometry", "folder" (where to),
+    "form", "label" ({"name", "color", "terminology"}), "source_files", "model_name", "overwrite".
+
+    Returns "files", the paths written, and "notes", sentences for the user.
+    """
+    from AmbiguousSegLib.card import Label
+    from AmbiguousSegLib.configuration import from_dict
+    from AmbiguousSegLib.sampling.export import Form, export_masks
+
+    entries, notes = arguments["masks"], []
+    crops = _crops(folder, entries)
+    report.check()
+    files = export_masks(
+        Path(arguments["folder"]),
+        Form(arguments["form"]),
+        [(entry["stem"], entry["title"], crop.full()) for entry, crop in zip(entries, crops)],
+        {name: np.load(folder / file, allow_pickle=False) for name, file in arguments["maps"].items()},
+        _geometry(arguments),
+        from_dict(Label, arguments["label"], "label"),
+        [Path(file) for file in arguments["source_files"]],
+        arguments["model_name"],
+        arguments["overwrite"],
+        notes.append,
+    )
+    return {"files": [str(file) for file in files], "notes": notes}
+
+
+JOBS: dict[str, Callable[[Arguments, Path, Report], dict[str, Any]]] = {
+    "sample": sample,
+    "estimate": estimate,
+    "modes": modes,
+    "compare": compare,
+    "export": export,
+}
+
+
+def _geometry(arguments: Arguments) -> Geometry:
+    from AmbiguousSegLib.configuration import from_dict
+    from AmbiguousSegLib.volume.geometry import Geometry
+
+    return from_dict(Geometry, arguments["geometry"], "geometry")
+
+
+def _request(arguments: Arguments, model: Model) -> SampleRequest:
+    from AmbiguousSegLib.sampling.volume import SampleRequest
+
+    slices, region = arguments["slice_range"], arguments["region"]
+    return SampleRequest(
+        arguments["samples"],
+        first_sample=arguments["first_sample"],
+        seed=arguments["seed"],
+        sampler=replace(model.sampling, **(arguments["sampler"] or {})),
+        slice_range=None if slices is None else tuple(slices),
+        region=None if region is None else tuple(tuple(corner) for corner in region),
+    )
+
+
+def _volume(folder: Path, files: Sequence[str], geometry: Geometry) -> np.ndarray:
+    """float32 ``(C, Z, Y, X)``; no channel is in memory a second time."""
+    volume = np.empty((len(files), *geometry.shape), np.float32)
+    for channel, file in zip(volume, files):
+        stored = np.load(folder / file, mmap_mode="r", allow_pickle=False)
+        if stored.shape != geometry.shape:
+            raise ValueError(f"Channel {file} of shape {stored.shape} does not fit a grid of shape {geometry.shape}.")
+        channel[...] = stored
+    return volume
+
+
+def _crops(folder: Path, entries: Sequence[Mapping[str, Any]]) -> list[Crop]:
+    return [Crop.load(folder / entry["file"], entry) for entry in entries]
+
+
+def _box(crops: Sequence[Crop], margin: int = 0) -> Box:
+    """Box that holds all crops, and ``margin`` voxels around as far as the grid reaches; a voxel if all are empty."""
+    if len({crop.shape for crop in crops}) != 1:
+        raise ValueError(f"Masks of one grid are needed, got grids {sorted({crop.shape for crop in crops})}.")
+    box = joint_box(crops) or (slice(0, 1),) * 3
+    return tuple(slice(max(0, s.start - margin), min(n, s.stop + margin)) for s, n in zip(box, crops[0].shape))
+
+
+def _stack(crops: Sequence[Crop], box: Box) -> np.ndarray:
+    """bool ``(N, z, y, x)``"""
+    return np.stack([crop.within(box) for crop in crops])

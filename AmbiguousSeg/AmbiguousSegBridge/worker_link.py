@@ -1,0 +1,179 @@
+"""One worker process seen from the GUI: started, read, written to, ended, and why it has ended."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import sys
+import weakref
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import qt
+
+from AmbiguousSegBridge import messages
+from AmbiguousSegBridge.runner import Failure
+
+log = logging.getLogger(__name__)
+
+LOG_BYTES, LOG_LINES = 64 * 2**10, 200
+STOP_MS, KILL_MS = 1000, 2000
+SIGKILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows ends a process at once by whatever signal
+REPORT = "Try again; if it happens again, report it with the details."
+
+
+class WorkerLink:
+    """A worker process; it is started at once.
+
+    Args:
+        command: program and arguments.
+        environment: variables besides those of this process.
+        news: called when something has arrived or the process has gone, from within Qt's events.
+
+    Attributes:
+        lines: what has arrived and is still to be read; whoever reads takes lines away.
+        pid: to be set as soon as the worker has told it; the process started may be no more than a launcher.
+        gone: whether the process has ended, or could not be started.
+        verdict: why it is being ended, or could not be started; nothing that it says counts any more.
+    """
+
+    def __init__(self, command: list[str], environment: Mapping[str, str], news: Callable[[], None]) -> None:
+        self.lines: deque[bytes] = deque()
+        self.pid: int | None = None
+        self.gone = False
+        self.verdict: Failure | None = None
+        self._command, self._news = command, news
+        self._pieces, self._log = messages.Lines(), b""
+        self._process = qt.QProcess()
+        self._connect("readyReadStandardOutput()", WorkerLink._on_output)
+        self._connect("readyReadStandardError()", WorkerLink._on_log)
+        self._connect("errorOccurred(QProcess::ProcessError)", WorkerLink._on_error)
+        self._connect("finished(int,QProcess::ExitStatus)", WorkerLink._on_end)
+        if environment:
+            variables = qt.QProcessEnvironment.systemEnvironment()
+            for name, value in environment.items():
+                variables.insert(name, value)
+            self._process.setProcessEnvironment(variables)
+        self._process.start(command[0], command[1:])
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can be given work."""
+        return self.pid is not None and self.verdict is None and not self.gone
+
+    def send(self, message: messages.Message) -> None:
+        """Write to its standard input; what comes too late is lost."""
+        if not self.gone:
+            self._process.write(messages.encode(message))
+
+    def condemn(self, failure: Failure) -> None:
+        """It is of no more use, for this reason: kill it."""
+        self.verdict = self.verdict or failure
+        self.lines.clear()
+        self.kill()
+
+    def kill(self) -> None:
+        """Kill worker and launcher: PythonSlicer alone would leave the worker behind."""
+        if self._process.state() == qt.QProcess.NotRunning:
+            return
+        if self.pid is not None:
+            try:
+                os.kill(self.pid, SIGKILL)
+            except OSError as error:  # it has just ended by itself
+                log.debug("Worker %d: %s", self.pid, error)
+        self._process.kill()
+
+    def stop(self) -> None:
+        """End it, and wait until it has ended (a few seconds at most)."""
+        if self._process.state() == qt.QProcess.NotRunning:
+            return
+        self._process.closeWriteChannel()  # at which the worker ends, whatever it is doing
+        if not self._process.waitForFinished(STOP_MS):
+            self.kill()
+            self._process.waitForFinished(KILL_MS)
+
+    def failure(self) -> Failure:
+        """Why it has gone, with the last lines of its log."""
+        failure = self.verdict or self._failure_of_exit()
+        text = "\n".join(self._log.decode("utf-8", "replace").splitlines()[-LOG_LINES:])
+        return Failure(failure.kind, failure.message, failure.remedy, failure.details or text)
+
+    def _connect(self, signal_name: str, method: Callable[[WorkerLink], None]) -> None:
+        """Without keeping the link alive."""
+        reference = weakref.ref(self)
+
+        def call() -> None:  # without arguments, so that none has to be converted
+            link = reference()
+            if link is not None:
+                method(link)
+
+        self._process.connect(signal_name, call)
+
+    def _on_output(self) -> None:
+        data = _bytes(self._process.readAllStandardOutput())
+        if self.verdict is None:
+            try:
+                self.lines += self._pieces.feed(data)
+            except messages.NotAMessage as error:
+                self.condemn(garbage(error))
+        self._news()
+
+    def _on_log(self) -> None:
+        self._log = (self._log + _bytes(self._process.readAllStandardError()))[-LOG_BYTES:]
+
+    def _on_error(self) -> None:
+        if self._process.error() == qt.QProcess.FailedToStart:  # all other errors are followed by "finished"
+            self.verdict = not_started(f"{self._command[0]}: {self._process.errorString()}")
+            self.gone = True
+            self._news()
+
+    def _on_end(self) -> None:
+        self.gone = True
+        self._on_log()
+        self._on_output()
+
+    def _failure_of_exit(self) -> Failure:
+        code, crashed = self._process.exitCode(), self._process.exitStatus() == qt.QProcess.CrashExit
+        if os.name == "posix" and ((crashed and code == signal.SIGKILL) or code == 128 + signal.SIGKILL):
+            return Failure(
+                "killed",
+                "The worker was ended from outside; systems do that to programs that take too much memory.",
+                "Choose a region of interest or fewer slices, sample fewer at a time, or close other programs.",
+            )
+        how = f"signal {code}" if crashed and os.name == "posix" else f"exit code {code}"
+        return Failure("crashed", f"The worker ended unexpectedly ({how}).", REPORT)
+
+
+def find_python() -> Path:
+    """PythonSlicer in Slicer (it has Slicer's packages, but no application), elsewhere this interpreter.
+
+    Raises:
+        FileNotFoundError: neither.
+    """
+    app = getattr(sys.modules.get("slicer"), "app", None)
+    if app is not None:
+        found = shutil.which("PythonSlicer") or shutil.which("PythonSlicer", path=str(Path(app.slicerHome) / "bin"))
+        if found:
+            return Path(found)
+    if not Path(sys.executable or "").name.lower().startswith("python"):  # it may be Slicer's own program
+        raise FileNotFoundError("PythonSlicer was found neither on the PATH nor in Slicer's folder.")
+    return Path(sys.executable)
+
+
+def garbage(what: object) -> Failure:
+    """What arrived was no message."""
+    return Failure("garbage", f"The worker wrote something that makes no sense. {what}", REPORT)
+
+
+def not_started(what: object) -> Failure:
+    return Failure("not_started", f"The worker could not be started. {what}", "Reinstall Slicer and the extension.")
+
+
+def _bytes(data: Any) -> bytes:
+    """Of a QByteArray; PythonQt gives text or bytes, by its version."""
+    content = data.data()
+    return content.encode("utf-8", "surrogateescape") if isinstance(content, str) else bytes(content)

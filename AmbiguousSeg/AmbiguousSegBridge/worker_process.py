@@ -1,0 +1,262 @@
+"""The runner that modules use: jobs are done by a persistent worker process, ``Scripts/worker.py``.
+
+Nothing here blocks, but for ``stop``: Qt's events are only noted down, and a timer does one small step at a time (one
+message, one slab of an array, one ending). Listeners are called as the last thing of a step, so that an exception in
+one of them leaves everything in order.
+"""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import qt
+
+from AmbiguousSegBridge import job_folder, messages
+from AmbiguousSegBridge.crops import Crop
+from AmbiguousSegBridge.runner import Failure, Job, Listener
+from AmbiguousSegBridge.worker_link import WorkerLink, find_python, garbage, not_started
+
+log = logging.getLogger(__name__)
+
+WORKER = Path(__file__).resolve().parents[1] / "Scripts" / "worker.py"
+
+
+@dataclass
+class _Task:
+    number: int
+    job: Job
+    listener: Listener
+    folder: Path | None = None
+    writing: Iterator[None] | None = None
+    sent: bool = False
+    cancelling: bool = False
+
+    def clear(self) -> None:
+        """Leave nothing on the disk."""
+        if self.writing is not None:
+            self.writing.close()
+        if self.folder is not None:
+            job_folder.remove(self.folder)
+
+
+class WorkerRunner:
+    """See ``runner.Runner``. The worker is started with the first job and stays; ``stop`` ends it.
+
+    Args:
+        python: interpreter; None: Slicer's, or outside of Slicer the one that runs this.
+        script: None: the module's own worker.
+        environment: variables that the worker has besides those of this process.
+        patience_ms: how long a worker may take to stop a job that was cancelled; after that it is killed.
+    """
+
+    def __init__(
+        self,
+        python: Path | None = None,
+        script: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        patience_ms: int = 3000,
+    ) -> None:
+        self._python, self._script, self._environment = python, script or WORKER, dict(environment or {})
+        self._about: dict[str, Any] | None = None
+        self._numbers = 0
+        self._waiting: deque[_Task] = deque()
+        self._current: _Task | None = None
+        self._worker: WorkerLink | None = None
+        self._steps, self._patience = qt.QTimer(), qt.QTimer()
+        self._steps.setInterval(0)
+        self._patience.setInterval(patience_ms)
+        self._patience.setSingleShot(True)
+        self._steps.connect("timeout()", _weakly(self._step))
+        self._patience.connect("timeout()", _weakly(self._on_patience))
+
+    def __del__(self) -> None:
+        if getattr(self, "_worker", None) is not None:
+            self.stop()
+
+    @property
+    def about(self) -> dict[str, Any] | None:
+        """See ``Runner.about``."""
+        return self._about
+
+    def start(self, job: Job, listener: Listener) -> int:
+        """See ``Runner.start``.
+
+        Raises:
+            ValueError: arrays that cannot be written. TypeError: arguments of other than plain JSON types.
+        """
+        job_folder.check(job.arrays)
+        messages.encode(dict(job.arguments))
+        self._numbers += 1
+        self._waiting.append(_Task(self._numbers, job, listener))
+        self._steps.start()
+        return self._numbers
+
+    def cancel(self, number: int) -> None:
+        """See ``Runner.cancel``; the listener hears of it later."""
+        for task in (self._current, *self._waiting):
+            if task is None or task.number != number or task.cancelling:
+                continue
+            task.cancelling = True
+            if task.sent:
+                self._worker.send({"type": "cancel", "job": number})
+            if task.sent or (task is self._current and self._worker.pid is None):  # starting may take for ever, too
+                self._patience.start()
+            self._steps.start()
+
+    def stop(self) -> None:
+        """See ``Runner.stop``. Waits until the worker has ended, which takes milliseconds, at most three seconds."""
+        tasks = [task for task in (self._current, *self._waiting) if task is not None]
+        worker, self._worker, self._current = self._worker, None, None
+        self._waiting.clear()
+        self._steps.stop()
+        self._patience.stop()
+        if worker is not None:
+            worker.stop()
+        for task in tasks:
+            task.clear()
+        with ExitStack() as endings:  # all of them are called, even if one raises
+            for task in reversed(tasks):
+                endings.callback(task.listener.cancelled)
+
+    def _on_patience(self) -> None:
+        starting = self._worker is not None and self._worker.pid is None and self._current is None
+        if starting or (self._current is not None and self._current.cancelling):
+            log.warning("The worker does not stop; it is killed.")
+            self._worker.kill()
+
+    def _step(self) -> None:
+        """The next thing that is to be done; none takes long, and only the last thing of each calls a listener."""
+        worker, task = self._worker, self._current
+        if worker is not None and worker.lines:
+            self._take(worker.lines.popleft())
+        elif worker is not None and worker.gone:
+            self._bury()
+        elif any(waiting.cancelling for waiting in self._waiting):
+            cancelled = next(waiting for waiting in self._waiting if waiting.cancelling)
+            self._waiting.remove(cancelled)
+            cancelled.listener.cancelled()
+        elif task is None and self._waiting and (worker is None or worker.verdict is None):
+            self._begin()
+        elif task is not None and task.cancelling and not task.sent:
+            self._end(task.listener.cancelled)
+        elif task is not None and task.writing is not None:
+            self._write()
+        elif task is not None and not task.sent and worker.ready:
+            task.sent = True
+            job = {"kind": task.job.kind, "arguments": dict(task.job.arguments), "folder": str(task.folder)}
+            worker.send({"type": "job", "job": task.number, **job})
+        else:
+            self._steps.stop()
+
+    def _begin(self) -> None:
+        task = self._current = self._waiting.popleft()
+        if self._worker is None:
+            try:
+                command = [str(self._python or find_python()), str(self._script)]
+            except FileNotFoundError as error:
+                self._fail(not_started(error))
+                return
+            self._worker = WorkerLink(command, self._environment, self._steps.start)
+        try:
+            task.folder = job_folder.make()
+        except OSError as error:
+            self._fail(_cannot_write(error))
+            return
+        self._worker.send({"type": "folder", "folder": str(task.folder)})
+        task.writing = job_folder.write(task.folder, task.job.arrays)
+
+    def _write(self) -> None:
+        try:
+            next(self._current.writing)
+        except StopIteration:
+            self._current.writing = None
+        except OSError as error:
+            self._fail(_cannot_write(error))
+
+    def _take(self, line: bytes) -> None:
+        try:
+            then = self._meaning(messages.decode(line))
+        except messages.NotAMessage as error:
+            self._worker.condemn(garbage(error))
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            self._worker.condemn(garbage(f"{error!r} in {line[: messages.QUOTED]!r}"))
+        else:
+            then()
+
+    def _meaning(self, message: messages.Message) -> Callable[[], Any]:
+        """What a message asks to be done. Raises for one that is not as it must be, or not about the current job."""
+        kind, number, task = message.pop("type"), message.pop("job", None), self._current
+        if kind == "ready":
+            if message["protocol"] != messages.PROTOCOL:
+                other = Failure("internal", "The worker is of another version than the module.", "Restart Slicer.")
+                return lambda: self._worker.condemn(other)
+            self._worker.pid = int(message["pid"])
+            self._about = message
+            return self._patience.stop
+        if kind == "error":
+            failure = Failure(*(str(message[key]) for key in ("kind", "message", "remedy", "details")))
+            if number is None or message["fatal"]:
+                return lambda: self._worker.condemn(failure)
+        if task is None or not task.sent or number != task.number:
+            raise ValueError(f"{kind!r} of job {number}, which is not under way")
+        if kind == "error":
+            return lambda: self._fail(failure)
+        if kind == "finished" and not task.cancelling:
+            result = message["result"]
+            return lambda: self._end(lambda: task.listener.finished(result, task.folder))
+        if kind in ("finished", "cancelled"):
+            return lambda: self._end(task.listener.cancelled)
+        if kind == "progress":
+            return lambda: None if task.cancelling else task.listener.progress(message)
+        if kind == "sample":
+            index, file = int(message["index"]), task.folder / Path(message["file"]).name
+            crop = Crop.load(file, message)
+            file.unlink()
+            return lambda: None if task.cancelling else task.listener.sample(index, crop)
+        raise ValueError(f"unknown type {kind!r}")
+
+    def _bury(self) -> None:
+        worker, self._worker = self._worker, None
+        failure = worker.failure()
+        log.info("The worker has ended: %s", failure.message)
+        if self._current is not None:
+            self._fail(failure)
+
+    def _fail(self, failure: Failure) -> None:
+        task = self._current
+        self._end(task.listener.cancelled if task.cancelling else lambda: task.listener.failed(failure))
+
+    def _end(self, tell: Callable[[], None]) -> None:
+        """The current job is over: its listener is told, and its folder removed."""
+        task, self._current = self._current, None
+        if task.sent:
+            self._patience.stop()
+        self._steps.start()
+        try:
+            tell()
+        finally:
+            task.clear()
+
+
+def _weakly(method: Callable[[], None]) -> Callable[[], None]:
+    """A bound method that does not keep its object alive."""
+    reference = weakref.WeakMethod(method)
+
+    def call() -> None:
+        bound = reference()
+        if bound is not None:
+            bound()
+
+    return call
+
+
+def _cannot_write(error: OSError) -> Failure:
+    remedy = "Make space there, or set the variable TMPDIR (Windows: TEMP) to another folder and restart Slicer."
+    return Failure("bad_input", f"The temporary folder cannot be written to: {error}", remedy)

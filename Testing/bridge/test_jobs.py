@@ -1,0 +1,274 @@
+"""What the worker can do, called in this process: against the library called directly."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from AmbiguousSegBridge import jobs, messages, report
+from AmbiguousSegBridge.crops import Crop
+from AmbiguousSegBridge.runner import crops_argument
+from tiny_models import randomised, tiny_model
+
+from AmbiguousSegLib.card import Label
+from AmbiguousSegLib.evaluation.raters import compare_with_raters
+from AmbiguousSegLib.evaluation.table import Table
+from AmbiguousSegLib.model import load_model, save_model
+from AmbiguousSegLib.sampling import volume as sampling_volume
+from AmbiguousSegLib.sampling.estimate import estimate
+from AmbiguousSegLib.sampling.volume import SampleRequest, sample_volume
+from AmbiguousSegLib.volume.geometry import Geometry
+
+GRID = Geometry((16, 16, 6), (1.0, 1.5, 2.0), (3.0, -4.0, 5.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
+
+
+class Told:
+    """What a job has told; cancelled after so many messages."""
+
+    def __init__(self, folder, cancel_after=np.inf):
+        self.messages, self.cancel_after = [], cancel_after
+        self.report = report.Report(folder, self.send, lambda: len(self.messages) >= self.cancel_after)
+
+    def send(self, kind, content):
+        messages.encode({"type": kind, **content})  # plain types
+        self.messages.append((kind, content))
+
+    def of(self, kind):
+        return [content for told, content in self.messages if told == kind]
+
+
+@pytest.fixture
+def told(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "PROGRESS_EVERY_S", -1)
+    (tmp_path / "job").mkdir()
+    return Told(tmp_path / "job")
+
+
+def plain(value):
+    """As it arrives in the worker, or here."""
+    return json.loads(json.dumps(value))
+
+
+def save(folder, **arrays):
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+
+
+def save_crops(folder, prefix, masks):
+    entries, arrays = crops_argument(prefix, [Crop.of(mask) for mask in masks])
+    for name, array in arrays.items():
+        np.save(folder / name, array)
+    return plain(entries)
+
+
+def arguments_for(model_folder, **changes):
+    arguments = {
+        "model": str(model_folder),
+        "device": "cpu",
+        "channels": ["a.npy", "b.npy"],
+        "geometry": asdict(GRID),
+        "samples": 3,
+        "first_sample": 0,
+        "seed": 0,
+        "sampler": None,
+        "slice_range": None,
+        "region": None,
+    }
+    return plain({**arguments, **changes})
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    save_model(tiny_model(channels=2), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def channels():
+    random = np.random.default_rng(1)
+    return (random.random(GRID.shape) > 0.5).astype(np.int16), random.random(GRID.shape)
+
+
+def test_samples_are_those_of_the_library(told, tmp_path, model_folder, channels):
+    folder = tmp_path / "job"
+    save(folder, a=channels[0], b=channels[1])
+    region = ((4.0, -2.0, 6.0), (15.0, 12.0, 14.0))
+    given = {"seed": 2**53 + 1, "first_sample": 2, "samples": 2, "region": region, "slice_range": (1, 4)}
+    sampler = {"name": "dpm++2m-sde", "steps": 4}
+    result = plain(jobs.sample(arguments_for(model_folder, **given, sampler=sampler), folder, told.report))
+
+    model = load_model(model_folder)
+    request = SampleRequest(**given, sampler=replace(model.sampling, **sampler))
+    expected = sample_volume(model, np.stack(channels).astype(np.float32), GRID, request)
+    assert expected.masks.any(axis=(1, 2, 3)).all()
+    assert [entry["index"] for entry in told.of("sample")] == [2, 3]
+    for entry, mask in zip(told.of("sample"), expected.masks):
+        assert np.array_equal(Crop.load(folder / entry["file"], entry).full(), mask)
+    assert result["provenance"] == plain(expected.provenance)
+    assert result["label"] == plain(asdict(Label()))
+
+
+def test_progress_says_what_is_done_and_what_is_left(told, tmp_path, model_folder, channels, monkeypatch):
+    """Three samples of six slices, four slices at a time, three evaluations each; one second each."""
+    monkeypatch.setattr(sampling_volume, "_CPU_BATCH_PIXELS", 4 * 16 * 16)
+    seconds = iter(range(100))
+    monkeypatch.setattr(jobs, "time", SimpleNamespace(monotonic=lambda: float(next(seconds))))
+    save(tmp_path / "job", a=channels[0], b=channels[1])
+    jobs.sample(arguments_for(model_folder), tmp_path / "job", told.report)
+    progress = told.of("progress")
+    assert [(p["samples_done"], p["slices_done"]) for p in progress] == [
+        *((0, 1), (0, 2), (0, 4)),
+        *((0, 5), (0, 6), (0, 6)),  # the first sample is complete with the second batch
+        *((1, 3), (1, 4), (1, 6)),
+        *((2, 1), (2, 2), (2, 4)),
+        *((2, 4), (2, 5), (2, 6)),
+    ]
+    assert all((p["samples"], p["slices"]) == (3, 6) for p in progress)
+    assert [p["share"] for p in progress[:3]] == pytest.approx([4 / 54, 8 / 54, 12 / 54]) and progress[-1]["share"] == 1
+    left = [p["seconds_left"] for p in progress]
+    assert left[0] is None and left[1:4] == pytest.approx([11.5, 10.5, 9.5]) and left[-1] == 0
+
+
+@pytest.mark.parametrize("after", [0, 1, 5])
+def test_a_cancelled_job_stops_at_the_next_evaluation(tmp_path, model_folder, channels, monkeypatch, after):
+    monkeypatch.setattr(report, "PROGRESS_EVERY_S", -1)
+    save(tmp_path, a=channels[0], b=channels[1])
+    told = Told(tmp_path, after)
+    with pytest.raises(report.Cancelled):
+        jobs.sample(arguments_for(model_folder, sampler={"name": "ddim", "steps": 10}), tmp_path, told.report)
+    assert len(told.messages) == after
+
+
+def test_progress_is_not_told_more_often_than_anybody_sees(tmp_path, monkeypatch):
+    times = iter([0.0, 0.03, 0.051, 0.06, 0.07])
+    monkeypatch.setattr(report, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    told = Told(tmp_path)
+    for share in (0.1, 0.2, 0.3, 0.4, 1.0):
+        told.report.progress(share)
+    assert [p["share"] for p in told.of("progress")] == [0.1, 0.3, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"channels": ["a.npy"]}, ValueError, "expects 2 channel"),
+        ({"channels": ["a.npy", "other.npy"]}, ValueError, r"other.npy of shape \(6, 16, 15\)"),
+        ({"channels": ["a.npy", "none.npy"]}, FileNotFoundError, "none.npy"),
+        ({"model": "nowhere"}, FileNotFoundError, "no model here"),
+        ({"device": "cuda:77"}, ValueError, "cuda:77"),
+        ({"slice_range": [3, 6]}, ValueError, "Slice range 3 to 6"),
+        ({"sampler": {"name": "euler", "steps": 3}}, ValueError, "euler"),
+    ],
+)
+def test_what_cannot_be_sampled(told, tmp_path, model_folder, channels, changes, error, message):
+    save(tmp_path / "job", a=channels[0], b=channels[1], other=channels[1][..., 1:])
+    with pytest.raises(error, match=message):
+        jobs.sample(arguments_for(model_folder, **changes), tmp_path / "job", told.report)
+
+
+def test_a_model_stays_loaded_until_it_changes(tmp_path):
+    model, loaded = tiny_model(), jobs.LoadedModel()
+    save_model(model, tmp_path / "a")
+    save_model(model, tmp_path / "b")
+    first = loaded.get(str(tmp_path / "a"), "cpu")
+    assert loaded.get(str(tmp_path / "b" / ".." / "a"), "cpu") is first
+    assert loaded.get(str(tmp_path / "b"), "cpu") is not first
+    first = loaded.get(str(tmp_path / "a"), "cpu")
+    randomised(model.method, seed=1)
+    save_model(model, tmp_path / "a")
+    for file in (tmp_path / "a").iterdir():
+        os.utime(file, ns=(0, 0))  # even where the clock of the disk is coarse
+    again = loaded.get(str(tmp_path / "a"), "cpu")
+    assert again is not first and again.weights_sha256 != first.weights_sha256
+    (tmp_path / "a" / "model.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match="the file was changed or truncated"):
+        loaded.get(str(tmp_path / "a"), "cpu")
+
+
+def test_an_estimate_is_that_of_the_library(told, tmp_path, model_folder):
+    result = jobs.estimate(arguments_for(model_folder, channels=[], samples=50), tmp_path, told.report)
+    expected = asdict(estimate(load_model(model_folder), GRID, SampleRequest(50)))
+    assert set(result) == set(expected)
+    assert all(result[key] == expected[key] for key in ("memory_bytes", "slices", "evaluations", "device"))
+    assert result["seconds"] == pytest.approx(50 * result["seconds_per_sample"])
+
+
+def test_modes_by_hand(told, tmp_path):
+    masks = np.zeros((5, *GRID.shape), bool)
+    masks[0, 1, 2:6, 3:8] = True  # 20 voxels
+    masks[1, 1, 2:6, 3:7] = True  # 16 of them
+    masks[2, 4, 10:12, 10:12] = True
+    masks[3] = masks[0]
+    entries = save_crops(tmp_path, "mask", masks)
+    result = plain(jobs.modes({"masks": entries, "cut": 0.5}, tmp_path, told.report))
+    assert result["labels"] == [0, 0, 1, 0, 2] and result["cut"] == 0.5
+    assert result["frequencies"] == pytest.approx([0.6, 0.2, 0.2]) and result["representatives"] == [0, 2, 4]
+    assert np.array(result["iou"])[0] == pytest.approx([1, 0.8, 0, 1, 0])
+    empty = save_crops(tmp_path, "empty", masks[4:])
+    assert jobs.modes({"masks": empty * 2, "cut": 0.5}, tmp_path, told.report)["labels"] == [0, 0]
+
+
+def test_masks_of_two_grids_are_refused(told, tmp_path):
+    entries = save_crops(tmp_path, "mask", [np.ones((2, 3, 4), bool), np.ones((2, 3, 5), bool)])
+    with pytest.raises(ValueError, match="Masks of one grid"):
+        jobs.modes({"masks": entries, "cut": 0.5}, tmp_path, told.report)
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_comparison_is_that_of_the_whole_grid(told, tmp_path, empty):
+    random = np.random.default_rng(3)
+    masks = np.zeros((5, *GRID.shape), bool)
+    if not empty:
+        masks[:, 2:5, 4:9, 6:14] = random.random((5, 3, 5, 8)) > 0.3
+    samples, raters, names = masks[:3], masks[3:], ["Ann", "Bob"]
+    arguments = {
+        "samples": save_crops(tmp_path, "sample", samples),
+        "raters": save_crops(tmp_path, "rater", raters),
+        "sample_names": ["one", "two", "three"],
+        "rater_names": names,
+        "geometry": plain(asdict(GRID)),
+    }
+    result = plain(jobs.compare(arguments, tmp_path, told.report))
+    expected = compare_with_raters(samples, raters, GRID, names, ["one", "two", "three"])
+    assert result["tables"] == {key: plain(table.as_dict()) for key, table in expected.tables.items()}
+    assert all(isinstance(Table.from_dict(table), Table) for table in result["tables"].values())
+    assert [entry["name"] for entry in result["fused"]] == list(expected.fused)
+    for entry in result["fused"]:
+        assert np.array_equal(Crop.load(tmp_path / entry["file"], entry).full(), expected.fused[entry["name"]])
+    shares = [p["share"] for p in told.of("progress")]
+    assert shares and shares == sorted(shares) and shares[-1] == pytest.approx(1)
+
+
+def test_exported_files_hold_what_was_given(told, tmp_path):
+    random = np.random.default_rng(4)
+    masks, mean = random.random((2, *GRID.shape)) > 0.5, random.random(GRID.shape, dtype=np.float32)
+    job = tmp_path / "job"
+    save(job, map=mean)
+    entries = save_crops(job, "mask", masks)
+    for entry, stem in zip(entries, ("sample_01", "sample_02")):
+        entry.update(stem=stem, title=stem.replace("_", " "))
+    arguments = {
+        "masks": entries,
+        "maps": {"mean": "map.npy"},
+        "geometry": plain(asdict(GRID)),
+        "folder": str(tmp_path / "out"),
+        "form": "nii.gz",
+        "label": plain(asdict(Label())),
+        "source_files": [],
+        "model_name": "tiny",
+        "overwrite": False,
+    }
+    result = plain(jobs.export(arguments, job, told.report))
+    assert result["files"] == [str(tmp_path / "out" / f"{name}.nii.gz") for name in ("sample_01", "sample_02", "mean")]
+    assert result["notes"] == []
+    images = [sitk.ReadImage(file) for file in result["files"]]
+    for image, wanted in zip(images, [*masks, mean]):
+        assert np.array_equal(sitk.GetArrayFromImage(image), wanted) and Geometry.of(image).same_grid(GRID)
+    with pytest.raises(FileExistsError, match="overwrite"):
+        jobs.export(arguments, job, told.report)
