@@ -47,6 +47,17 @@ _pip_install = slicer.util.pip_install
 _settings = None
 
 
+class ModuleWidget(node_widgets.qMRMLWidget):
+    """The widget around a module's."""
+
+    _entered = False
+
+    @property
+    def isEntered(self) -> bool:
+        """True while the user has the module open."""
+        return self._entered
+
+
 class Modules(types.SimpleNamespace):
     """``slicer.modules``: the logics of the scene host and the modules that tests load."""
 
@@ -169,7 +180,7 @@ def load_module(path: Path | str):
     setattr(slicer.modules, path.stem.lower(), parent)
     setattr(slicer.modules, f"{path.stem}Instance", getattr(module, path.stem)(parent))
     slicer.app.startupCompleted.emit()
-    container = node_widgets.qMRMLWidget()
+    container = ModuleWidget()
     qt.QVBoxLayout(container)
     widget = getattr(module, f"{path.stem}Widget")(container)
     setattr(slicer.modules, f"{path.stem}Widget", widget)
@@ -177,6 +188,7 @@ def load_module(path: Path | str):
     widget.setup()
     container.setMRMLScene(slicer.mrmlScene)
     container.show()
+    container._entered = True
     call(widget, "enter")
     errors.check()
     return widget
@@ -185,6 +197,7 @@ def load_module(path: Path | str):
 def unload_module(widget) -> None:
     """What Slicer does when it quits: leave the module, clean it up, remove its widget."""
     _loaded.remove(widget)
+    widget.parent._entered = False
     call(widget, "exit")
     slicer.app.moduleManager().moduleAboutToBeUnloaded.emit(widget.moduleName)
     container, widget.parent = widget.parent, None

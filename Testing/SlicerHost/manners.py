@@ -134,6 +134,8 @@ def _set_attribute(self, name: str, value) -> None:
         self.__dict__[name] = value
     elif isinstance(value, QtCore.QObject) and value.objectName == name:
         self.__dict__[name] = value  # PySide's loader of .ui files makes children attributes, as PythonQt has them
+    elif isinstance(value, QtCore.SignalInstance):
+        self.__dict__[name] = value  # PySide keeps the signal that was asked for
     elif isinstance(self, QtCore.QObject) and name.encode() in [bytes(n) for n in self.dynamicPropertyNames()]:
         self.setProperty(name, value)
     else:
