@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-import ctk
-import numpy as np
+from pathlib import Path
+
 import qt
 import slicer
-from AmbiguousSegBridge.grid import geometry_of, read_channels
-from AmbiguousSegBridge.scene import RunNodes, add_sample_set, read_sample
+import vtk
+from AmbiguousSegBridge import sample_data, views
+from AmbiguousSegBridge.generation import Events, Generation, Settings
+from AmbiguousSegBridge.panels.context import Context
+from AmbiguousSegBridge.panels.export import ExportPanel
+from AmbiguousSegBridge.panels.generate import GeneratePanel
+from AmbiguousSegBridge.panels.inputs import InputsPanel
+from AmbiguousSegBridge.panels.modes import ModesPanel
+from AmbiguousSegBridge.panels.raters import RatersPanel
+from AmbiguousSegBridge.panels.result import ResultPanel
+from AmbiguousSegBridge.parameters import AmbiguousSegParameterNode
+from AmbiguousSegBridge.runs import Run, crops_of
+from AmbiguousSegBridge.worker_process import WorkerRunner
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
@@ -16,8 +27,9 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
+from slicer.util import VTKObservationMixin
 
-from AmbiguousSegLib.ensemble.sample_set import SampleSet
+from AmbiguousSegLib.card import read_summary
 from AmbiguousSegLib.resources import find_model
 
 
@@ -31,95 +43,155 @@ class AmbiguousSeg(ScriptedLoadableModule):
         self.parent.dependencies = []
         self.parent.contributors = ["The AmbiguousSeg developers"]
         self.parent.helpText = _(
-            "Samples several plausible segmentations of a lesion from a generative model, and shows where they agree "
-            "and where they do not. For research use only; not for clinical decisions."
-        )
+            "Samples several plausible segmentations of a lesion from a generative model, shows where they agree and "
+            "where they do not, and compares them with what several raters drew. For research use only; not for "
+            "clinical decisions. All computation is local. "
+        ) + ('<a href="https://github.com/AmbiguousSeg/AmbiguousSeg">' + _("Documentation") + "</a>")
         self.parent.acknowledgementText = _(
             "The methods are those of the publications named in the documentation and in each model's description."
         )
+        slicer.app.connect("startupCompleted()", sample_data.register)
 
 
-class AmbiguousSegWidget(ScriptedLoadableModuleWidget):
-    """Volume, model, number of samples, and a button."""
+class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """Builds the panels and keeps them, the parameter node and the scene together."""
+
+    def __init__(self, parent=None) -> None:
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)  # needed for parameter node observation
+        self.logic = None
+        self._parameterNode = None
+        self._parameterNodeGuiTag = None
 
     def setup(self) -> None:
         ScriptedLoadableModuleWidget.setup(self)
+        uiWidget = slicer.util.loadUI(self.resourcePath("UI/AmbiguousSeg.ui"))
+        self.layout.addWidget(uiWidget)
+        self.ui = slicer.util.childWidgetVariables(uiWidget)
+        uiWidget.setMRMLScene(slicer.mrmlScene)
+
         self.logic = AmbiguousSegLogic()
-        section = ctk.ctkCollapsibleButton()
-        section.text = _("Segmentations")
-        self.layout.addWidget(section)
-        form = qt.QFormLayout(section)
+        self.context = Context(self.ui, slicer.mrmlScene, self.logic.runner)
+        requirements = Path(self.resourcePath("requirements.txt"))
+        self.inputs = InputsPanel(self.context, requirements)
+        self.result = ResultPanel(self.context)
+        self.modes = ModesPanel(self.context)
+        self.raters = RatersPanel(self.context)
+        self.export = ExportPanel(self.context)
+        self.generate = GeneratePanel(self.context, self.inputs, requirements, self.onSample, self.onRun)
+        self.panels = [self.inputs, self.generate, self.result, self.modes, self.raters, self.export]
 
-        self.inputSelector = slicer.qMRMLNodeComboBox()
-        self.inputSelector.nodeTypes = ["vtkMRMLScalarVolumeNode"]
-        self.inputSelector.addEnabled = self.inputSelector.removeEnabled = self.inputSelector.renameEnabled = False
-        self.inputSelector.noneEnabled = True
-        self.inputSelector.setMRMLScene(slicer.mrmlScene)
-        form.addRow(_("Input volume:"), self.inputSelector)
+        self._refreshTimer = qt.QTimer()  # a burst of changes is shown once
+        self._refreshTimer.setSingleShot(True)
+        self._refreshTimer.setInterval(0)
+        self._refreshTimer.connect("timeout()", self.refresh)
+        scene = slicer.mrmlScene
+        self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEnd)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneEnd)
+        self.addObserver(scene, scene.NodeAddedEvent, self.scheduleRefresh)
+        self.addObserver(scene, scene.NodeRemovedEvent, self.scheduleRefresh)
+        slicer.app.connect("aboutToQuit()", self.logic.runner.stop)
+        self.initializeParameterNode()
 
-        self.modelFolder = ctk.ctkPathLineEdit()
-        self.modelFolder.filters = ctk.ctkPathLineEdit.Dirs
-        self.modelFolder.settingKey = "AmbiguousSegModelFolder"
-        if not self.modelFolder.currentPath:
-            self.modelFolder.currentPath = str(find_model(None))
-        form.addRow(_("Model folder:"), self.modelFolder)
+    def cleanup(self) -> None:
+        """The application closes, or the module is reloaded: the worker ends."""
+        self.stopWork()
+        slicer.app.disconnect("aboutToQuit()", self.logic.runner.stop)
+        self.setParameterNode(None)
+        self.removeObservers()
 
-        self.numberOfSamples = qt.QSpinBox()
-        self.numberOfSamples.setRange(1, 64)
-        self.numberOfSamples.value = 8
-        form.addRow(_("Segmentations:"), self.numberOfSamples)
+    def enter(self) -> None:
+        self.initializeParameterNode()
 
-        self.generateButton = qt.QPushButton(_("Generate"))
-        form.addRow(self.generateButton)
-        self.layout.addStretch(1)
+    def exit(self) -> None:
+        # Samples may still be arriving: what they change is shown when the module is entered again.
+        if self._parameterNode is not None:
+            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
+            self._parameterNodeGuiTag = None
 
-        self.inputSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.updateButton)
-        self.modelFolder.connect("currentPathChanged(QString)", self.updateButton)
-        self.generateButton.connect("clicked(bool)", self.onGenerate)
-        self.updateButton()
+    def onSceneStartClose(self, _caller, _event) -> None:
+        self.stopWork()
+        self.setParameterNode(None)
 
-    def updateButton(self, *_arguments) -> None:
-        """Enable the button when it can work; its tool tip says why when it cannot."""
-        ready = self.inputSelector.currentNode() is not None and self.modelFolder.currentPath != ""
-        self.generateButton.enabled = ready
-        self.generateButton.toolTip = _("Sample segmentations") if ready else _("Choose a volume and a model folder")
+    def onSceneEnd(self, _caller, _event) -> None:
+        """A scene was closed or loaded: its parameter node is another one."""
+        if self.parent.isEntered:
+            self.initializeParameterNode()
 
-    def onGenerate(self, _checked: bool = False) -> None:
-        with slicer.util.tryWithErrorDisplay(_("No segmentations were made."), waitCursor=True):
-            dialog = slicer.util.createProgressDialog(labelText=_("Sampling..."), maximum=0)
-            try:
-                slicer.app.processEvents()
-                self.logic.generate(
-                    [self.inputSelector.currentNode()],
-                    self.modelFolder.currentPath,
-                    self.numberOfSamples.value,
-                    onProgress=lambda *_arguments: slicer.app.processEvents(),
-                )
-            finally:
-                dialog.close()
+    def initializeParameterNode(self) -> None:
+        """Use the scene's parameter node, and select the first volume if none is selected yet."""
+        views.register_layouts(slicer.mrmlScene)
+        self.setParameterNode(self.logic.getParameterNode())
+        if self._parameterNode.channel1 is None:
+            self._parameterNode.channel1 = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+
+    def setParameterNode(self, parameterNode: AmbiguousSegParameterNode | None) -> None:
+        """Show and observe a parameter node, or none."""
+        if self._parameterNode is not None:
+            if self._parameterNodeGuiTag is not None:
+                self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
+                self._parameterNodeGuiTag = None
+            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.scheduleRefresh)
+        self._parameterNode = self.context.parameters = parameterNode
+        if parameterNode is not None:
+            self._parameterNodeGuiTag = parameterNode.connectGui(self.ui)
+            self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.scheduleRefresh)
+            self.refresh()
+
+    def scheduleRefresh(self, _caller=None, _event=None) -> None:
+        if self._parameterNode is not None and not slicer.mrmlScene.IsBatchProcessing():
+            self._refreshTimer.start()
+
+    def refresh(self) -> None:
+        """Show the state in every panel."""
+        if self._parameterNode is not None:
+            for panel in self.panels:
+                panel.refresh()
+
+    def stopWork(self) -> None:
+        """End the worker, and whatever waits."""
+        self._refreshTimer.stop()
+        self.generate.abandon()
+        for panel in (self.inputs, self.result, self.modes, self.raters, self.export):
+            panel.stop()
+        self.logic.runner.stop()
+
+    def onSample(self, _node) -> None:
+        """A sample has arrived; its node in the scene shows it."""
+
+    def onRun(self, run: Run) -> None:
+        """A run is complete, or was stopped with some samples."""
+        self.result.show_new(run)
+        self.modes.ask()
 
 
 class AmbiguousSegLogic(ScriptedLoadableModuleLogic):
-    """Volume in, nodes out; knows neither Qt nor the widget."""
+    """Volume in, nodes out; knows no widget.
 
-    def generate(self, inputVolumes, modelFolder, samples=8, seed=0, device="cpu", onProgress=None) -> RunNodes:
-        """Sample segmentations of the volume whose channels are ``inputVolumes`` and put them into the scene.
+    :param runner: does the work; by default a worker process, which is started when it is first needed.
+    """
+
+    def __init__(self, runner=None) -> None:
+        ScriptedLoadableModuleLogic.__init__(self)
+        self.runner = WorkerRunner() if runner is None else runner
+
+    def getParameterNode(self) -> AmbiguousSegParameterNode:
+        return AmbiguousSegParameterNode(super().getParameterNode())
+
+    def generate(self, inputVolumes, modelFolder=None, events=None, **settings) -> Generation:
+        """Start sampling; samples enter the scene as they are finished.
 
         :param inputVolumes: one scalar volume node per channel of the model, in its order, all on one grid.
-        :param modelFolder: folder with ``model.json`` and ``model.safetensors``.
-        :param onProgress: called while sampling; may cancel by raising.
-        :raises ImportError: PyTorch is not installed (extension PyTorch).
-        :raises ValueError: the volumes do not fit each other or the model.
+        :param modelFolder: folder with ``model.json``, or the name of a bundled model; None: the default one.
+        :param events: whom to tell (``AmbiguousSegBridge.generation.Events``).
+        :param settings: further fields of ``AmbiguousSegBridge.generation.Settings``: samples, seed, quality, device,
+            region, slice_range.
+        :raises ValueError: the volumes do not fit each other or the model; nothing was started.
         """
-        from AmbiguousSegLib.model import load_model
-        from AmbiguousSegLib.sampling.volume import SampleRequest, sample_volume
-
-        volume, geometry = read_channels(inputVolumes)
-        model = load_model(modelFolder, device)
-        request = SampleRequest(samples=samples, seed=seed)
-        sampleSet = sample_volume(model, volume, geometry, request, on_progress=onProgress)
-        name = f"{inputVolumes[0].GetName()} samples"
-        return add_sample_set(slicer.mrmlScene, sampleSet, name, inputVolumes[0])
+        model = read_summary(find_model(modelFolder))
+        wanted = Settings(model, tuple(inputVolumes), **settings)
+        return Generation(slicer.mrmlScene, self.runner, wanted, Events() if events is None else events)
 
 
 class AmbiguousSegTest(ScriptedLoadableModuleTest):
@@ -127,19 +199,27 @@ class AmbiguousSegTest(ScriptedLoadableModuleTest):
 
     def runTest(self) -> None:
         self.setUp()
-        self.test_samplesInTheSceneComeBack()
+        self.test_sampleDataToSegmentations()
 
     def setUp(self) -> None:
         slicer.mrmlScene.Clear()
 
-    def test_samplesInTheSceneComeBack(self) -> None:
-        masks = np.random.default_rng(0).random((3, 6, 7, 8)) < 0.3
-        volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "scan")
-        volume.SetSpacing(0.7, 0.8, 3.0)
-        slicer.util.updateVolumeFromArray(volume, np.arange(masks[0].size, dtype=np.int16).reshape(masks[0].shape))
-        run = add_sample_set(slicer.mrmlScene, SampleSet(masks, geometry_of(volume)), "test", volume)
-        for node, mask in zip(run.samples, masks):
-            np.testing.assert_array_equal(read_sample(node), mask)
-        again = add_sample_set(slicer.mrmlScene, SampleSet(masks, geometry_of(volume)), "test", volume)
-        self.assertEqual(again.folder_item, run.folder_item)
-        self.assertFalse(slicer.mrmlScene.IsNodePresent(run.mean))
+    def test_sampleDataToSegmentations(self) -> None:
+        """The bundled model on the sample data: nodes appear, hold nodules, and come back from the scene."""
+        volume, raters = sample_data.add_phantom(slicer.mrmlScene)
+        logic, ends = AmbiguousSegLogic(), []
+        try:
+            events = Events(ended=lambda run, failure: ends.append((run, failure)))
+            logic.generate([volume], events=events, samples=3, seed=1)
+            while not ends:
+                slicer.app.processEvents()
+        finally:
+            logic.runner.stop()
+        run, failure = ends[0]
+        self.assertIsNone(failure)
+        self.assertEqual(len(run.samples), 3)
+        crops = crops_of(run)
+        self.assertTrue(any(not crop.empty for crop in crops))
+        mean = slicer.util.arrayFromVolume(run.mean)
+        self.assertAlmostEqual(float(mean.sum()) * 3, sum(int(crop.voxels.sum()) for crop in crops), delta=1)
+        self.assertEqual(len(raters.GetSegmentation().GetSegmentIDs()), 4)

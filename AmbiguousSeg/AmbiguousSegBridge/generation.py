@@ -1,0 +1,240 @@
+"""One press of the button: what is asked of the runner, and what becomes of its answers in the scene."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import slicer
+
+from AmbiguousSegBridge.crops import Crop
+from AmbiguousSegBridge.grid import channel_arrays, region_of
+from AmbiguousSegBridge.identity import ATTRIBUTE, ROLE, sample_index
+from AmbiguousSegBridge.live_run import LiveRun
+from AmbiguousSegBridge.runner import Failure, Job, Listener, Runner
+from AmbiguousSegBridge.runs import Run, find_runs, unique_run_name
+from AmbiguousSegLib.card import ModelSummary, read_summary
+from AmbiguousSegLib.quality import Quality, sampler_of
+from AmbiguousSegLib.resources import find_model
+from AmbiguousSegLib.volume.geometry import SliceAxes
+
+log = logging.getLogger(__name__)
+
+REQUEST = ATTRIBUTE + "Request"  # on the mean map: what a run was asked for, so that more of it can be asked
+DEFAULT_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to sample.
+
+    Attributes:
+        model: description of the model.
+        volumes: one scalar volume node per channel of the model, in its order.
+        samples: how many.
+        region: box outside of which nothing is marked; None: the whole volume.
+        slice_range: first and last slice, both included, along the model's plane; None: all.
+        device: "auto", or a device by its torch name.
+    """
+
+    model: ModelSummary
+    volumes: tuple[slicer.vtkMRMLScalarVolumeNode, ...]
+    samples: int = 8
+    quality: Quality = Quality.FAST
+    seed: int = 0
+    device: str = "auto"
+    region: slicer.vtkMRMLMarkupsROINode | None = None
+    slice_range: tuple[int, int] | None = None
+
+    def sampler(self) -> dict[str, Any] | None:
+        """Sampler and steps in plain JSON types; None for a model that does not sample by steps."""
+        if not self.model.samples_by_steps:
+            return None
+        name, steps = sampler_of(self.quality, self.model.training_steps)
+        return {"name": name, "steps": steps}
+
+
+@dataclass(frozen=True)
+class Events:
+    """Whom a generation tells what happens; ``ended`` is called once, last."""
+
+    progress: Callable[[dict[str, Any]], None] = lambda _progress: None
+    sample: Callable[[slicer.vtkMRMLSegmentationNode], None] = lambda _node: None
+    ended: Callable[[Run | None, Failure | None], None] = lambda _run, _failure: None
+
+
+def slice_count(model: ModelSummary, volume: slicer.vtkMRMLScalarVolumeNode) -> int:
+    """Slices of a volume along the model's plane."""
+    geometry = channel_arrays([volume])[1]
+    return SliceAxes.of(geometry, model.plane).of_index(geometry.size)[0]
+
+
+def sample_job(settings: Settings, first_sample: int = 0, kind: str = "sample") -> Job:
+    """Job that samples (or, by ``kind``, estimates) what the settings say.
+
+    Raises:
+        ValueError: volumes or region that do not fit, in one line.
+    """
+    wanted = len(settings.model.channels)
+    if len(settings.volumes) != wanted or None in settings.volumes:
+        raise ValueError(
+            f"The model reads {wanted} volume(s) ({', '.join(settings.model.channels)}), "
+            f"{sum(volume is not None for volume in settings.volumes)} chosen. Choose one for each channel."
+        )
+    arrays, geometry = channel_arrays(settings.volumes)
+    files = [f"channel_{number}.npy" for number in range(len(arrays))]
+    region = None if settings.region is None else region_of(settings.region, settings.volumes[0])
+    arguments = {
+        "model": str(settings.model.folder),
+        "device": settings.device,
+        "channels": files,
+        "geometry": asdict(geometry),
+        "samples": settings.samples,
+        "first_sample": first_sample,
+        "seed": settings.seed,
+        "sampler": settings.sampler(),
+        "slice_range": None if settings.slice_range is None else list(settings.slice_range),
+        "region": None if region is None else [list(corner) for corner in region],
+    }
+    plain = json.loads(json.dumps(arguments))  # tuples become the lists that the worker would see
+    return Job(kind, plain, dict(zip(files, arrays)) if kind == "sample" else {})
+
+
+def more_of(run: Run, samples: int, device: str) -> Settings:
+    """Settings that add samples to a run; the region is not among them, ``Generation`` takes it from the run.
+
+    Raises:
+        ValueError: the run does not say how it was made, or its model or volumes are not here any more.
+    """
+    request = request_of(run)
+    try:
+        model = read_summary(find_model(request["model"]))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"The model of run {run.name!r} is not here: {error}") from error
+    if model.weights_sha256 != request["weights_sha256"]:
+        raise ValueError(f"The model in {model.folder} is not the one that made run {run.name!r}. Start a new run.")
+    volumes = tuple(run.mean.GetNodeReference(_channel(number)) for number in range(len(model.channels)))
+    if None in volumes:
+        raise ValueError(f"A volume that run {run.name!r} was made of is not in the scene any more. Start a new run.")
+    slices = request["slice_range"]
+    quality = Quality(request["quality"])
+    return Settings(model, volumes, samples, quality, request["seed"], device, None, slices and tuple(slices))
+
+
+def request_of(run: Run) -> dict[str, Any]:
+    """What a run was asked for; ValueError if it does not say (it was not made by the module's button)."""
+    text = run.mean.GetAttribute(REQUEST) if run.mean is not None else None
+    if not text:
+        raise ValueError(f"Run {run.name!r} does not say how it was made. Start a new run.")
+    return json.loads(text)
+
+
+class Generation:
+    """Samples from the runner into the scene. Started by the constructor; over when ``Events.ended`` was called.
+
+    A run of the same input and the same request is replaced when all samples are there; another request makes a run
+    beside it. Cancelled or failed, the samples already shown stay, with maps over just these.
+
+    Args:
+        extends: run to add to: its settings, from ``more_of``, are to be given.
+        consensus_threshold: share of samples above which the consensus takes a voxel.
+
+    Raises:
+        ValueError: as ``sample_job``; nothing was started then.
+    """
+
+    def __init__(
+        self,
+        scene: slicer.vtkMRMLScene,
+        runner: Runner,
+        settings: Settings,
+        events: Events,
+        extends: Run | None = None,
+        consensus_threshold: float = DEFAULT_THRESHOLD,
+    ) -> None:
+        self._runner, self._settings, self._events = runner, settings, events
+        self._abandoned = False
+        self._threshold = consensus_threshold
+        first = 0 if extends is None else 1 + max((sample_index(node) for node in extends.samples), default=-1)
+        job = sample_job(settings, first)
+        if extends is not None:
+            job = replace(job, arguments={**job.arguments, "region": request_of(extends)["region"]})
+        self._request = {
+            "model": _model_name(settings.model),
+            "weights_sha256": settings.model.weights_sha256,
+            "quality": settings.quality.value,
+            **{key: job.arguments[key] for key in ("seed", "sampler", "slice_range", "region")},
+            "channels": [volume.GetName() for volume in settings.volumes],
+        }
+        volume, label = settings.volumes[0], settings.model.label
+        name = extends.name if extends is not None else self._run_name(scene, volume)
+        _, geometry = channel_arrays([volume])
+        self._run = LiveRun(
+            scene, geometry, name, volume, label=label.name, terminology=label.terminology, extends=extends
+        )
+        self._provenance = {"seed": settings.seed, "model": {"name": settings.model.name}, "complete": False}
+        listener = Listener(
+            progress=events.progress,
+            sample=self._on_sample,
+            finished=lambda result, _folder: self._end(result["provenance"]),
+            failed=lambda failure: self._end(None, failure),
+            cancelled=lambda: self._end(None),
+        )
+        self._number = runner.start(job, listener)
+
+    def cancel(self) -> None:
+        """Stop soon; ``Events.ended`` tells when."""
+        self._runner.cancel(self._number)
+
+    def abandon(self) -> None:
+        """The scene is about to be closed: keep nothing of this run. To be followed by the runner's ``stop``."""
+        self._abandoned = True
+
+    def _run_name(self, scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLScalarVolumeNode) -> str:
+        """Name of the run that the same request has made of the input; without one, a name of its own."""
+        for run in find_runs(scene):
+            if run.input is volume and run.mean is not None and run.mean.GetAttribute(REQUEST) == self._request_text():
+                return run.name
+        return unique_run_name(scene, f"{volume.GetName()} samples", volume)
+
+    def _request_text(self) -> str:
+        return json.dumps(self._request, sort_keys=True)
+
+    def _on_sample(self, index: int, crop: Crop) -> None:
+        self._events.sample(self._run.add(index, crop))
+
+    def _end(self, provenance: dict[str, Any] | None, failure: Failure | None = None) -> None:
+        if self._abandoned:
+            self._run.discard()
+            run = None
+        elif provenance is None:
+            run = self._run.stop(self._provenance)
+        else:
+            run = self._run.complete(provenance, self._threshold)
+        if run is not None and self._run.samples:
+            run.mean.SetAttribute(REQUEST, self._request_text())
+            for number, volume in enumerate(self._settings.volumes):
+                run.mean.SetNodeReferenceID(_channel(number), volume.GetID())
+        self._events.ended(run, failure)
+
+
+def sample_name(node: slicer.vtkMRMLSegmentationNode) -> str:
+    """Name of a run's sample in tables, such as "sample 03"; it counts from 1."""
+    return node.GetAttribute(ROLE)
+
+
+def _channel(number: int) -> str:
+    return f"{ATTRIBUTE}Channel{number + 1}"
+
+
+def _model_name(model: ModelSummary) -> str:
+    """What finds the model again: the name of a bundled one, which holds on any computer, or its folder."""
+    try:
+        bundled = find_model(model.folder.name) == model.folder
+    except FileNotFoundError:
+        bundled = False
+    return model.folder.name if bundled else str(Path(model.folder).resolve())

@@ -1,0 +1,1 @@
+"""One class for each section of the module's .ui: between its widgets, the parameter node and the scene."""

@@ -1,0 +1,73 @@
+"""What all panels share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from AmbiguousSegBridge.runner import Failure, Runner
+from AmbiguousSegBridge.runs import Run, find_run_of
+
+
+@dataclass
+class Context:
+    """Widgets by name, scene, runner, and the module's state (None while the scene is being closed)."""
+
+    ui: SimpleNamespace
+    scene: slicer.vtkMRMLScene
+    runner: Runner
+    parameters: Any = None
+
+    def run(self) -> Run | None:
+        """The run that the panels show."""
+        mean = self.parameters.run if self.parameters is not None else None
+        return None if mean is None else find_run_of(self.scene, mean)
+
+    def show_failure(self, failure: Failure, what: str) -> None:
+        """One message for the user: what did not happen, why, what to do; the log in the details."""
+        text = "\n\n".join(part for part in (what, failure.message, failure.remedy) if part)
+        slicer.util.errorDisplay(text, windowTitle=_("Ambiguous Segmentation"), detailedText=failure.details)
+
+    @contextmanager
+    def errors_shown(self, what: str) -> Iterator[None]:
+        """Shows what is wrong with the input, in one line; everything else is left to Slicer's log."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            slicer.util.errorDisplay(f"{what}\n\n{error}", windowTitle=_("Ambiguous Segmentation"))
+
+
+@contextmanager
+def silent(*widgets: qt.QWidget) -> Iterator[None]:
+    """No signals of these widgets inside: for showing a state, as against changing it."""
+    before = [widget.blockSignals(True) for widget in widgets]
+    try:
+        yield
+    finally:
+        for widget, blocked in zip(widgets, before):
+            widget.blockSignals(blocked)
+
+
+def fill_table(table: qt.QTableWidget, headers: list[str], rows: list[list[str]], colours: list | None = None) -> None:
+    """Show text in a table widget; ``colours``: RGB in [0, 1] behind the first cell of each row, or None."""
+    with silent(table):
+        table.clear()
+        table.setColumnCount(len(headers))
+        table.setRowCount(len(rows))
+        table.setHorizontalHeaderLabels(headers)
+        for number, row in enumerate(rows):
+            for column, text in enumerate(row):
+                cell = qt.QTableWidgetItem(text)
+                if column == 0 and colours is not None and colours[number] is not None:
+                    cell.setData(qt.Qt.DecorationRole, qt.QColor.fromRgbF(*colours[number]))
+                table.setItem(number, column, cell)
+        table.resizeColumnsToContents()
+        table.horizontalHeader().setStretchLastSection(True)
+        table.verticalHeader().setVisible(False)

@@ -1,0 +1,145 @@
+"""Section "Export": a run as files that other programs read."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+from slicer.i18n import tr as _
+from vtk.util.numpy_support import vtk_to_numpy
+
+from AmbiguousSegBridge.crops import Crop
+from AmbiguousSegBridge.identity import sample_index
+from AmbiguousSegBridge.panels.context import Context
+from AmbiguousSegBridge.parameters import ExportContent
+from AmbiguousSegBridge.runner import Failure, Job, Listener, crops_argument
+from AmbiguousSegBridge.runs import Run, crops_of, read_mask, terminology_of
+from AmbiguousSegLib.card import Label
+from AmbiguousSegLib.sampling.export import Form
+
+
+class ExportPanel:
+    """The worker writes the files, so that a large volume freezes nothing."""
+
+    def __init__(self, context: Context) -> None:
+        self.context, self.ui = context, context.ui
+        self._number: int | None = None
+        self.ui.exportButton.connect("clicked(bool)", self._on_export)
+
+    def refresh(self) -> None:
+        """Show the state; the button's tool tip says why it cannot be pressed."""
+        button = self.ui.exportButton
+        if self._number is not None:
+            button.text, button.enabled, button.toolTip = _("Cancel"), True, _("Stop exporting")
+            return
+        reason = self._reason()
+        button.text, button.enabled, button.toolTip = _("Export"), not reason, reason or _("Write the files")
+
+    def stop(self) -> None:
+        """The scene is being closed."""
+        self._number = None
+
+    def _reason(self) -> str:
+        run, parameters = self.context.run(), self.context.parameters
+        if run is None or not run.samples:
+            return _("Generate segmentations first")
+        if parameters.exportFolder == Path():
+            return _("Choose a folder")
+        if parameters.exportContent is ExportContent.SHOWN and not 1 <= parameters.shownSample <= len(run.samples):
+            return _("Choose one sample in the section Result first")
+        if parameters.exportForm is Form.DICOM:
+            if find_spec("highdicom") is None:
+                return _("DICOM SEG needs the Python package highdicom, which comes with Slicer 5.12")
+            if not source_files(run.input):
+                return _("DICOM SEG needs a volume that was loaded from the DICOM database")
+        return ""
+
+    def _on_export(self, _checked: bool = False) -> None:
+        if self._number is not None:
+            self.context.runner.cancel(self._number)
+            return
+        with self.context.errors_shown(_("Nothing was exported.")):
+            run, parameters = self.context.run(), self.context.parameters
+            folder = parameters.exportFolder
+            overwrite = folder.is_dir() and any(folder.iterdir())
+            if overwrite and not slicer.util.confirmOkCancelDisplay(
+                _("Folder {folder} is not empty. Replace files of the same names?").format(folder=folder)
+            ):
+                return
+            job = export_job(
+                run, parameters.exportContent, parameters.exportForm, parameters.shownSample - 1, folder, overwrite
+            )
+            listener = Listener(finished=self._on_finished, failed=self._on_failed, cancelled=self._on_cancelled)
+            self._number = self.context.runner.start(job, listener)
+            self.ui.exportLabel.text = _("Writing...")
+            self.refresh()
+
+    def _on_finished(self, result: dict[str, Any], _folder: Path) -> None:
+        text = _("{count} files written to {folder}").format(
+            count=len(result["files"]), folder=Path(result["files"][0]).parent if result["files"] else "-"
+        )
+        self._end("\n".join([text, *result.get("notes", [])]))
+
+    def _on_failed(self, failure: Failure) -> None:
+        self._end("")
+        self.context.show_failure(failure, _("Nothing was exported."))
+
+    def _on_cancelled(self) -> None:
+        self._end(_("Cancelled; nothing was written."))
+
+    def _end(self, text: str) -> None:
+        self._number = None
+        self.ui.exportLabel.text = text
+        if self.context.parameters is not None:
+            self.refresh()
+
+
+def export_job(
+    run: Run, content: ExportContent, form: Form, shown: int, folder: Path, overwrite: bool = False
+) -> Job:
+    """Job that writes a run: every sample, the consensus and the maps, or one of them.
+
+    Args:
+        shown: position in ``run.samples`` of the sample to write, for ``ExportContent.SHOWN``.
+    """
+    named: list[tuple[str, str, Crop]] = []
+    arrays: dict[str, np.ndarray] = {}
+    if content is not ExportContent.CONSENSUS:
+        for position, (node, crop) in enumerate(zip(run.samples, crops_of(run))):
+            if content is ExportContent.EVERYTHING or position == shown:
+                number = sample_index(node) + 1
+                named.append((f"sample_{number:02d}", f"{run.label} {number}", crop))
+    if content is not ExportContent.SHOWN and run.consensus is not None:
+        named.append(("consensus", f"{run.label} (consensus)", read_mask(run.consensus, run.geometry)))
+    if content is ExportContent.EVERYTHING:
+        for name, node in (("mean", run.mean), ("variance", run.variance)):
+            arrays[f"{name}.npy"] = vtk_to_numpy(node.GetImageData().GetPointData().GetScalars()).reshape(
+                run.geometry.shape
+            )
+    entries, mask_arrays = crops_argument("mask", [crop for _stem, _title, crop in named])
+    entries = [{**entry, "stem": stem, "title": title} for entry, (stem, title, _crop) in zip(entries, named)]
+    arguments = {
+        "masks": entries,
+        "maps": {name.removesuffix(".npy"): name for name in arrays},
+        "geometry": asdict(run.geometry),
+        "folder": str(folder),
+        "form": form.value,
+        "label": asdict(Label(name=run.label, terminology=terminology_of(run))),
+        "source_files": source_files(run.input),
+        "model_name": run.provenance.get("model", {}).get("name", ""),
+        "overwrite": overwrite,
+    }
+    return Job("export", arguments, {**arrays, **mask_arrays})
+
+
+def source_files(volume: slicer.vtkMRMLScalarVolumeNode | None) -> list[str]:
+    """DICOM files that a volume was loaded from, as far as Slicer's DICOM database knows them."""
+    uids = volume.GetAttribute("DICOM.instanceUIDs") if volume is not None else None
+    database = getattr(slicer, "dicomDatabase", None)
+    if not uids or database is None:
+        return []
+    return [path for path in (database.fileForInstance(uid) for uid in uids.split()) if path]

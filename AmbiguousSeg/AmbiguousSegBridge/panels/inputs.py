@@ -1,0 +1,240 @@
+"""Section "Inputs": model, volumes, what of them, how many samples, and what that will take."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from AmbiguousSegBridge import packages, sample_data
+from AmbiguousSegBridge.generation import Settings, sample_job, slice_count
+from AmbiguousSegBridge.panels.context import Context, silent
+from AmbiguousSegBridge.parameters import CHANNELS
+from AmbiguousSegBridge.runner import Failure, Listener
+from AmbiguousSegLib.card import ModelSummary, card_html, read_summary
+from AmbiguousSegLib.quality import Quality, sampler_of
+from AmbiguousSegLib.resources import DEFAULT_MODEL, bundled_models, find_model
+
+MODEL_FOLDERS = "AmbiguousSeg/ModelFolders"  # of the user, in the application's settings
+ESTIMATE_AFTER_MS = 700  # without a change
+
+
+class InputsPanel:
+    """Shows and changes the inputs, and says what is missing of them."""
+
+    def __init__(self, context: Context, requirements: Path) -> None:
+        self.context, self.ui, self.requirements = context, context.ui, requirements
+        self._folders = [str(folder) for folder in _remembered_folders()]
+        self._estimate: tuple[int, str] | None = None  # number of the job under way, and what it was asked
+        self._estimated = ""  # what the label shows the estimate of
+        self.paused = False  # no estimates while the worker samples
+        self._estimate_timer = qt.QTimer()
+        self._estimate_timer.setSingleShot(True)
+        self._estimate_timer.connect("timeout()", self.ask_estimate)
+        self.ui.modelSelector.connect("activated(int)", self._on_model)
+        self.ui.deviceSelector.connect("activated(int)", self._on_device)
+        self.ui.browseModelButton.connect("clicked(bool)", self._on_browse)
+        self.ui.sampleDataButton.connect("clicked(bool)", self._on_sample_data)
+
+    def refresh(self) -> None:
+        """Show the state."""
+        self._show_models()
+        self._show_devices()
+        summary = self.model()
+        names = () if summary is None else summary.channels
+        for number in range(1, CHANNELS + 1):
+            wanted = number <= len(names)
+            label = getattr(self.ui, f"channelLabel{number}")
+            label.visible = getattr(self.ui, f"channelSelector{number}").visible = wanted
+            label.text = f"{names[number - 1]}:" if wanted else ""
+        self._show_quality(summary)
+        self._show_slices(summary)
+        self._schedule_estimate()
+
+    def model(self) -> ModelSummary | None:
+        """The chosen model; None if it cannot be read, which the card then says."""
+        try:
+            summary = read_summary(find_model(self.context.parameters.model or None))
+        except (OSError, ValueError) as error:
+            self.ui.cardLabel.text = str(error)
+            self.ui.cardSection.collapsed = False
+            return None
+        self.ui.cardLabel.text = card_html(summary)
+        return summary
+
+    def settings(self) -> Settings:
+        """What the panel asks for; ValueError with the reason, in one line, if it is not complete."""
+        parameters = self.context.parameters
+        summary = read_summary(find_model(parameters.model or None))
+        if len(summary.channels) > CHANNELS:
+            raise ValueError(
+                f"The model reads {len(summary.channels)} channels, the panel has {CHANNELS} selectors. Use batch.py."
+            )
+        volumes = [getattr(parameters, f"channel{number}") for number in range(1, len(summary.channels) + 1)]
+        missing = [name for name, volume in zip(summary.channels, volumes) if volume is None]
+        if missing:
+            raise ValueError(_("Choose a volume for: {names}").format(names=", ".join(missing)))
+        slices = (parameters.firstSlice, parameters.lastSlice) if parameters.limitSlices else None
+        if slices is not None and slices[0] > slices[1]:
+            raise ValueError(_("The first slice lies behind the last one"))
+        return Settings(
+            summary,
+            tuple(volumes),
+            parameters.samples,
+            parameters.quality,
+            parameters.seed,
+            parameters.device,
+            parameters.region,
+            slices,
+        )
+
+    def ask_estimate(self) -> None:
+        """Ask the worker how long the chosen inputs will take; nothing where that cannot be known yet."""
+        if self.paused or self._estimate is not None or self.context.parameters is None:
+            return
+        try:
+            job = sample_job(self.settings(), kind="estimate")
+        except (OSError, ValueError):
+            self._show_estimate("")
+            return
+        asked = json.dumps(job.arguments, sort_keys=True)
+        if asked == self._estimated:
+            return
+        if packages.torch_missing() or packages.missing(self.requirements):
+            self._show_estimate(_("Time and memory are estimated once the needed packages are installed."))
+            return
+        self._show_estimate(_("Estimating time and memory..."))
+        listener = Listener(finished=self._on_estimate, failed=self._on_no_estimate, cancelled=self._on_cancelled)
+        self._estimate = self.context.runner.start(job, listener), asked
+
+    def stop(self) -> None:
+        """No more estimates: the scene or the module is being closed."""
+        self._estimate_timer.stop()
+
+    def _schedule_estimate(self) -> None:
+        self._estimate_timer.start(ESTIMATE_AFTER_MS)
+
+    def _on_estimate(self, result: dict[str, Any], _folder: Path) -> None:
+        text = _("About {time} and {memory} on {device}: {samples} x {slices} slices, {evaluations} steps").format(
+            time=in_words(result["seconds"]),
+            memory=f"{result['memory_bytes'] / 1e9:.1f} GB",
+            device=result["device"],
+            samples=json.loads(self._estimate[1])["samples"],
+            slices=result["slices"],
+            evaluations=result["evaluations"],
+        )
+        self._estimated, self._estimate = self._estimate[1], None
+        self._show_estimate(text, self._estimated)
+        if self.context.parameters is not None:
+            self._show_devices()
+            self._schedule_estimate()  # the inputs may have changed meanwhile
+
+    def _on_no_estimate(self, failure: Failure) -> None:
+        asked, self._estimate = self._estimate[1], None
+        # Remembered as answered: asking the same again would fail again.
+        self._show_estimate(f"{failure.message} {failure.remedy}".strip(), asked)
+
+    def _on_cancelled(self) -> None:
+        self._estimate = None
+        self._show_estimate("")
+
+    def _show_estimate(self, text: str, asked: str = "") -> None:
+        self.ui.estimateLabel.text = text
+        self._estimated = asked
+
+    def _show_models(self) -> None:
+        selector, chosen = self.ui.modelSelector, self.context.parameters.model or DEFAULT_MODEL
+        models = [folder.name for folder in bundled_models()]
+        models += [folder for folder in self._folders if folder not in models]
+        if chosen not in models:
+            models.append(chosen)
+        with silent(selector):
+            selector.clear()
+            for model in models:
+                selector.addItem(model)
+            selector.currentIndex = models.index(chosen)
+
+    def _show_devices(self) -> None:
+        about, chosen = self.context.runner.about or {}, self.context.parameters.device
+        names = {"auto": _("Automatic: a GPU if there is one")}
+        for device in about.get("devices", []):
+            free = device.get("free_bytes")
+            names[device["name"]] = device["title"] + (f", {free / 1e9:.1f} GB free" if free else "")
+        names.setdefault("cpu", _("CPU"))
+        names.setdefault(chosen, chosen)
+        with silent(self.ui.deviceSelector):
+            self.ui.deviceSelector.clear()
+            for name, title in names.items():
+                self.ui.deviceSelector.addItem(title, name)
+            self.ui.deviceSelector.currentIndex = list(names).index(chosen)
+
+    def _show_quality(self, summary: ModelSummary | None) -> None:
+        by_steps = summary is not None and summary.samples_by_steps
+        self.ui.qualitySelector.enabled = by_steps
+        for index, quality in enumerate(Quality):
+            text = quality.label()
+            if by_steps:
+                text += _(" ({steps} steps)").format(steps=sampler_of(quality, summary.training_steps)[1])
+            self.ui.qualitySelector.setItemText(index, text)
+
+    def _show_slices(self, summary: ModelSummary | None) -> None:
+        parameters = self.context.parameters
+        count = 0
+        if summary is not None and parameters.channel1 is not None:
+            try:
+                count = slice_count(summary, parameters.channel1)
+            except ValueError as error:  # an empty or sheared volume
+                self.ui.sliceCountLabel.text = str(error)
+                return
+        for box in (self.ui.firstSliceSpinBox, self.ui.lastSliceSpinBox):
+            box.enabled = parameters.limitSlices
+            if count:
+                box.maximum = count - 1
+        self.ui.sliceCountLabel.text = _("of {count}, counted from 0").format(count=count) if count else ""
+
+    def _on_model(self, _index: int) -> None:
+        self.context.parameters.model = self.ui.modelSelector.currentText
+
+    def _on_device(self, index: int) -> None:
+        self.context.parameters.device = self.ui.deviceSelector.itemData(index)
+
+    def _on_browse(self, _checked: bool = False) -> None:
+        folder = qt.QFileDialog.getExistingDirectory(None, _("Folder of a model"), "")
+        if not folder:
+            return
+        with self.context.errors_shown(_("This folder holds no model that can be used.")):
+            read_summary(Path(folder))
+            if folder not in self._folders:
+                self._folders.append(folder)
+                slicer.app.settings().setValue(MODEL_FOLDERS, json.dumps(self._folders))
+            self.context.parameters.model = folder
+
+    def _on_sample_data(self, _checked: bool = False) -> None:
+        volume, raters = sample_data.add_phantom(self.context.scene)
+        with slicer.util.NodeModify(self.context.parameters):
+            self.context.parameters.channel1 = volume
+            segments = list(raters.GetSegmentation().GetSegmentIDs())
+            self.context.parameters.raterNodes = [raters] * len(segments)
+            self.context.parameters.raterSegments = segments
+        slicer.util.setSliceViewerLayers(background=volume, fit=True)
+
+
+def in_words(seconds: float) -> str:
+    """A duration as people say it: "8 s", "3 min", "1 h 20 min"."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _remembered_folders() -> list[Path]:
+    """Model folders the user chose before, those that still exist."""
+    try:
+        folders = json.loads(slicer.app.settings().value(MODEL_FOLDERS, "[]"))
+    except (TypeError, ValueError):  # written by another version
+        return []
+    return [Path(folder) for folder in folders if Path(folder).is_dir()]

@@ -1,0 +1,225 @@
+"""Section "Raters": the samples of a run held against what several raters drew."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from AmbiguousSegBridge import raters, tables
+from AmbiguousSegBridge.crops import Crop
+from AmbiguousSegBridge.fusions import put_fused
+from AmbiguousSegBridge.generation import sample_name
+from AmbiguousSegBridge.panels.context import Context, silent
+from AmbiguousSegBridge.raters import RaterSegment
+from AmbiguousSegBridge.runner import Failure, Job, Listener, crops_argument
+from AmbiguousSegBridge.runs import Run, crops_of, find_run_of
+from AmbiguousSegLib.evaluation.table import Column, Table
+from AmbiguousSegLib.files import replacing
+
+PREFIX = "comparison "  # roles of the comparison's tables in the run's folder
+TITLES = {
+    "summary": "Summary: GED, CI, HM-IoU, D_max",
+    "dice_max": "Each rater: best Dice of any sample",
+    "dice": "Dice, raters x samples",
+    "hd95": "HD95 in mm, raters x samples",
+    "consensus": "Consensus of raters and of samples",
+    "disagreement": "Disagreement per slice",
+}
+DEFINITIONS = "https://github.com/AmbiguousSeg/AmbiguousSeg#what-the-numbers-mean"
+
+
+class RatersPanel:
+    """Raters are ticked in a tree; the comparison is computed by the worker and kept as tables in the run's folder."""
+
+    def __init__(self, context: Context) -> None:
+        self.context, self.ui = context, context.ui
+        self._number: int | None = None
+        ui = self.ui
+        ui.definitionsLabel.text = _("What the numbers mean: {link}").format(
+            link=f'<a href="{DEFINITIONS}">{_("definitions")}</a>'
+        )
+        ui.raterTree.connect("itemChanged(QTreeWidgetItem*,int)", self._on_ticked)
+        ui.compareButton.connect("clicked(bool)", self._on_compare)
+        ui.comparisonSelector.connect("activated(int)", self._on_table)
+        ui.disagreementPlotButton.connect("clicked(bool)", self._on_plot)
+        ui.exportComparisonButton.connect("clicked(bool)", self._on_export)
+
+    def refresh(self) -> None:
+        """Show the state."""
+        self._show_tree()
+        run = self.context.run()
+        self._show_button(run)
+        self._show_tables(run)
+
+    def stop(self) -> None:
+        """The scene is being closed."""
+        self._number = None
+
+    def chosen(self) -> list[RaterSegment]:
+        """The ticked segments that still exist."""
+        parameters = self.context.parameters
+        wanted = set(zip((node.GetID() for node in parameters.raterNodes if node), parameters.raterSegments))
+        return [rater for rater in self._candidates() if (rater.node.GetID(), rater.segment_id) in wanted]
+
+    def compare(self) -> None:
+        """Start the comparison of the run shown with the raters chosen."""
+        run = self.context.run()
+        with self.context.errors_shown(_("The raters were not compared.")):
+            chosen = self.chosen()
+            crops = [raters.read_rater(rater, run, self.context.parameters.resampleRaters) for rater in chosen]
+            rater_entries, rater_arrays = crops_argument("rater", crops)
+            sample_entries, sample_arrays = crops_argument("sample", crops_of(run))
+            arguments = {
+                "samples": sample_entries,
+                "raters": rater_entries,
+                "sample_names": [sample_name(node) for node in run.samples],
+                "rater_names": [rater.name for rater in chosen],
+                "geometry": asdict(run.geometry),
+            }
+            mean = run.mean
+            listener = Listener(
+                progress=self._on_progress,
+                finished=lambda result, folder: self._on_finished(mean, result, folder),
+                failed=self._on_failed,
+                cancelled=self._on_cancelled,
+            )
+            self._number = self.context.runner.start(
+                Job("compare", arguments, {**rater_arrays, **sample_arrays}), listener
+            )
+            self.ui.comparisonLabel.text = _("Comparing...")
+            self._show_button(run)
+
+    def _candidates(self) -> list[RaterSegment]:
+        return raters.candidates(self.context.scene)
+
+    def _show_tree(self) -> None:
+        tree, chosen = self.ui.raterTree, {(rater.node.GetID(), rater.segment_id) for rater in self.chosen()}
+        with silent(tree):
+            tree.clear()
+            for rater in self._candidates():
+                item = qt.QTreeWidgetItem()
+                item.setText(0, rater.name)
+                item.setData(0, qt.Qt.UserRole, json.dumps([rater.node.GetID(), rater.segment_id]))
+                ticked = (rater.node.GetID(), rater.segment_id) in chosen
+                item.setCheckState(0, qt.Qt.Checked if ticked else qt.Qt.Unchecked)
+                tree.addTopLevelItem(item)
+
+    def _show_button(self, run: Run | None) -> None:
+        button, chosen = self.ui.compareButton, self.chosen()
+        if self._number is not None:
+            button.text, button.enabled, button.toolTip = _("Cancel"), True, _("Stop comparing")
+            return
+        button.text = _("Compare with {count} raters").format(count=len(chosen))
+        reason = ""
+        if run is None or not run.samples:
+            reason = _("Generate segmentations first")
+        elif not chosen:
+            reason = _("Tick at least one rater's segmentation")
+        button.enabled, button.toolTip = not reason, reason or _("Hold the samples against the raters")
+
+    def _show_tables(self, run: Run | None) -> None:
+        there = [] if run is None else [key for key in TITLES if PREFIX + key in run.tables]
+        shown = self.context.parameters.comparisonTable
+        with silent(self.ui.comparisonSelector):
+            self.ui.comparisonSelector.clear()
+            for key in there:
+                self.ui.comparisonSelector.addItem(_(TITLES[key]), key)
+            if there:
+                shown = shown if shown in there else there[0]
+                self.ui.comparisonSelector.currentIndex = there.index(shown)
+        node = run.tables[PREFIX + shown] if there else None
+        self.ui.comparisonTable.setMRMLTableNode(node)
+        if self._number is None:
+            self.ui.comparisonLabel.text = "" if node is None else "\n".join(tables.read_table(node)["notes"])
+        for button in (self.ui.disagreementPlotButton, self.ui.exportComparisonButton):
+            button.enabled = bool(there)
+
+    def _on_ticked(self, _item: Any, _column: int) -> None:
+        tree, nodes, segments = self.ui.raterTree, [], []
+        for number in range(tree.topLevelItemCount):
+            item = tree.topLevelItem(number)
+            if item.checkState(0) == qt.Qt.Checked:
+                node_id, segment_id = json.loads(item.data(0, qt.Qt.UserRole))
+                nodes.append(self.context.scene.GetNodeByID(node_id))
+                segments.append(segment_id)
+        with slicer.util.NodeModify(self.context.parameters):
+            self.context.parameters.raterNodes = nodes
+            self.context.parameters.raterSegments = segments
+
+    def _on_compare(self, _checked: bool = False) -> None:
+        if self._number is not None:
+            self.context.runner.cancel(self._number)
+        else:
+            self.compare()
+
+    def _on_progress(self, progress: dict[str, Any]) -> None:
+        self.ui.comparisonLabel.text = _("Comparing: {share:.0f} %").format(share=100 * progress["share"])
+
+    def _on_finished(self, mean: slicer.vtkMRMLScalarVolumeNode, result: dict[str, Any], folder: Path) -> None:
+        self._number = None
+        run = find_run_of(self.context.scene, mean) if self.context.scene.IsNodePresent(mean) else None
+        if run is not None:
+            found = {key: Table.from_dict(table) for key, table in result["tables"].items()}
+            for key, table in found.items():
+                shown = standing(table) if key == "summary" else table
+                tables.write_table(self.context.scene, run, PREFIX + key, shown)
+            for entry in result["fused"]:
+                put_fused(self.context.scene, run, entry["name"], Crop.load(folder / entry["file"], entry))
+            self.refresh()
+
+    def _on_failed(self, failure: Failure) -> None:
+        self._on_cancelled()
+        self.context.show_failure(failure, _("The raters were not compared."))
+
+    def _on_cancelled(self) -> None:
+        self._number = None
+        if self.context.parameters is not None:
+            self.refresh()
+
+    def _on_table(self, index: int) -> None:
+        self.context.parameters.comparisonTable = self.ui.comparisonSelector.itemData(index)
+
+    def _on_plot(self, _checked: bool = False) -> None:
+        run = self.context.run()
+        table = Table.from_dict(tables.read_table(run.tables[PREFIX + "disagreement"]))
+        chart = tables.scatter(
+            self.context.scene, run, "disagreement plot", table, "observed", "predicted", _("Disagreement per slice")
+        )
+        slicer.modules.plots.logic().ShowChartInLayout(chart)
+
+    def _on_export(self, _checked: bool = False) -> None:
+        folder = qt.QFileDialog.getExistingDirectory(None, _("Folder for the tables"), "")
+        if folder:
+            with self.context.errors_shown(_("The tables were not all written.")):
+                files = export_tables(self.context.run(), Path(folder))
+                self.ui.comparisonLabel.text = _("Written: {files}").format(files=", ".join(f.name for f in files))
+
+
+def standing(summary: Table) -> Table:
+    """The summary with a row per figure and a column per scope: a panel is narrow."""
+    scopes = [str(row["scope"]) for row in summary.rows]
+    rows = [
+        {"figure": column.title} | {scope: row[column.key] for scope, row in zip(scopes, summary.rows)}
+        for column in summary.columns
+        if column.key != "scope"
+    ]
+    columns = (Column("figure", "figure"), *(Column(scope, scope) for scope in scopes))
+    return Table(columns, tuple(rows), summary.notes)
+
+
+def export_tables(run: Run, folder: Path) -> list[Path]:
+    """Write each table of the run's comparison as CSV, and all of them, with their notes, as one JSON file."""
+    found = {role: tables.read_table(node) for role, node in run.tables.items() if role.startswith(PREFIX)}
+    content = {folder / f"{role.replace(' ', '_')}.csv": Table.from_dict(table).csv() for role, table in found.items()}
+    named = {role.removeprefix(PREFIX): table for role, table in found.items()}
+    content[folder / "comparison.json"] = json.dumps({"run": run.name, "tables": named}, indent=2) + "\n"
+    for path, text in content.items():
+        with replacing(path) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="")
+    return list(content)

@@ -1,0 +1,212 @@
+"""Section "Result": the samples of a run, their maps, consensus and volumes, and where they disagree."""
+
+from __future__ import annotations
+
+import numpy as np
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from AmbiguousSegBridge import runs, tables, views
+from AmbiguousSegBridge.identity import sample_index
+from AmbiguousSegBridge.panels.context import Context, fill_table, silent
+from AmbiguousSegBridge.run_writer import sample_colour
+from AmbiguousSegBridge.runs import Run
+
+THRESHOLD_AFTER_MS = 150  # the slider at rest
+
+
+class ResultPanel:
+    """Shows one run of the scene at a time."""
+
+    def __init__(self, context: Context) -> None:
+        self.context, self.ui = context, context.ui
+        self._shown: tuple | None = None  # what the views show; they are set anew only when that changes
+        self._first = 0  # place of the first sample shown side by side
+        self._places: tuple[str, list] = ("", [])  # run, and its slices by disagreement
+        self._place = -1
+        self._threshold_timer = qt.QTimer()
+        self._threshold_timer.setSingleShot(True)
+        self._threshold_timer.connect("timeout()", self.apply_threshold)
+        ui = self.ui
+        ui.runSelector.connect("activated(int)", self._on_run)
+        ui.removeRunButton.connect("clicked(bool)", self._on_remove)
+        ui.sampleTable.connect("cellClicked(int,int)", self._on_row)
+        wait = self._threshold_timer
+        ui.thresholdSlider.connect("valueChanged(double)", lambda _value: wait.start(THRESHOLD_AFTER_MS))
+        ui.sideBySideButton.connect("toggled(bool)", self._on_side_by_side)
+        ui.previousPageButton.connect("clicked(bool)", lambda _checked: self._turn_page(-1))
+        ui.nextPageButton.connect("clicked(bool)", lambda _checked: self._turn_page(1))
+        ui.lessDisagreementButton.connect("clicked(bool)", lambda _checked: self._jump(-1))
+        ui.moreDisagreementButton.connect("clicked(bool)", lambda _checked: self._jump(1))
+        ui.useSampleButton.connect("clicked(bool)", self._on_use_sample)
+        ui.useConsensusButton.connect("clicked(bool)", self._on_use_consensus)
+        ui.histogramButton.connect("clicked(bool)", self._on_histogram)
+
+    def refresh(self) -> None:
+        """Show the state: list of runs, samples, volumes, and the views."""
+        run = self._show_runs()
+        self._show_samples(run)
+        self._show_buttons(run)
+        self._show_views(run)
+
+    def show_new(self, run: Run) -> None:
+        """A run that has just been completed becomes the one shown, at the slice of most disagreement."""
+        self.context.parameters.run = run.mean
+        self._places, self._place = ("", []), -1
+        self.refresh()
+        self._jump(1)
+
+    def stop(self) -> None:
+        """The scene is being closed: nothing that waits may still act."""
+        self._threshold_timer.stop()
+        self._shown, self._places, self._place = None, ("", []), -1
+
+    def _show_runs(self) -> Run | None:
+        parameters, found = self.context.parameters, runs.find_runs(self.context.scene)
+        found = [run for run in found if run.mean is not None]
+        shown = next((run for run in found if run.mean is parameters.run), None)
+        if shown is None and found:
+            shown = found[-1]
+            parameters.run = shown.mean
+        with silent(self.ui.runSelector):
+            self.ui.runSelector.clear()
+            for run in found:
+                self.ui.runSelector.addItem(run.name, run.mean.GetID())
+            self.ui.runSelector.currentIndex = found.index(shown) if shown is not None else -1
+        return shown
+
+    def _show_samples(self, run: Run | None) -> None:
+        count = 0 if run is None else len(run.samples)
+        self.ui.sampleSlider.maximum = count
+        rows, colours, text = [], [], ""
+        if run is not None and (node := run.tables.get("volumes")) is not None:
+            table = tables.read_table(node)
+            keys = [column["key"] for column in table["columns"]]
+            rows = [[_cell(row[key]) for key in keys] for row in table["rows"]]
+            indices = [sample_index(node) for node in run.samples]
+            colours = [sample_colour(i) for i in indices] + [None] * (len(rows) - len(indices))
+            fill_table(self.ui.sampleTable, [column["title"] for column in table["columns"]], rows, colours)
+            text = " ".join(table["notes"])
+        else:
+            fill_table(self.ui.sampleTable, [_("sample"), _("volume (mL)")], [])
+        self.ui.volumeLabel.text = text
+        shown = self.context.parameters.shownSample
+        with silent(self.ui.sampleTable):
+            if 1 <= shown <= count:
+                self.ui.sampleTable.selectRow(shown - 1)
+            else:
+                self.ui.sampleTable.clearSelection()
+
+    def _show_buttons(self, run: Run | None) -> None:
+        ui, shown = self.ui, self.context.parameters.shownSample
+        for widget in (ui.removeRunButton, ui.useConsensusButton, ui.histogramButton, ui.sideBySideButton):
+            widget.enabled = run is not None
+        for widget in (ui.lessDisagreementButton, ui.moreDisagreementButton):
+            widget.enabled = run is not None
+        ui.useSampleButton.enabled = run is not None and 1 <= shown <= len(run.samples)
+        ui.useSampleButton.toolTip = (
+            _("Copy the shown sample into a normal segmentation for the Segment Editor")
+            if ui.useSampleButton.enabled
+            else _("Choose one sample in the list first")
+        )
+        several = run is not None and ui.sideBySideButton.checked and len(run.samples) > views.MOST_VIEWS
+        ui.previousPageButton.enabled = ui.nextPageButton.enabled = several
+
+    def _show_views(self, run: Run | None) -> None:
+        parameters = self.context.parameters
+        state = None
+        if run is not None:
+            state = (run.mean.GetID(), len(run.samples), parameters.shownSample, parameters.overlay)
+            state += (parameters.overlayOpacity, self.ui.sideBySideButton.checked, self._first)
+        if state == self._shown:
+            return
+        self._shown = state
+        if run is None:
+            return
+        with slicer.util.RenderBlocker():
+            if self.ui.sideBySideButton.checked:
+                self._first = views.show_side_by_side(self.context.scene, run, views.MOST_VIEWS, self._first)
+            else:
+                alone = 1 <= parameters.shownSample <= len(run.samples)
+                number = sample_index(run.samples[parameters.shownSample - 1]) if alone else None
+                views.show_sample(self.context.scene, run, number, consensus=True)
+            views.show_overlay(self.context.scene, run, parameters.overlay, parameters.overlayOpacity)
+
+    def apply_threshold(self) -> None:
+        """Make the consensus of the run follow the slider."""
+        run = self.context.run()
+        if run is not None:
+            runs.set_consensus_threshold(self.context.scene, run, self.context.parameters.consensusThreshold)
+
+    def _on_run(self, index: int) -> None:
+        self.context.parameters.run = self.context.scene.GetNodeByID(self.ui.runSelector.itemData(index))
+        self._first = 0
+
+    def _on_remove(self, _checked: bool = False) -> None:
+        run = self.context.run()
+        question = _("Remove run {name} with its {count} samples from the scene?")
+        if run is not None and slicer.util.confirmOkCancelDisplay(
+            question.format(name=run.name, count=len(run.samples))
+        ):
+            if self.ui.sideBySideButton.checked:
+                self.ui.sideBySideButton.checked = False
+            runs.remove_run(self.context.scene, run)
+
+    def _on_row(self, row: int, _column: int) -> None:
+        run = self.context.run()
+        if run is not None:
+            again = self.context.parameters.shownSample == row + 1
+            self.context.parameters.shownSample = row + 1 if row < len(run.samples) and not again else 0
+
+    def _on_side_by_side(self, checked: bool) -> None:
+        self._first = 0
+        if checked:
+            self.ui.modesSideBySideButton.checked = False
+        else:
+            views.leave_side_by_side(self.context.scene)
+        self.refresh()
+
+    def _turn_page(self, by: int) -> None:
+        run = self.context.run()
+        if run is not None:
+            self._first = int(np.clip(self._first + by * views.MOST_VIEWS, 0, len(run.samples) - 1))
+            self.refresh()
+
+    def _jump(self, by: int) -> None:
+        run = self.context.run()
+        if run is None:
+            return
+        key = f"{run.mean.GetID()} {len(run.samples)}"
+        if self._places[0] != key:
+            self._places, self._place = (key, views.slices_of_most_disagreement(run)), -1
+        places = self._places[1]
+        if not places:
+            self.ui.disagreementLabel.text = _("the samples agree everywhere")
+            return
+        self._place = int(np.clip(self._place + by, 0, len(places) - 1))
+        number, position = places[self._place]
+        views.jump_to(self.context.scene, position)
+        self.ui.disagreementLabel.text = _("slice {slice}, {place} of {count}").format(
+            slice=number, place=self._place + 1, count=len(places)
+        )
+
+    def _on_use_sample(self, _checked: bool = False) -> None:
+        run = self.context.run()
+        self._use(run, run.samples[self.context.parameters.shownSample - 1])
+
+    def _on_use_consensus(self, _checked: bool = False) -> None:
+        run = self.context.run()
+        self._use(run, run.consensus)
+
+    def _use(self, run: Run, source: slicer.vtkMRMLSegmentationNode) -> None:
+        node = runs.use_as_segmentation(self.context.scene, run, source)
+        self.ui.statusLabel.text = _("Copied to segmentation {name}").format(name=node.GetName())
+
+    def _on_histogram(self, _checked: bool = False) -> None:
+        chart = tables.histogram(self.context.scene, self.context.run())
+        slicer.modules.plots.logic().ShowChartInLayout(chart)
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,90 @@
+"""What the module remembers: the state of its panels, saved with the scene.
+
+The names of fields and of enum members are the format of saved scenes.
+"""
+
+from __future__ import annotations
+
+import enum
+import pathlib
+from typing import Annotated
+
+from slicer import (
+    vtkMRMLMarkupsROINode,
+    vtkMRMLScalarVolumeNode,
+    vtkMRMLSegmentationNode,
+)
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
+
+from AmbiguousSegBridge.views import Overlay
+from AmbiguousSegLib.quality import Quality
+from AmbiguousSegLib.sampling.export import Form
+
+CHANNELS = 6  # selectors in the .ui
+MOST_SAMPLES = 100
+LARGEST_INT = 2**31 - 1  # of a spin box
+
+
+class ExportContent(enum.Enum):
+    """What of a run is exported."""
+
+    EVERYTHING = "Samples, consensus and maps"
+    SHOWN = "The shown sample"
+    CONSENSUS = "The consensus"
+
+    def label(self) -> str:
+        return self.value
+
+
+@parameterNodeWrapper
+class AmbiguousSegParameterNode:
+    """State of the module.
+
+    model - Name of a bundled model, or path of a model folder; empty: the default model.
+    channel1 ... channel6 - Input volumes, in the order of the model's channels.
+    region - Box outside of which nothing is segmented.
+    limitSlices, firstSlice, lastSlice - Slices to segment, both included, counted along the model's plane.
+    samples, moreSamples - How many segmentations the two buttons sample.
+    quality - Sampler and number of steps.
+    seed - Everything random follows from it.
+    device - "auto", or a device by its torch name.
+    run - Mean map of the run that the panels show.
+    shownSample - Its position in the run, from 1; 0: all.
+    consensusThreshold - Share of samples above which the consensus takes a voxel.
+    overlay, overlayOpacity - Map shown over the volume.
+    modeCut - 1 - IoU within which samples are one mode.
+    raterNodes, raterSegments - Raters' segments; both lists have one entry per rater.
+    resampleRaters - Whether raters on another grid are resampled, rather than refused.
+    comparisonTable - Which table of the comparison is shown.
+    exportContent, exportForm, exportFolder - What is exported, as what and where to.
+    """
+
+    model: str = ""
+    channel1: vtkMRMLScalarVolumeNode
+    channel2: vtkMRMLScalarVolumeNode
+    channel3: vtkMRMLScalarVolumeNode
+    channel4: vtkMRMLScalarVolumeNode
+    channel5: vtkMRMLScalarVolumeNode
+    channel6: vtkMRMLScalarVolumeNode
+    region: vtkMRMLMarkupsROINode
+    limitSlices: bool = False
+    firstSlice: Annotated[int, WithinRange(0, LARGEST_INT)] = 0
+    lastSlice: Annotated[int, WithinRange(0, LARGEST_INT)] = 0
+    samples: Annotated[int, WithinRange(1, MOST_SAMPLES)] = 8
+    moreSamples: Annotated[int, WithinRange(1, MOST_SAMPLES)] = 8
+    quality: Quality = Quality.FAST
+    seed: Annotated[int, WithinRange(0, LARGEST_INT)] = 0
+    device: str = "auto"
+    run: vtkMRMLScalarVolumeNode
+    shownSample: Annotated[int, WithinRange(0, 10_000)] = 0
+    consensusThreshold: Annotated[float, WithinRange(0.0, 0.99)] = 0.5
+    overlay: Overlay = Overlay.MEAN
+    overlayOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
+    modeCut: Annotated[float, WithinRange(0.05, 1.0)] = 0.5
+    raterNodes: list[vtkMRMLSegmentationNode]
+    raterSegments: list[str]
+    resampleRaters: bool = False
+    comparisonTable: str = "summary"
+    exportContent: ExportContent = ExportContent.EVERYTHING
+    exportForm: Form = Form.SEG_NRRD
+    exportFolder: pathlib.Path

@@ -1,0 +1,17 @@
+"""The module as a user has it: the real .ui and the real worker, in the stand-in of the Slicer application."""
+
+from __future__ import annotations
+
+import tempfile
+
+import pytest
+from module_driver import Driver
+from SlicerHost.fixtures import slicer_host  # noqa: F401
+
+
+@pytest.fixture
+def driver(slicer_host, tmp_path, monkeypatch):  # noqa: F811
+    """The module opened in a new scene; temporary folders lie in ``tmp_path / "temporary"``."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    return Driver(slicer_host, tmp_path / "temporary")

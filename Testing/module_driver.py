@@ -1,0 +1,70 @@
+"""A user of the module: presses its buttons by name and waits for what they do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import slicer
+from shared_data import REPOSITORY
+
+MODULE = REPOSITORY / "AmbiguousSeg" / "AmbiguousSeg.py"
+
+
+class Driver:
+    """The module, loaded into the stand-in ``host``."""
+
+    def __init__(self, host, temporary: Path) -> None:
+        self.host, self.temporary = host, temporary
+        self.widget = host.load_module(MODULE)
+
+    @property
+    def ui(self):
+        return self.widget.ui
+
+    @property
+    def parameters(self):
+        return self.widget.context.parameters
+
+    @property
+    def run(self):
+        return self.widget.context.run()
+
+    def press(self, button: str) -> None:
+        """Click a button, which must be enabled."""
+        self.settle()
+        widget = getattr(self.ui, button)
+        assert widget.enabled, f"{button} is disabled: {widget.toolTip}"
+        widget.click()
+
+    def settle(self) -> None:
+        """Let everything that only waits for the event loop happen."""
+        for _ in range(3):
+            slicer.app.processEvents()
+
+    def wait(self, until) -> None:
+        self.host.process_events(until, 300)
+        self.settle()
+
+    batch_script = REPOSITORY / "AmbiguousSeg" / "Scripts" / "batch.py"
+
+    def load_sample_data(self) -> None:
+        self.press("sampleDataButton")
+        self.settle()
+
+    def generate(self, samples: int, **parameters) -> None:
+        """Press the button and wait until it is over."""
+        self.start(samples, **parameters)
+        self.wait(lambda: not self.widget.generate.busy)
+
+    def start(self, samples: int, **parameters) -> None:
+        """Press the button."""
+        self.parameters.samples = samples
+        for name, value in parameters.items():
+            setattr(self.parameters, name, value)
+        self.press("generateButton")
+
+    def nodes(self, class_name: str) -> list:
+        return list(slicer.util.getNodesByClass(class_name))
+
+    def node_names(self) -> list[str]:
+        return sorted(node.GetName() or node.GetID() for node in slicer.mrmlScene.GetNodes())
