@@ -8,6 +8,9 @@ import slicer
 from shared_data import REPOSITORY
 
 MODULE = REPOSITORY / "AmbiguousSeg" / "AmbiguousSeg.py"
+SECTIONS = ("inputsSection", "cardSection", "advancedSection", "resultSection", "modesSection", "ratersSection")
+SECTIONS += ("exportSection",)
+PANEL_WIDTH = 560  # pixels
 
 
 class Driver:
@@ -68,3 +71,20 @@ class Driver:
 
     def node_names(self) -> list[str]:
         return sorted(node.GetName() or node.GetID() for node in slicer.mrmlScene.GetNodes())
+
+    def open_sections(self, *names: str) -> None:
+        """Open these collapsible sections and close the others."""
+        for name in SECTIONS:
+            getattr(self.ui, name).collapsed = name not in names
+        self.settle()
+
+    def picture(self, path: Path, *sections: str) -> None:
+        """What the panel looks like with these sections open, as high as it needs to be."""
+        self.open_sections(*sections)
+        panel = self.widget.parent
+        panel.resize(PANEL_WIDTH, 100)
+        self.settle()
+        panel.resize(PANEL_WIDTH, panel.layout().totalHeightForWidth(PANEL_WIDTH))
+        self.settle()
+        if not panel.grab().save(str(path)):
+            raise OSError(f"The picture {path} could not be written.")

@@ -55,9 +55,10 @@ def sign(
     if input_id is not None:
         attributes[INPUT_ID] = input_id
     for node in nodes:
-        for name, value in attributes.items():
-            node.SetAttribute(name, value)
-        node.SetNodeReferenceID(INPUT_REFERENCE, None if input_volume is None else input_volume.GetID())
+        with slicer.util.NodeModify(node):  # one change for whoever observes it
+            for name, value in attributes.items():
+                node.SetAttribute(name, value)
+            node.SetNodeReferenceID(INPUT_REFERENCE, None if input_volume is None else input_volume.GetID())
 
 
 def unsign(nodes: Iterable[slicer.vtkMRMLNode]) -> None:

@@ -95,9 +95,14 @@ class qMRMLNodeComboBox(QtWidgets.QWidget, SceneMixin):
         wanted, self._wanted = self._wanted, ""
         self._update(wanted or self._current)
 
-    def _is_of_type(self, node) -> bool:
-        children = self._settings["children"]
-        return any(node.IsA(kind) if children else node.GetClassName() == kind for kind in self._types)
+    def _of_type(self) -> list:
+        """Nodes of the scene of one of the types; asked of the scene, which is quicker than of each node."""
+        found = []
+        for kind in self._types if self._scene is not None else ():
+            nodes = self._scene.GetNodesByClass(kind)
+            nodes.UnRegister(None)
+            found += [node for node in nodes if self._settings["children"] or node.GetClassName() == kind]
+        return found
 
     def _accepts(self, node) -> bool:
         if node.GetHideFromEditors() and not self._settings["hidden"]:
@@ -112,8 +117,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget, SceneMixin):
         scene = self._scene
         if scene is not None and (scene.IsClosing() or scene.IsImporting()):
             return  # Slicer's model waits for the end, too
-        known = [] if scene is None else [scene.GetNthNode(n) for n in range(scene.GetNumberOfNodes())]
-        typed = {node.GetID(): node for node in known if self._is_of_type(node)}
+        typed = {node.GetID(): node for node in self._of_type()}
         for new in typed.keys() - self._followed.keys():
             self._watch(typed[new], [vtk.vtkCommand.ModifiedEvent], self._update)  # its name, its attributes
         for gone in self._followed.keys() - typed.keys():

@@ -15,6 +15,8 @@ from slicer.i18n import tr as _
 from AmbiguousSegBridge.runner import Failure, Runner
 from AmbiguousSegBridge.runs import Run, find_run_of
 
+ROW_HEIGHT = 22  # pixels
+
 
 @dataclass
 class Context:
@@ -71,3 +73,4 @@ def fill_table(table: qt.QTableWidget, headers: list[str], rows: list[list[str]]
         table.resizeColumnsToContents()
         table.horizontalHeader().setStretchLastSection(True)
         table.verticalHeader().setVisible(False)
+        table.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)

@@ -119,9 +119,9 @@ class InputsPanel:
         self._estimate_timer.start(ESTIMATE_AFTER_MS)
 
     def _on_estimate(self, result: dict[str, Any], _folder: Path) -> None:
-        text = _("About {time} and {memory} on {device}: {samples} x {slices} slices, {evaluations} steps").format(
+        text = _("About {time} and {memory} on {device}: {samples} x {slices} slices, {evaluations} passes").format(
             time=in_words(result["seconds"]),
-            memory=f"{result['memory_bytes'] / 1e9:.1f} GB",
+            memory=f"{max(1, round(result['memory_bytes'] / 1e6))} MB",
             device=result["device"],
             samples=json.loads(self._estimate[1])["samples"],
             slices=result["slices"],

@@ -87,7 +87,8 @@ class ResultPanel:
             indices = [sample_index(node) for node in run.samples]
             colours = [sample_colour(i) for i in indices] + [None] * (len(rows) - len(indices))
             fill_table(self.ui.sampleTable, [column["title"] for column in table["columns"]], rows, colours)
-            text = " ".join(table["notes"])
+            figures = {row[keys[0]]: row[keys[1]] for row in table["rows"][len(run.samples) :]}
+            text = "; ".join(f"{name} {value:.2f} mL" for name, value in figures.items())
         else:
             fill_table(self.ui.sampleTable, [_("sample"), _("volume (mL)")], [])
         self.ui.volumeLabel.text = text
