@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import slicer
 
-from AmbiguousSegBridge.crops import Crop
 from AmbiguousSegBridge.run_writer import segment_id_of
 from AmbiguousSegBridge.runs import Run, sign_as, writer_of
 from AmbiguousSegBridge.segments import replace_mask
+from AmbiguousSegLib.volume.crops import Crop
 
 COLOURS = {"raters": (0.2, 1.0, 0.6), "samples": (1.0, 0.85, 0.4)}
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import slicer
 
-from AmbiguousSegBridge.crops import Crop
 from AmbiguousSegBridge.grid import channel_arrays, region_of
 from AmbiguousSegBridge.identity import ATTRIBUTE, ROLE, sample_index
 from AmbiguousSegBridge.live_run import LiveRun
@@ -20,6 +19,7 @@ from AmbiguousSegBridge.runs import Run, find_runs, unique_run_name
 from AmbiguousSegLib.card import ModelSummary, read_summary
 from AmbiguousSegLib.quality import Quality, sampler_of
 from AmbiguousSegLib.resources import find_model
+from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import SliceAxes
 
 log = logging.getLogger(__name__)

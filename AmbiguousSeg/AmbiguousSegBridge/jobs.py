@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from AmbiguousSegBridge.crops import Box, Crop, joint_box
 from AmbiguousSegBridge.report import Report
+from AmbiguousSegLib.volume.crops import Box, Crop, joint_box, stack
 
 if TYPE_CHECKING:
     from AmbiguousSegLib.model import Model
@@ -122,7 +122,7 @@ def modes(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any]:
     from AmbiguousSegLib.metrics.overlap import pairwise_iou
 
     crops = _crops(folder, arguments["masks"])
-    masks = _stack(crops, _box(crops))
+    masks = stack(crops, _box(crops))
     report.check()
     iou = pairwise_iou(masks, masks).numpy()
     found = find_modes(iou, arguments["cut"])
@@ -145,8 +145,8 @@ def compare(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any
     samples, raters = _crops(folder, arguments["samples"]), _crops(folder, arguments["raters"])
     box = _box([*samples, *raters], margin=1)
     found = compare_with_raters(
-        _stack(samples, box),
-        _stack(raters, box),
+        stack(samples, box),
+        stack(raters, box),
         _geometry(arguments),
         arguments["rater_names"],
         arguments["sample_names"],
@@ -244,8 +244,3 @@ def _box(crops: Sequence[Crop], margin: int = 0) -> Box:
         raise ValueError(f"Masks of one grid are needed, got grids {sorted({crop.shape for crop in crops})}.")
     box = joint_box(crops) or (slice(0, 1),) * 3
     return tuple(slice(max(0, s.start - margin), min(n, s.stop + margin)) for s, n in zip(box, crops[0].shape))
-
-
-def _stack(crops: Sequence[Crop], box: Box) -> np.ndarray:
-    """bool ``(N, z, y, x)``"""
-    return np.stack([crop.within(box) for crop in crops])

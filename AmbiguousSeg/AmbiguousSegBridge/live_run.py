@@ -9,7 +9,6 @@ from typing import Any
 
 import slicer
 
-from AmbiguousSegBridge.crops import Crop
 from AmbiguousSegBridge.grid import geometry_of
 from AmbiguousSegBridge.identity import (
     CONSENSUS,
@@ -42,6 +41,7 @@ from AmbiguousSegBridge.runs import (
 )
 from AmbiguousSegBridge.segments import place_on_grid
 from AmbiguousSegBridge.tables import renew_volumes
+from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.io import LESION_TERMINOLOGY
 

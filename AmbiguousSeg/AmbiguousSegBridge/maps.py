@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from AmbiguousSegBridge.crops import Box, Crop
+from AmbiguousSegLib.volume.crops import Box, Crop
 
 EMPTY_BOX: Box = (slice(0, 0),) * 3
 

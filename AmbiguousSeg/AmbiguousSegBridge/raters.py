@@ -10,11 +10,11 @@ import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
-from AmbiguousSegBridge.crops import Crop
 from AmbiguousSegBridge.grid import ijk_to_ras
 from AmbiguousSegBridge.identity import ROLE, RUN, nodes_by_run
 from AmbiguousSegBridge.runs import Run
 from AmbiguousSegBridge.segments import cut, labelmap_of
+from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
 
 _CONVERTER = slicer.vtkSegmentationConverter

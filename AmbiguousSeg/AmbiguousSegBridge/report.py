@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from AmbiguousSegBridge.crops import Crop  # loads NumPy, whose absence this file must be able to tell
+    from AmbiguousSegLib.volume.crops import Crop  # loads NumPy, whose absence this file must be able to tell
 
 PROGRESS_EVERY_S = 0.05  # more often nobody sees
 LESS_MEMORY = (

@@ -12,7 +12,6 @@ import slicer
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
-from AmbiguousSegBridge.crops import Box, Crop
 from AmbiguousSegBridge.grid import geometry_of, ijk_to_ras
 from AmbiguousSegBridge.identity import (
     ATTRIBUTE,
@@ -29,6 +28,7 @@ from AmbiguousSegBridge.identity import (
 )
 from AmbiguousSegBridge.maps import Tally, consensus_of
 from AmbiguousSegBridge.segments import Colour, add_segment, place_on_grid, replace_mask
+from AmbiguousSegLib.volume.crops import Box, Crop
 from AmbiguousSegLib.volume.geometry import Geometry
 
 BOX, THRESHOLD = ATTRIBUTE + "Box", ATTRIBUTE + "ConsensusThreshold"

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from AmbiguousSegBridge.crops import Crop
+from AmbiguousSegLib.volume.crops import Crop
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ import numpy as np
 import slicer
 from vtk.util.numpy_support import vtk_to_numpy
 
-from AmbiguousSegBridge.crops import Crop
 from AmbiguousSegBridge.grid import geometry_of
 from AmbiguousSegBridge.identity import (
     ATTRIBUTE,
@@ -39,6 +38,7 @@ from AmbiguousSegBridge.identity import (
 from AmbiguousSegBridge.maps import Tally, check_threshold, consensus_of
 from AmbiguousSegBridge.run_writer import THRESHOLD, RunWriter, box_of, segment_id_of
 from AmbiguousSegBridge.segments import add_segment, place_on_grid, read_crop, reference_geometry
+from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.io import LESION_TERMINOLOGY
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import slicer
 
-from AmbiguousSegBridge.crops import Crop
 from AmbiguousSegBridge.grid import ijk_to_ras
 from AmbiguousSegBridge.scene import add_volume
 from AmbiguousSegBridge.segments import add_segment
 from AmbiguousSegLib import __version__
+from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.io import LESION_TERMINOLOGY
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import slicer
 
-from AmbiguousSegBridge.crops import Crop
 from AmbiguousSegBridge.grid import ijk_to_ras
 from AmbiguousSegBridge.identity import hierarchy_of, put_into
 from AmbiguousSegBridge.live_run import LiveRun
@@ -21,6 +20,7 @@ from AmbiguousSegBridge.runs import Run
 from AmbiguousSegBridge.segments import read_crop
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.files import replacing
+from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.io import LESION_TERMINOLOGY
 

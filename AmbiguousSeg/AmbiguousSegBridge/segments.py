@@ -7,8 +7,8 @@ import slicer
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
-from AmbiguousSegBridge.crops import Crop
 from AmbiguousSegBridge.grid import geometry_from, ijk_to_ras
+from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
 
 SAME_VOXEL_WITHIN = 0.01  # of a voxel's edge

@@ -19,9 +19,9 @@ from typing import Any
 import qt
 
 from AmbiguousSegBridge import job_folder, messages
-from AmbiguousSegBridge.crops import Crop
 from AmbiguousSegBridge.runner import Failure, Job, Listener
 from AmbiguousSegBridge.worker_link import WorkerLink, find_python, garbage, not_started
+from AmbiguousSegLib.volume.crops import Crop
 
 log = logging.getLogger(__name__)
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from AmbiguousSegLib.evaluation.comparison import Result
 
 
 class CommandError(Exception):
@@ -29,6 +34,26 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise CommandError(f"Device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
     return device
+
+
+def check_out(folder: Path, files: Sequence[str], overwrite: bool) -> None:
+    """Refuse an output folder that is none, or that holds one of the files; CommandError."""
+    if folder.exists() and not folder.is_dir():
+        raise CommandError(f"{folder} is a file; --out takes a folder.")
+    present = [name for name in files if (folder / name).exists()]
+    if present and not overwrite:
+        raise CommandError(f"{folder} holds {present[0]} already; choose another --out, or add --overwrite.")
+
+
+def figure_writer(file: str) -> Callable[[Path, Sequence[Result]], None]:
+    """What draws the figure ``file``; CommandError without matplotlib."""
+    try:
+        from AmbiguousSegLib.evaluation.figures import write_figure
+    except ImportError as error:
+        raise CommandError(
+            f"{file} needs {error.name}; install AmbiguousSegLib[figures], or say --no-figure."
+        ) from error
+    return write_figure
 
 
 @contextmanager

@@ -15,11 +15,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from AmbiguousSegLib import __version__
-from AmbiguousSegLib.cli.common import CommandError, progress_bar
+from AmbiguousSegLib.cli.common import CommandError, check_out, figure_writer, progress_bar
 from AmbiguousSegLib.evaluation.comparison import Result
 from AmbiguousSegLib.evaluation.raters import RaterComparison, compare_with_raters
 from AmbiguousSegLib.files import write_together
 from AmbiguousSegLib.sampling.outputs import SUMMARY
+from AmbiguousSegLib.volume.crops import Crop, joint_box, stack
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.io import file_stem, placed_on, read_mask, read_segments
 
@@ -35,8 +36,6 @@ TABLES = {
 }
 _KEPT = ("label", "model", "seed", "sampler", "coherence_mm", "slice_range", "region")  # of samples.json
 
-Cut = tuple[tuple[int, int, int], np.ndarray]  # first voxel (z, y, x) of what a mask marks, and what it marks
-
 
 @dataclass(frozen=True)
 class _Rater:
@@ -45,7 +44,7 @@ class _Rater:
     segment: str
     file: Path
     resampled: bool
-    cut: Cut
+    crop: Crop
 
 
 def parser() -> argparse.ArgumentParser:
@@ -78,15 +77,16 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         raise CommandError(str(error)) from error
     names = _names(raters)
-    arrays, start = _joined([*samples, *(rater.cut for rater in raters)])
+    drawn = [rater.crop for rater in raters]
+    box = joint_box([*samples, *drawn]) or (slice(0, 0),) * 3
     with progress_bar("comparing") as advance:
         comparison = compare_with_raters(
-            arrays[: len(samples)],
-            arrays[len(samples) :],
+            stack(samples, box),
+            stack(drawn, box),
             geometry,
             names,
             sample_names,
-            box_start=start,
+            box_start=tuple(span.start for span in box),
             on_progress=advance,
         )
     origin = {
@@ -106,23 +106,11 @@ def main(arguments: list[str]) -> int:
 
 def _checked(options: argparse.Namespace) -> Callable[[Path, Sequence[Result]], None] | None:
     """What writes the figure, None if none is wanted; CommandError for what can be refused at once."""
-    if options.out.exists() and not options.out.is_dir():
-        raise CommandError(f"{options.out} is a file; --out takes a folder.")
-    present = [name for name in (*_files(), FIGURE_FILE) if (options.out / name).exists()]
-    if present and not options.overwrite:
-        raise CommandError(f"{options.out} holds {present[0]} already; choose another --out, or add --overwrite.")
-    if options.no_figure:
-        return None
-    try:
-        from AmbiguousSegLib.evaluation.figures import write_figure
-    except ImportError as error:
-        raise CommandError(
-            f"{FIGURE_FILE} needs {error.name}; install AmbiguousSegLib[figures], or say --no-figure."
-        ) from error
-    return write_figure
+    check_out(options.out, (*_files(), FIGURE_FILE), options.overwrite)
+    return None if options.no_figure else figure_writer(FIGURE_FILE)
 
 
-def _read_samples(folder: Path) -> tuple[dict[str, Any], Geometry, list[str], list[Cut]]:
+def _read_samples(folder: Path) -> tuple[dict[str, Any], Geometry, list[str], list[Crop]]:
     """Content of the folder's summary, the grid, and the samples in the order of their numbers."""
     if not (folder / SUMMARY).is_file():
         raise CommandError(f"{folder} holds no {SUMMARY}; give a folder that the verb sample has written.")
@@ -137,7 +125,8 @@ def _read_samples(folder: Path) -> tuple[dict[str, Any], Geometry, list[str], li
     if len(files) != count or count == 0:
         raise CommandError(f"{folder} holds {len(files)} samples, but {SUMMARY} names {count}; sample again.")
     numbers = sorted(files)
-    return summary, geometry, [f"sample {k}" for k in numbers], [_cut(read_mask(files[k], geometry)) for k in numbers]
+    names = [f"sample {k}" for k in numbers]
+    return summary, geometry, names, [Crop.of(read_mask(files[k], geometry)).copy() for k in numbers]
 
 
 def _read_raters(file: Path, geometry: Geometry, resample: bool) -> list[_Rater]:
@@ -155,7 +144,7 @@ def _read_raters(file: Path, geometry: Geometry, resample: bool) -> list[_Rater]
             placed = _resampled(mask, grid, geometry)
             if mask.any() and not placed.any():
                 raise CommandError(f"{file}: nothing of {name} is left on the samples' grid; is it the same patient?")
-        found.append(_Rater(name, file, resampled, _cut(placed)))
+        found.append(_Rater(name, file, resampled, Crop.of(placed).copy()))
     return found
 
 
@@ -177,25 +166,6 @@ def _names(raters: Sequence[_Rater]) -> list[str]:
             f"Two raters are named {max(names, key=names.count)}; give each once, in files of own names."
         )
     return names
-
-
-def _cut(mask: np.ndarray) -> Cut:
-    found = [np.flatnonzero(mask.any(other)) for other in ((1, 2), (0, 2), (0, 1))]
-    if not len(found[0]):
-        return (0, 0, 0), np.zeros((0, 0, 0), bool)
-    return tuple(int(f[0]) for f in found), mask[tuple(slice(f[0], f[-1] + 1) for f in found)].copy()
-
-
-def _joined(cuts: Sequence[Cut]) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """All masks in the box that holds them, bool ``(N, z, y, x)``, and where it starts."""
-    marked = [(start, np.add(start, part.shape)) for start, part in cuts if part.size]
-    low = np.min([start for start, _ in marked], axis=0) if marked else np.zeros(3, int)
-    high = np.max([end for _, end in marked], axis=0) if marked else low
-    arrays = np.zeros((len(cuts), *(high - low)), bool)
-    for array, (start, part) in zip(arrays, cuts):
-        if part.size:
-            array[tuple(slice(a, a + n) for a, n in zip(start - low, part.shape))] = part
-    return arrays, tuple(low.tolist())
 
 
 def _write(

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from AmbiguousSegLib import __version__
-from AmbiguousSegLib.cli.common import CommandError, choose_device, progress_bar
+from AmbiguousSegLib.cli.common import CommandError, check_out, choose_device, figure_writer, progress_bar
 from AmbiguousSegLib.cli.held_out import Judged, add_data_arguments, choose_cases
 from AmbiguousSegLib.configuration import to_dict
 from AmbiguousSegLib.diffusion.samplers import SAMPLERS, SamplerSettings
@@ -118,20 +118,8 @@ def _checked(options: argparse.Namespace) -> Callable[[Path, Sequence[Result]], 
             raise CommandError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}.")
     if not 0 <= options.seed < 2**63:
         raise CommandError(f"--seed must lie in [0, 2**63), got {options.seed}.")
-    if options.out.exists() and not options.out.is_dir():
-        raise CommandError(f"{options.out} is a file; --out takes a folder.")
-    present = [name for name in (*_files(options), FIGURE_FILE) if (options.out / name).exists()]
-    if present and not options.overwrite:
-        raise CommandError(f"{options.out} holds {present[0]} already; choose another --out, or add --overwrite.")
-    if options.no_figure:
-        return None
-    try:
-        from AmbiguousSegLib.evaluation.figures import write_figure
-    except ImportError as error:
-        raise CommandError(
-            f"{FIGURE_FILE} needs {error.name}; install AmbiguousSegLib[figures], or say --no-figure."
-        ) from error
-    return write_figure
+    check_out(options.out, (*_files(options), FIGURE_FILE), options.overwrite)
+    return None if options.no_figure else figure_writer(FIGURE_FILE)
 
 
 def _files(options: argparse.Namespace) -> list[str]:

@@ -107,8 +107,8 @@ def main(out: Path | None) -> None:
         rows.append(f"| {name} | {first:.1f} | {whole:.1f} | {gaps} |")
         print(rows[-1], flush=True)
     text = (
-        f"# Waiting for the module\n\nN = {SAMPLES}, bundled model, 10 steps; two-core x86-64, no GPU, torch 2.13.0 on "
-        "the CPU. Made by `Testing/Benchmarks/responsiveness.py`, in the stand-in of Slicer: rendering is not in it.\n\n"
+        f"# Waiting for the module\n\nN = {SAMPLES}, bundled model, 10 steps; two-core x86-64, no GPU, torch 2.13.0 "
+        "on the CPU. Made by `Testing/Benchmarks/responsiveness.py`, in Slicer's stand-in: rendering is not in it.\n\n"
         "| press | first sample, s | whole run, s | longest gap of the GUI thread, ms | 99th percentile, ms |\n"
         "|---|---:|---:|---:|---:|\n" + "\n".join(rows) + "\n"
     )

@@ -22,7 +22,8 @@ sys.path.insert(0, str(SCRIPTS))
 
 import worker  # noqa: E402
 from AmbiguousSegBridge import jobs  # noqa: E402
-from AmbiguousSegBridge.crops import Crop  # noqa: E402
+
+from AmbiguousSegLib.volume.crops import Crop  # noqa: E402
 
 FAULTS = os.environ.get("FAULTS", "")
 messages_to = os.dup(1)  # before the worker takes it for itself

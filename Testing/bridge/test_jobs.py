@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from AmbiguousSegBridge import jobs, messages, report
-from AmbiguousSegBridge.crops import Crop
 from AmbiguousSegBridge.runner import crops_argument
 from tiny_models import randomised, tiny_model
 
@@ -22,6 +21,7 @@ from AmbiguousSegLib.model import load_model, save_model
 from AmbiguousSegLib.sampling import volume as sampling_volume
 from AmbiguousSegLib.sampling.estimate import estimate
 from AmbiguousSegLib.sampling.volume import SampleRequest, sample_volume
+from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
 
 GRID = Geometry((16, 16, 6), (1.0, 1.5, 2.0), (3.0, -4.0, 5.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))

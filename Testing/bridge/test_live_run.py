@@ -10,7 +10,6 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 from AmbiguousSegBridge import live_run, maps  # noqa: E402
-from AmbiguousSegBridge.crops import Crop  # noqa: E402
 from AmbiguousSegBridge.live_run import LiveRun  # noqa: E402
 from AmbiguousSegBridge.runs import crops_of, find_run_of, find_runs, map_array, remove_run  # noqa: E402
 from AmbiguousSegBridge.scene import add_sample_set, read_sample  # noqa: E402
@@ -28,6 +27,7 @@ from SlicerHost.samples import (  # noqa: E402
 from vtk.util.numpy_support import vtk_to_numpy  # noqa: E402
 
 from AmbiguousSegLib.ensemble.sample_set import SampleSet  # noqa: E402
+from AmbiguousSegLib.volume.crops import Crop  # noqa: E402
 
 PROVENANCE = {"seed": 3, "model": {"name": "toy"}}
 

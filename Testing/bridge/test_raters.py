@@ -8,7 +8,6 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 vtk = pytest.importorskip("vtk")
 
-from AmbiguousSegBridge.crops import Crop  # noqa: E402
 from AmbiguousSegBridge.grid import ijk_to_ras  # noqa: E402
 from AmbiguousSegBridge.live_run import LiveRun  # noqa: E402
 from AmbiguousSegBridge.raters import RaterSegment, candidates, read_rater  # noqa: E402
@@ -20,6 +19,7 @@ from SlicerHost.samples import MIRRORED, OBLIQUE, PLAIN, input_volume, make_samp
 from vtk.util.numpy_support import numpy_to_vtk  # noqa: E402
 
 from AmbiguousSegLib.ensemble.sample_set import SampleSet  # noqa: E402
+from AmbiguousSegLib.volume.crops import Crop  # noqa: E402
 from AmbiguousSegLib.volume.geometry import Geometry  # noqa: E402
 
 QUARTER_TURN = (0, -1, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1)  # about z, RAS: right goes to the front

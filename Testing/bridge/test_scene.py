@@ -12,7 +12,6 @@ vtk = pytest.importorskip("vtk")
 
 from AmbiguousSegBridge import run_writer  # noqa: E402
 from AmbiguousSegBridge import scene as bridge  # noqa: E402
-from AmbiguousSegBridge.crops import bounding_box  # noqa: E402
 from AmbiguousSegBridge.grid import geometry_from, geometry_of, ijk_to_ras, read_channels  # noqa: E402
 from AmbiguousSegBridge.run_writer import sample_colour  # noqa: E402
 from AmbiguousSegBridge.runs import find_runs  # noqa: E402
@@ -32,6 +31,7 @@ from SlicerHost.samples import (  # noqa: E402
 from vtk.util.numpy_support import vtk_to_numpy  # noqa: E402
 
 from AmbiguousSegLib.ensemble.sample_set import SampleSet  # noqa: E402
+from AmbiguousSegLib.volume.crops import bounding_box  # noqa: E402
 from AmbiguousSegLib.volume.geometry import Geometry  # noqa: E402
 
 

@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from AmbiguousSegBridge import job_folder, messages
-from AmbiguousSegBridge.crops import Crop
 from AmbiguousSegBridge.runner import Job, Listener, crops_argument
 from SlicerHost import errors, lifecycle, qt
 from tiny_models import tiny_model
 
 from AmbiguousSegLib.model import load_model, save_model
 from AmbiguousSegLib.sampling.volume import SampleRequest, sample_volume
+from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
 
 with pytest.MonkeyPatch.context() as patch:  # the runner needs no more of Slicer than this

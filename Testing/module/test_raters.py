@@ -8,7 +8,6 @@ import json
 import numpy as np
 import pytest
 import slicer
-from AmbiguousSegBridge.crops import Crop
 from AmbiguousSegBridge.grid import ijk_to_ras
 from AmbiguousSegBridge.runs import crops_of
 from AmbiguousSegBridge.segments import add_segment, place_on_grid
@@ -16,6 +15,7 @@ from AmbiguousSegBridge.tables import read_table
 from SlicerHost import dialogs
 
 from AmbiguousSegLib.metrics.distribution import compare
+from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.io import LESION_TERMINOLOGY
 

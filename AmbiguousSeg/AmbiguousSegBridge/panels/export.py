@@ -12,7 +12,6 @@ import slicer
 from slicer.i18n import tr as _
 from vtk.util.numpy_support import vtk_to_numpy
 
-from AmbiguousSegBridge.crops import Crop
 from AmbiguousSegBridge.identity import sample_index
 from AmbiguousSegBridge.panels.context import Context
 from AmbiguousSegBridge.parameters import ExportContent
@@ -20,6 +19,7 @@ from AmbiguousSegBridge.runner import Failure, Job, Listener, crops_argument
 from AmbiguousSegBridge.runs import Run, crops_of, read_mask, terminology_of
 from AmbiguousSegLib.card import Label
 from AmbiguousSegLib.sampling.export import Form
+from AmbiguousSegLib.volume.crops import Crop
 
 
 class ExportPanel:

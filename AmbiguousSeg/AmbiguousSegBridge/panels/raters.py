@@ -12,7 +12,6 @@ import slicer
 from slicer.i18n import tr as _
 
 from AmbiguousSegBridge import raters, tables
-from AmbiguousSegBridge.crops import Crop
 from AmbiguousSegBridge.fusions import put_fused
 from AmbiguousSegBridge.generation import sample_name
 from AmbiguousSegBridge.panels.context import Context, silent
@@ -21,6 +20,7 @@ from AmbiguousSegBridge.runner import Failure, Job, Listener, crops_argument
 from AmbiguousSegBridge.runs import Run, crops_of, find_run_of
 from AmbiguousSegLib.evaluation.table import Column, Table
 from AmbiguousSegLib.files import replacing
+from AmbiguousSegLib.volume.crops import Crop
 
 PREFIX = "comparison "  # roles of the comparison's tables in the run's folder
 TITLES = {

@@ -34,11 +34,15 @@ class Crop:
 
     @classmethod
     def of(cls, mask: np.ndarray) -> Crop:
-        """Crop of a mask, bool ``(Z, Y, X)``; its voxels are a view."""
+        """Crop of a mask, bool ``(Z, Y, X)``; its voxels are a view, ``copy`` lets go of the mask."""
         box = bounding_box(mask)
         if box is None:
             return cls(np.zeros((0, 0, 0), bool), (0, 0, 0), mask.shape)
         return cls(mask[box], tuple(span.start for span in box), mask.shape)
+
+    def copy(self) -> Crop:
+        """The same crop with memory of its own."""
+        return Crop(self.voxels.copy(), self.start, self.shape)
 
     @property
     def empty(self) -> bool:
@@ -91,3 +95,8 @@ def joint_box(crops: Sequence[Crop]) -> Box | None:
     if not boxes:
         return None
     return tuple(slice(min(s.start for s in spans), max(s.stop for s in spans)) for spans in zip(*boxes))
+
+
+def stack(crops: Sequence[Crop], box: Box) -> np.ndarray:
+    """Crops of one grid inside ``box``, which holds them all: bool ``(N, z, y, x)``."""
+    return np.stack([crop.within(box) for crop in crops])
