@@ -212,7 +212,7 @@ class Generation:
             self._run.discard()
             run = None
         elif provenance is None:
-            run = self._run.stop(self._provenance)
+            run = self._run.stop(self._provenance, self._threshold)
         else:
             run = self._run.complete(provenance, self._threshold)
         if run is not None and self._run.samples:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import csv
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import slicer
 from AmbiguousSegBridge.grid import ijk_to_ras
 from AmbiguousSegBridge.runs import crops_of
+from AmbiguousSegBridge.scene import add_volume
 from AmbiguousSegBridge.segments import add_segment, place_on_grid
 from AmbiguousSegBridge.tables import read_table
+from dicom_files import write_series
 from SlicerHost import dialogs
+from tiny_models import tiny_model
 
 from AmbiguousSegLib.metrics.distribution import compare
+from AmbiguousSegLib.model import save_model
+from AmbiguousSegLib.sampling.export import Form
 from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
+from AmbiguousSegLib.volume.image import read_image
 from AmbiguousSegLib.volume.io import LESION_TERMINOLOGY
 
 
@@ -155,3 +163,28 @@ def test_files_for_other_programs(sampled, tmp_path):
     sampled.ui.exportFormSelector.currentIndex = index
     sampled.settle()
     assert not sampled.ui.exportButton.enabled and "DICOM" in sampled.ui.exportButton.toolTip
+
+
+def test_dicom_segmentation_of_a_series(driver, tmp_path, monkeypatch):
+    pydicom = pytest.importorskip("pydicom")
+    pytest.importorskip("highdicom")
+    files = write_series(tmp_path / "series", slices=4)
+    image = read_image(tmp_path / "series")
+    headers = {str(pydicom.dcmread(file, stop_before_pixels=True).SOPInstanceUID): str(file) for file in files}
+    voxels = sitk.GetArrayFromImage(image)
+    volume = add_volume(slicer.mrmlScene, voxels, Geometry.of(image), "series")
+    volume.SetAttribute("DICOM.instanceUIDs", " ".join(headers))
+    monkeypatch.setattr(slicer, "dicomDatabase", SimpleNamespace(fileForInstance=headers.get), raising=False)
+    save_model(tiny_model(), tmp_path / "model")
+    driver.parameters.model = str(tmp_path / "model")
+    driver.parameters.channel1 = volume
+    driver.generate(2)
+    driver.parameters.exportForm, driver.parameters.exportFolder = Form.DICOM, tmp_path / "out"
+    driver.press("exportButton")
+    driver.wait(lambda: "written" in driver.ui.exportLabel.text or dialogs.texts("errorDisplay"))
+    assert dialogs.texts("errorDisplay") == []
+    (file,) = (tmp_path / "out").iterdir()
+    written = pydicom.dcmread(file)
+    labels = [segment.SegmentLabel for segment in written.SegmentSequence]
+    assert labels == ["lesion 1", "lesion 2", "lesion (consensus)"]
+    assert "mean" in driver.ui.exportLabel.text  # what a DICOM segmentation cannot hold is said

@@ -38,6 +38,7 @@ class InputsPanel:
         self.ui.modelSelector.connect("activated(int)", self._on_model)
         self.ui.deviceSelector.connect("activated(int)", self._on_device)
         self.ui.browseModelButton.connect("clicked(bool)", self._on_browse)
+        self.ui.limitSlicesCheckBox.connect("toggled(bool)", self._on_limit_slices)
         self.ui.sampleDataButton.connect("clicked(bool)", self._on_sample_data)
 
     def refresh(self) -> None:
@@ -201,6 +202,12 @@ class InputsPanel:
 
     def _on_device(self, index: int) -> None:
         self.context.parameters.device = self.ui.deviceSelector.itemData(index)
+
+    def _on_limit_slices(self, limited: bool) -> None:
+        """Limits that were never set are those of the volume."""
+        parameters = self.context.parameters
+        if limited and parameters.lastSlice == 0 and parameters.firstSlice == 0:
+            parameters.lastSlice = self.ui.lastSliceSpinBox.maximum
 
     def _on_browse(self, _checked: bool = False) -> None:
         folder = qt.QFileDialog.getExistingDirectory(None, _("Folder of a model"), "")

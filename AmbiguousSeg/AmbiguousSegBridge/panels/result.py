@@ -87,8 +87,9 @@ class ResultPanel:
             indices = [sample_index(node) for node in run.samples]
             colours = [sample_colour(i) for i in indices] + [None] * (len(rows) - len(indices))
             fill_table(self.ui.sampleTable, [column["title"] for column in table["columns"]], rows, colours)
-            figures = {row[keys[0]]: row[keys[1]] for row in table["rows"][len(run.samples) :]}
-            text = "; ".join(f"{name} {value:.2f} mL" for name, value in figures.items())
+            mean, median, low, high = (row[tables.VOLUME_ML] for row in table["rows"][-4:])
+            text = _("Mean {mean} mL, median {median} mL; central 95 % of the samples: {low} to {high} mL")
+            text = text.format(mean=f"{mean:.2f}", median=f"{median:.2f}", low=f"{low:.2f}", high=f"{high:.2f}")
         else:
             fill_table(self.ui.sampleTable, [_("sample"), _("volume (mL)")], [])
         self.ui.volumeLabel.text = text
@@ -142,6 +143,7 @@ class ResultPanel:
 
     def _on_run(self, index: int) -> None:
         self.context.parameters.run = self.context.scene.GetNodeByID(self.ui.runSelector.itemData(index))
+        self.context.parameters.consensusThreshold = self.context.run().consensus_threshold
         self._first = 0
 
     def _on_remove(self, _checked: bool = False) -> None:
