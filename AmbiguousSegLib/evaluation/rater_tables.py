@@ -126,27 +126,29 @@ def consensus_table(
 
 
 def disagreement_table(
-    rows: Sequence[tuple[int, float, tuple[float, float], float]], correlation: float, plane: str
+    rows: Sequence[tuple[int, float, tuple[float, float], tuple[float, float]]], correlation: float, plane: str
 ) -> Table:
-    """A row for each slice: number, position in mm, observed and predicted disagreement, Dice of the majorities."""
+    """A row for each slice: number, position in mm, observed and predicted disagreement, Dice of both fusions."""
     columns = (
         Column("slice", "slice"),
         Column("position_mm", "position mm", 2),
         Column("observed", "observed d"),
         Column("predicted", "predicted d"),
         Column("dice", "Dice of majorities"),
+        Column("dice_staple", "Dice of STAPLE"),
     )
     filled = [
         {"slice": number, "position_mm": position, "observed": plain(observed), "predicted": plain(predicted)}
-        | {"dice": dice}
-        for number, position, (observed, predicted), dice in rows
+        | {"dice": of_majorities, "dice_staple": of_staple}
+        for number, position, (observed, predicted), (of_majorities, of_staple) in rows
     ]
     notes = (
         f"{plane} slices with a mark of any rater or sample, counted from 0 over the whole volume; position: along the "
         "normal of the slices, from the origin of the patient's coordinates",
         "d: mean 1 − IoU, observed over all pairs of different raters, predicted over all pairs of different samples; "
         "undefined with one",
-        "Dice of majorities: of what most raters mark and what most samples mark",
+        "Dice of majorities: of what most raters mark and what most samples mark; of STAPLE: of what it makes of each, "
+        "estimated once for the whole volume",
         "Pearson's correlation of observed and predicted over the slices is undefined: it takes two slices with "
         "different values, two raters and two samples"
         if math.isnan(correlation)

@@ -154,12 +154,15 @@ def compare_with_raters(
         surface = surface_metrics(*(_solid(mask[None], place)[0] for mask in (ours, theirs)), spacing)
         volumes = [float(np.count_nonzero(mask) * milliliters) for mask in (theirs, ours)]
         agreements.append((rule, *volumes, float(dice(ours, theirs)), surface))
-    views = [place.axes.view(fused[f"{who} majority"])[marked] for who in ("samples", "raters")]
+    by_slice = []
+    for rule in RULES:
+        views = [place.axes.view(fused[f"{who} {rule}"])[marked] for who in ("samples", "raters")]
+        by_slice.append(dice(*views, spatial_ndim=2).tolist())
     rows = zip(
         [place.number(k) for k in marked],
         [place.position_mm(k) for k in marked],
         [case.disagreement() for case in cases],
-        dice(*views, spatial_ndim=2).tolist(),
+        zip(*by_slice),
     )
     volumes_ml = [float(np.count_nonzero(mask) * milliliters) for mask in raters]
     tables = {
