@@ -76,10 +76,10 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         requirements = Path(self.resourcePath("requirements.txt"))
         self.inputs = InputsPanel(self.context, requirements)
         self.result = ResultPanel(self.context)
-        self.modes = ModesPanel(self.context)
+        self.modes = ModesPanel(self.context, self.result.refresh)
         self.raters = RatersPanel(self.context)
         self.export = ExportPanel(self.context)
-        self.generate = GeneratePanel(self.context, self.inputs, requirements, self.onSample, self.onRun)
+        self.generate = GeneratePanel(self.context, self.inputs, requirements, self.result.show_arriving, self.onRun)
         self.panels = [self.inputs, self.generate, self.result, self.modes, self.raters, self.export]
 
         self._refreshTimer = qt.QTimer()  # a burst of changes is shown once
@@ -157,9 +157,6 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for panel in (self.inputs, self.result, self.modes, self.raters, self.export):
             panel.stop()
         self.logic.runner.stop()
-
-    def onSample(self, _node) -> None:
-        """A sample has arrived; its node in the scene shows it."""
 
     def onRun(self, run: Run) -> None:
         """A run is complete, or was stopped with some samples."""

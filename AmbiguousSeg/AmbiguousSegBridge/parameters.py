@@ -54,6 +54,7 @@ class AmbiguousSegParameterNode:
     overlay, overlayOpacity - Map shown over the volume.
     modeCut - 1 - IoU within which samples are one mode.
     raterNodes, raterSegments - Raters' segments; both lists have one entry per rater.
+    showRaters - Whether the raters' segments are visible.
     resampleRaters - Whether raters on another grid are resampled, rather than refused.
     comparisonTable - Which table of the comparison is shown.
     exportContent, exportForm, exportFolder - What is exported, as what and where to.
@@ -83,6 +84,7 @@ class AmbiguousSegParameterNode:
     modeCut: Annotated[float, WithinRange(0.05, 1.0)] = 0.5
     raterNodes: list[vtkMRMLSegmentationNode]
     raterSegments: list[str]
+    showRaters: bool = True
     resampleRaters: bool = False
     comparisonTable: str = "summary"
     exportContent: ExportContent = ExportContent.EVERYTHING

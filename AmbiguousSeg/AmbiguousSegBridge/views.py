@@ -62,16 +62,32 @@ def show_overlay(scene: slicer.vtkMRMLScene, run: Run, overlay: Overlay, opacity
 def show_sample(scene: slicer.vtkMRMLScene, run: Run, index: int | None, consensus: bool = False) -> None:
     """Show one sample of the run (its number, from 0; None: all) and, if asked for, the consensus; hide the others.
 
+    Other runs are hidden.
+
     Raises:
         ValueError: if there is no such sample.
     """
     if index is not None and index not in map(sample_index, run.samples):
         raise ValueError(f"Run {run.name!r} has no sample {index + 1}. Choose another one.")
     with without_rendering():
+        hide_runs(scene, run)
         for node in run.samples:
             node.SetDisplayVisibility(index is None or sample_index(node) == index)
         if run.consensus is not None:
             run.consensus.SetDisplayVisibility(consensus)
+
+
+def hide_runs(scene: slicer.vtkMRMLScene, but: Run | None = None) -> None:
+    """Hide masks and maps of all runs but one (None: of all); samples that are still arriving stay."""
+    kept = () if but is None else but.nodes.values()
+    with without_rendering():
+        for node in _masks_of_runs(scene):
+            if _is_of_a_run(node) and not any(node is other for other in kept):
+                node.SetDisplayVisibility(False)
+        for composite in _nodes(scene, "vtkMRMLSliceCompositeNode"):
+            shown = scene.GetNodeByID(composite.GetForegroundVolumeID() or "")
+            if _is_of_a_run(shown) and not any(shown is other for other in kept):
+                composite.SetForegroundVolumeID(None)
 
 
 def show_side_by_side(scene: slicer.vtkMRMLScene, run: Run, count: int, first: int = 0) -> int:

@@ -66,7 +66,7 @@ def press(driver: Driver, samples: int) -> tuple[float, float, str]:
     """Seconds to the first sample and to the end, and the gaps meanwhile."""
     driver.settle()
     seen: list[float] = []
-    driver.widget.generate._on_sample = lambda _node: seen.append(time.perf_counter())
+    driver.widget.generate._on_sample = lambda: seen.append(time.perf_counter())
     gaps, begin = Gaps(), time.perf_counter()
     driver.start(samples)
     wait(lambda: not driver.widget.generate.busy)

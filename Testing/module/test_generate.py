@@ -33,7 +33,7 @@ def test_one_click_of_sample_data_makes_the_button_ready(driver):
 def test_samples_arrive_one_by_one_and_the_maps_are_theirs(driver):
     driver.load_sample_data()
     seen = []
-    driver.widget.generate._on_sample = lambda node: seen.append(len(find_runs(slicer.mrmlScene)))
+    driver.widget.generate._on_sample = lambda: seen.append(len(find_runs(slicer.mrmlScene)))
     driver.generate(3, seed=5)
     assert seen == [0, 0, 0]  # each was there before the run was complete
     run = driver.run
@@ -93,8 +93,11 @@ def test_another_seed_is_a_run_beside_the_first(driver):
         "AmbiguousSeg phantom samples",
         "AmbiguousSeg phantom samples 2",
     ]
+    first, second = find_runs(slicer.mrmlScene)
+    assert second.samples[0].GetDisplayVisibility() and not first.samples[0].GetDisplayVisibility()
     driver.ui.runSelector.activated.emit(0)
     driver.settle()
+    assert first.samples[0].GetDisplayVisibility() and not second.samples[0].GetDisplayVisibility()
     assert driver.run.provenance["seed"] == 1
 
 

@@ -7,6 +7,7 @@ import pytest
 import slicer
 from AmbiguousSegBridge.runs import crops_of
 from AmbiguousSegBridge.scene import save_scene
+from AmbiguousSegBridge.tables import read_table
 from AmbiguousSegBridge.views import Overlay
 
 from AmbiguousSegLib.quality import Quality
@@ -137,3 +138,34 @@ def test_side_by_side_shows_each_sample_in_a_view_of_its_own_and_goes_back(drive
     driver.press("sideBySideButton")
     driver.settle()
     assert all(len(node.GetDisplayNode().GetViewNodeIDs()) == 0 for node in driver.run.samples)
+
+
+def test_representatives_of_modes_side_by_side_without_the_overlay(driver):
+    driver.load_sample_data()
+    driver.generate(4)
+    driver.wait(lambda: "modes" in driver.run.tables)
+    (red, *_) = [n for n in driver.nodes("vtkMRMLSliceCompositeNode") if n.GetLayoutName() == "Red"]
+    assert red.GetForegroundVolumeID() == driver.run.mean.GetID()
+    driver.press("modesSideBySideButton")
+    driver.settle()
+    rows = read_table(driver.run.tables["modes"])["rows"]
+    shown = [n for n in driver.run.samples if n.GetDisplayNode().GetViewNodeIDs()]
+    assert {n.GetAttribute("AmbiguousSeg.Role") for n in shown} == {row["representative"] for row in rows}
+    assert sum(row["frequency"] for row in rows) == pytest.approx(1)
+    assert not red.GetForegroundVolumeID()
+    driver.press("modesSideBySideButton")
+    driver.settle()
+    assert red.GetForegroundVolumeID() == driver.run.mean.GetID()
+    assert all(node.GetDisplayVisibility() for node in driver.run.samples)
+
+
+def test_raters_are_hidden_and_shown(driver):
+    driver.load_sample_data()
+    (node,) = driver.nodes("vtkMRMLSegmentationNode")
+    display, segments = node.GetDisplayNode(), list(node.GetSegmentation().GetSegmentIDs())
+    driver.ui.showRatersCheckBox.checked = False
+    driver.settle()
+    assert not any(display.GetSegmentVisibility(segment) for segment in segments)
+    driver.ui.showRatersCheckBox.checked = True
+    driver.settle()
+    assert all(display.GetSegmentVisibility(segment) for segment in segments)

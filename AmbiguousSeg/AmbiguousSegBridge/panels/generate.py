@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import slicer
 from slicer.i18n import tr as _
 
 from AmbiguousSegBridge import packages
@@ -23,7 +22,7 @@ class GeneratePanel:
     """Starts and stops sampling, and tells how far it is.
 
     Args:
-        on_sample: called with each sample's node.
+        on_sample: called with each sample of a new run that has come into the scene.
         on_run: called with a run that is complete, or that was stopped with samples.
     """
 
@@ -32,7 +31,7 @@ class GeneratePanel:
         context: Context,
         inputs: InputsPanel,
         requirements: Path,
-        on_sample: Callable[[slicer.vtkMRMLSegmentationNode], None],
+        on_sample: Callable[[], None],
         on_run: Callable[[Run], None],
     ) -> None:
         self.context, self.ui, self.inputs, self.requirements = context, context.ui, inputs, requirements
@@ -99,7 +98,8 @@ class GeneratePanel:
             self.context.show_failure(Failure("missing_package", error.message, error.remedy, ""), nothing)
             return
         with self.context.errors_shown(nothing):
-            events = Events(self._show_progress, self._on_sample, self._on_end)
+            new = extends is None
+            events = Events(self._show_progress, lambda _node: self._on_sample() if new else None, self._on_end)
             self._cancelling = False
             threshold = self.context.parameters.consensusThreshold
             self._generation = Generation(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,14 @@ COLUMNS = (
 
 
 class ModesPanel:
-    """Asks the worker for the modes of the run shown, keeps them as a table in its folder, and shows them."""
+    """Asks the worker for the modes of the run shown, keeps them as a table in its folder, and shows them.
 
-    def __init__(self, context: Context) -> None:
-        self.context, self.ui = context, context.ui
+    Args:
+        on_views: called when the grid of views was entered or left.
+    """
+
+    def __init__(self, context: Context, on_views: Callable[[], None]) -> None:
+        self.context, self.ui, self._on_views = context, context.ui, on_views
         self._asked: int | None = None
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
@@ -101,6 +106,7 @@ class ModesPanel:
         run = self.context.run()
         if not checked or run is None:
             views.leave_side_by_side(self.context.scene)
+            self._on_views()
             return
         if self.ui.sideBySideButton.checked:
             self.ui.sideBySideButton.checked = False
@@ -112,6 +118,7 @@ class ModesPanel:
             [by_name[row["representative"]] for row in shown],
             [_("mode {mode}: {share:.0f} %").format(mode=row["mode"], share=100 * row["frequency"]) for row in shown],
         )
+        self._on_views()
 
 
 def modes_table(result: dict[str, Any], names: list[str]) -> Table:

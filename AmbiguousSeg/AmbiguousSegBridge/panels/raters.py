@@ -45,6 +45,7 @@ class RatersPanel:
             link=f'<a href="{DEFINITIONS}">{_("definitions")}</a>'
         )
         ui.raterTree.connect("itemChanged(QTreeWidgetItem*,int)", self._on_ticked)
+        ui.showRatersCheckBox.connect("toggled(bool)", self._on_show)
         ui.compareButton.connect("clicked(bool)", self._on_compare)
         ui.comparisonSelector.connect("activated(int)", self._on_table)
         ui.disagreementPlotButton.connect("clicked(bool)", self._on_plot)
@@ -151,6 +152,11 @@ class RatersPanel:
         with slicer.util.NodeModify(self.context.parameters):
             self.context.parameters.raterNodes = nodes
             self.context.parameters.raterSegments = segments
+
+    def _on_show(self, shown: bool) -> None:
+        for rater in self.chosen():
+            if (display := rater.node.GetDisplayNode()) is not None:
+                display.SetSegmentVisibility(rater.segment_id, shown)
 
     def _on_compare(self, _checked: bool = False) -> None:
         if self._number is not None:

@@ -22,6 +22,7 @@ class ResultPanel:
     def __init__(self, context: Context) -> None:
         self.context, self.ui = context, context.ui
         self._shown: tuple | None = None  # what the views show; they are set anew only when that changes
+        self._arriving = False  # samples of a run that is not complete yet are in the views
         self._first = 0  # place of the first sample shown side by side
         self._places: tuple[str, list] = ("", [])  # run, and its slices by disagreement
         self._place = -1
@@ -53,14 +54,21 @@ class ResultPanel:
     def show_new(self, run: Run) -> None:
         """A run that has just been completed becomes the one shown, at the slice of most disagreement."""
         self.context.parameters.run = run.mean
+        self._arriving = False
         self._places, self._place = ("", []), -1
         self.refresh()
         self._jump(1)
 
+    def show_arriving(self) -> None:
+        """The samples of a new run arrive: from the first one on, they alone are to be seen."""
+        if not self._arriving and not self._side_by_side():
+            views.hide_runs(self.context.scene)
+        self._arriving = True
+
     def stop(self) -> None:
         """The scene is being closed: nothing that waits may still act."""
         self._threshold_timer.stop()
-        self._shown, self._places, self._place = None, ("", []), -1
+        self._arriving, self._shown, self._places, self._place = False, None, ("", []), -1
 
     def _show_runs(self) -> Run | None:
         parameters, found = self.context.parameters, runs.find_runs(self.context.scene)
@@ -112,16 +120,21 @@ class ResultPanel:
             if ui.useSampleButton.enabled
             else _("Choose one sample in the list first")
         )
+        ui.overlaySelector.enabled = ui.opacitySlider.enabled = not self._side_by_side()
         several = run is not None and ui.sideBySideButton.checked and len(run.samples) > views.MOST_VIEWS
         ui.previousPageButton.enabled = ui.nextPageButton.enabled = several
+
+    def _side_by_side(self) -> bool:
+        """Whether samples, or the modes' representatives, are in a grid of views."""
+        return self.ui.sideBySideButton.checked or self.ui.modesSideBySideButton.checked
 
     def _show_views(self, run: Run | None) -> None:
         parameters = self.context.parameters
         state = None
         if run is not None:
             state = (run.mean.GetID(), len(run.samples), parameters.shownSample, parameters.overlay)
-            state += (parameters.overlayOpacity, self.ui.sideBySideButton.checked, self._first)
-        if state == self._shown:
+            state += (parameters.overlayOpacity, self.ui.sideBySideButton.checked, self._side_by_side(), self._first)
+        if state == self._shown or self._arriving:
             return
         self._shown = state
         if run is None:
@@ -129,11 +142,13 @@ class ResultPanel:
         with slicer.util.RenderBlocker():
             if self.ui.sideBySideButton.checked:
                 self._first = views.show_side_by_side(self.context.scene, run, views.MOST_VIEWS, self._first)
-            else:
+            elif not self._side_by_side():
                 alone = 1 <= parameters.shownSample <= len(run.samples)
                 number = sample_index(run.samples[parameters.shownSample - 1]) if alone else None
                 views.show_sample(self.context.scene, run, number, consensus=True)
-            views.show_overlay(self.context.scene, run, parameters.overlay, parameters.overlayOpacity)
+            # Side by side it is the outlines that count: a map of all samples would hide what makes one of them.
+            overlay = views.Overlay.NONE if self._side_by_side() else parameters.overlay
+            views.show_overlay(self.context.scene, run, overlay, parameters.overlayOpacity)
 
     def apply_threshold(self) -> None:
         """Make the consensus of the run follow the slider."""
