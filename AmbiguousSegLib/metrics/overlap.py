@@ -187,13 +187,15 @@ def _transported_mean(similarity: np.ndarray) -> float:
 
 
 def as_tensor(values: torch.Tensor | np.ndarray) -> torch.Tensor:
-    """An array as a tensor of its dtype, copied only where its memory is read-only or not contiguous.
+    """An array as a tensor of its dtype, copied only where its memory is read-only, turned or not contiguous.
 
     Raises:
         ValueError: neither tensor nor array.
     """
     if isinstance(values, np.ndarray):
-        return torch.from_numpy(np.require(values, requirements=["C", "W"]))
+        # numpy calls an axis of length 1 contiguous whatever its stride, torch takes no negative one
+        turned = any(stride < 0 for stride in values.strides)
+        return torch.from_numpy(values.copy() if turned else np.require(values, requirements=["C", "W"]))
     if not isinstance(values, torch.Tensor):
         raise ValueError(f"A tensor or numpy array is needed, got {type(values).__name__}. Convert it first.")
     return values

@@ -24,6 +24,7 @@ from AmbiguousSegLib.data.cases import Case, check_cases, read_cases, resized
 from AmbiguousSegLib.data.phantom import phantom_case, window
 from AmbiguousSegLib.data.split import Split, split_by_file, split_by_fraction
 from AmbiguousSegLib.methods import Batch
+from AmbiguousSegLib.metrics.overlap import as_tensor
 from AmbiguousSegLib.training.config import DataConfig, TrainingConfig
 
 _GRACE_S = 30.0  # how long a worker outlives SIGTERM
@@ -106,7 +107,7 @@ class Items(Dataset):
         rng = np.random.default_rng([self.seed, _ITEM, position])
         image, mask = self.source.pair(position, rng)
         image, mask = draw_augmentation(self.augmentation, rng)(image, mask)
-        return torch.from_numpy(image), torch.from_numpy(mask), position
+        return as_tensor(image), as_tensor(mask), position
 
 
 def _leave_signals_to_the_trainer(worker: int) -> None:

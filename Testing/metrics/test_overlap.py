@@ -100,6 +100,15 @@ def test_arrays_that_torch_cannot_share_are_taken():
     assert torch.equal(overlap.pairwise_iou(np.asfortranarray(a), b), expected)
 
 
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_turned_axes_of_length_one_are_taken(axis):
+    a, b = (np.take(masks, [0], axis) for masks in random_sets())
+    expected = overlap.pairwise_iou(torch.tensor(a), torch.tensor(b))
+    turned = np.flip(a, axis)
+    assert turned.flags.c_contiguous and min(turned.strides) < 0
+    assert torch.equal(overlap.pairwise_iou(turned, np.flip(b, axis)), expected)
+
+
 @pytest.mark.parametrize("masks", [np.ones((2, 3, 3), np.uint8), torch.ones(2, 3, 3), [[True]]])
 def test_masks_that_are_not_bool_are_refused(masks):
     good = np.ones((2, 3, 3), bool)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from tiny_training import BUSY, CASES, RATERS, SIZE, tiny_config
 
+from AmbiguousSegLib.data.augmentation import AugmentationConfig
 from AmbiguousSegLib.data.cases import read_cases
 from AmbiguousSegLib.data.phantom import phantom_case, window
 from AmbiguousSegLib.training.config import DataConfig
@@ -70,6 +71,19 @@ def test_an_item_follows_from_seed_and_position(cases, kind):
             assert torch.equal(first[0], other[0]) and torch.equal(first[1], other[1])
         assert not torch.equal(first[0], item(position, seed=6)[0])
         assert not torch.equal(first[0], item(position + 1)[0])
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (4, 1)])
+def test_images_of_one_row_or_column_may_be_mirrored(shape):
+    image = np.arange(4, dtype=np.float32).reshape(1, *shape) / 4
+
+    class Source:
+        def pair(self, position, rng):
+            return image, image
+
+    items = Items(Source(), AugmentationConfig(flip=True), 0, range(20))
+    values = {tuple(tensor.ravel().tolist()) for item in (items[i] for i in range(20)) for tensor in item[:2]}
+    assert values == {(0, 0.25, 0.5, 0.75), (0.75, 0.5, 0.25, 0)}
 
 
 def test_every_case_comes_once_per_epoch_in_a_new_order(cases):
