@@ -16,6 +16,7 @@ from AmbiguousSegLib.volume.geometry import Geometry
 
 if TYPE_CHECKING:
     from highdicom.seg import SegmentDescription
+    from pydicom import Dataset
     from pydicom.sr.coding import Code
 
 SERIES_DESCRIPTION = "Plausible segmentations (research use only)"
@@ -88,11 +89,6 @@ def write_dicom_seg(
         "software_versions": software_version,
         "device_serial_number": "0",
         "content_description": "Plausible segmentations; research use only",
-        "pixel_measures": hd.PixelMeasuresSequence(
-            pixel_spacing=sources[0].PixelSpacing,
-            slice_thickness=sources[0].SliceThickness,
-            spacing_between_slices=geometry.spacing_mm[2],
-        ),
         "omit_empty_frames": bool(marked),
     }
     try:
@@ -102,10 +98,21 @@ def write_dicom_seg(
     except (ValueError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"{path}: no DICOM segmentation can be made of this series: {reason}") from error
+    _space_slices(segmentation, geometry, slices)
     segmentation.SpecificCharacterSet = "ISO_IR 192"  # UTF-8: names may hold characters that the series cannot
     with replacing(path) as temporary:
         segmentation.save_as(temporary)
     return [name for name, mask in masks if not mask.any()]
+
+
+def _space_slices(segmentation: Dataset, geometry: Geometry, slices: Sequence[int]) -> None:
+    """Write the distance of the volume's slices: highdicom writes that of the slices stored, 1 mm for a single one."""
+    from pydicom.valuerep import DSfloat
+
+    measures = segmentation.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    measures.SpacingBetweenSlices = DSfloat(geometry.spacing_mm[2], auto_format=True)
+    if slices[-1] - slices[0] >= len(slices) and "DimensionOrganizationType" in segmentation:
+        del segmentation.DimensionOrganizationType  # its "3D" says that there is nothing between the frames
 
 
 def _highdicom() -> ModuleType:

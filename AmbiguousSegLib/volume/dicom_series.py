@@ -89,9 +89,9 @@ def _slice_of(file: Path | str, source: Dataset, geometry: Geometry) -> int:
             f"{file} has {source.Rows} × {source.Columns} pixels, the volume's slices {rows} × {columns}; the volume "
             "is not this series on its own grid."
         )
-    first = np.array(source.ImagePositionPatient, float)
-    along_row, down_column = np.array(source.ImageOrientationPatient, float).reshape(2, 3)
-    row_distance, column_distance = map(float, source.PixelSpacing)
+    first = _numbers(file, source, "ImagePositionPatient", 3)
+    along_row, down_column = _numbers(file, source, "ImageOrientationPatient", 6).reshape(2, 3)
+    row_distance, column_distance = _numbers(file, source, "PixelSpacing", 2)
     end_of_row = first + (columns - 1) * column_distance * along_row
     end_of_column = first + (rows - 1) * row_distance * down_column
     indices = geometry.to_index(np.stack([first, end_of_row, end_of_column]))
@@ -105,6 +105,18 @@ def _slice_of(file: Path | str, source: Dataset, geometry: Geometry) -> int:
             f"corners differ by up to {distance:.3g} voxels; the volume is not this series on its own grid."
         )
     return z
+
+
+def _numbers(file: Path | str, source: Dataset, name: str, count: int) -> np.ndarray:
+    """Values of an attribute; pydicom gives a single one not as a list, and what is no number as text."""
+    stored = source[name].value
+    try:
+        values = np.array(stored, float).reshape(-1)
+    except ValueError:
+        values = np.empty(0)
+    if len(values) != count or not np.isfinite(values).all():
+        raise ValueError(f"{file}: {name} must be {count} numbers, got {stored}; give the files of an intact series.")
+    return values
 
 
 def _add_frame_of_reference(sources: Sequence[Dataset]) -> None:

@@ -140,6 +140,24 @@ def test_another_reader_gets_the_volume_back(tmp_path):
         np.testing.assert_array_equal(ordered[..., k], between(volume[0], name))
 
 
+@pytest.mark.parametrize("marked", [[], [3], [0, 2], [1, 6], [2, 4, 6], [0, 1, 5], [4, 5], list(range(7))])
+@pytest.mark.parametrize("segments", [1, 2])
+def test_the_slices_are_spaced_as_the_series_whichever_are_marked(tmp_path, marked, segments):
+    files = write_series(tmp_path / "ct", slices=7, SpacingBetweenSlices=9.0)  # what the files say is of no matter
+    mask = np.zeros((7, ROWS, COLUMNS), bool)
+    mask[marked, 1, 2:4] = True
+    masks = [(f"mask {number}", mask) for number in range(segments)]
+    segmentation, _ = written(tmp_path / "ct", files, tmp_path / "seg.dcm", masks)
+    measures = segmentation.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert float(measures.SpacingBetweenSlices) == pytest.approx(2.5)
+    gaps = bool(marked) and marked[-1] - marked[0] >= len(marked)
+    assert ("DimensionOrganizationType" in segmentation) == (segments == 1 and len(marked) > 1 and not gaps)
+    read = highdicom.seg.segread(tmp_path / "seg.dcm").get_volume(combine_segments=False, rescale_fractional=False)
+    np.testing.assert_allclose(read.spacing, [2.5, 0.8, 0.6])
+    assert read.array.shape[0] == (marked[-1] - marked[0] + 1 if marked else 1)
+    assert [int(n) for n in read.array.astype(bool).sum((0, 1, 2))] == [2 * len(marked)] * segments
+
+
 # Description
 
 
@@ -267,6 +285,12 @@ def test_files_that_are_no_series_of_slices(tmp_path):
     refused(tmp_path, [files[0], files[1], tmp_path / "text.dcm"], "text.dcm is not a DICOM file")
     placeless = write_series(tmp_path / "placeless", ImagePositionPatient=None)
     refused(tmp_path, [files[0], files[1], placeless[2]], "ImagePositionPatient is missing")
+    for name, value in {"PixelSpacing": 0.8, "ImageOrientationPatient": [1.0, 0.0]}.items():
+        short = write_series(tmp_path / name, **{name: value})
+        refused(tmp_path, [files[0], files[1], short[2]], rf"{name}/002.dcm: {name} must be \d numbers, got")
+    letters = write_series(tmp_path / "letters")[0]
+    letters.write_bytes(letters.read_bytes().replace(b"\\-20.0\\", b"\\-2x.0\\"))
+    refused(tmp_path, [letters, files[1], files[2]], "letters/000.dcm: ImagePositionPatient must be 3 numbers")
     several = write_series(tmp_path / "several", NumberOfFrames=1)
     refused(tmp_path, [files[0], files[1], several[2]], "several frames in one file")
     refused(tmp_path, [files[0], files[1], tmp_path / "none.dcm"], "none.dcm", FileNotFoundError)
