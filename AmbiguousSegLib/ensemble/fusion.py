@@ -13,6 +13,10 @@ MOST_ITERATIONS = 1000
 _log = logging.getLogger(__name__)
 
 
+class NoEstimate(RuntimeError):
+    """STAPLE came to no result."""
+
+
 @dataclass(frozen=True)
 class StapleResult:
     """Estimate of the hidden true mask, and of how each given mask relates to it.
@@ -58,7 +62,9 @@ def staple(masks: np.ndarray) -> StapleResult:
 
     Raises:
         ValueError: not bool, no mask, or neither 2-D nor 3-D.
-        RuntimeError: the estimate did not stay finite.
+        NoEstimate: it did not stay finite, as happens with some hundred masks. SimpleITK multiplies one rate per mask
+            in each voxel, and where both products are too small for a double, it divides 0 by 0; neither its weights
+            nor fewer iterations nor another box change that.
     """
     _check(masks)
     if masks.ndim not in (3, 4):
@@ -75,7 +81,10 @@ def staple(masks: np.ndarray) -> StapleResult:
     estimator.SetMaximumIterations(MOST_ITERATIONS)
     weights = sitk.GetArrayFromImage(estimator.Execute([sitk.GetImageFromArray(m.astype(np.uint8)) for m in masks]))
     if not np.isfinite(weights).all():
-        raise RuntimeError(f"STAPLE of {n} masks of shape {masks.shape[1:]} did not stay finite; use the majority.")
+        raise NoEstimate(
+            f"STAPLE of {n} masks of shape {masks.shape[1:]} did not stay finite, as happens with some hundred; fuse "
+            "fewer, or use the majority."
+        )
     if estimator.GetElapsedIterations() >= MOST_ITERATIONS:
         _log.warning("STAPLE of %d masks stopped after %d iterations, not yet at rest.", n, MOST_ITERATIONS)
     sensitivity, specificity = (

@@ -97,9 +97,14 @@ def best_table(
 
 
 def consensus_table(
-    agreements: Sequence[tuple[str, float, float, float, SurfaceMetrics]], staple_margin_mm: float
+    agreements: Sequence[tuple[str, float, float, float, SurfaceMetrics]],
+    staple_margin_mm: float,
+    missing: Sequence[str] = (),
 ) -> Table:
-    """A row for each rule of fusion: its name, raters' and samples' volume in mL, their Dice and distances."""
+    """A row for each rule of fusion: its name, raters' and samples' volume in mL, their Dice and distances.
+
+    A figure is nan where a fused mask is missing; ``missing`` are the notes that say why.
+    """
     columns = (
         Column("fusion", "one mask by"),
         Column("raters_ml", "raters mL"),
@@ -109,8 +114,8 @@ def consensus_table(
         *SURFACE_FIGURES,
     )
     rows = [
-        {"fusion": rule, "raters_ml": raters, "samples_ml": samples, "difference_ml": samples - raters, "dice": dice}
-        | {"hd95_mm": plain(surface.hd95_mm), "assd_mm": plain(surface.assd_mm)}
+        plain({"fusion": rule, "raters_ml": raters, "samples_ml": samples, "difference_ml": samples - raters})
+        | plain({"dice": dice, "hd95_mm": surface.hd95_mm, "assd_mm": surface.assd_mm})
         for rule, raters, samples, dice, surface in agreements
     ]
     notes = (
@@ -119,6 +124,7 @@ def consensus_table(
         "majority: voxels that more than half of the masks mark",
         "STAPLE (Warfield 2004): probability above 0.5, prior from the masks, estimated in the box that holds all "
         f"raters and samples, with {staple_margin_mm:g} mm more on each side as far as the volume reaches",
+        *missing,
         _EMPTY_DICE,
         _SURFACE,
     )
@@ -126,9 +132,15 @@ def consensus_table(
 
 
 def disagreement_table(
-    rows: Sequence[tuple[int, float, tuple[float, float], tuple[float, float]]], correlation: float, plane: str
+    rows: Sequence[tuple[int, float, tuple[float, float], tuple[float, float]]],
+    correlation: float,
+    plane: str,
+    missing: Sequence[str] = (),
 ) -> Table:
-    """A row for each slice: number, position in mm, observed and predicted disagreement, Dice of both fusions."""
+    """A row for each slice: number, position in mm, observed and predicted disagreement, Dice of both fusions.
+
+    A Dice is nan where a fused mask is missing; ``missing`` are the notes that say why.
+    """
     columns = (
         Column("slice", "slice"),
         Column("position_mm", "position mm", 2),
@@ -139,7 +151,7 @@ def disagreement_table(
     )
     filled = [
         {"slice": number, "position_mm": position, "observed": plain(observed), "predicted": plain(predicted)}
-        | {"dice": of_majorities, "dice_staple": of_staple}
+        | {"dice": of_majorities, "dice_staple": plain(of_staple)}
         for number, position, (observed, predicted), (of_majorities, of_staple) in rows
     ]
     notes = (
@@ -149,6 +161,7 @@ def disagreement_table(
         "undefined with one",
         "Dice of majorities: of what most raters mark and what most samples mark; of STAPLE: of what it makes of each, "
         "estimated once for the whole volume",
+        *missing,
         "Pearson's correlation of observed and predicted over the slices is undefined: it takes two slices with "
         "different values, two raters and two samples"
         if math.isnan(correlation)

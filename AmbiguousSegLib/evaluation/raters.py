@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from AmbiguousSegLib.ensemble.fusion import majority, staple
+from AmbiguousSegLib.ensemble.fusion import NoEstimate, majority, staple
 from AmbiguousSegLib.evaluation.comparison import CaseResult, Result, SurfaceMeans, judge
 from AmbiguousSegLib.evaluation.rater_tables import (
     DICE,
@@ -22,7 +22,7 @@ from AmbiguousSegLib.evaluation.rater_tables import (
 from AmbiguousSegLib.evaluation.table import Table
 from AmbiguousSegLib.metrics.distribution import compare
 from AmbiguousSegLib.metrics.overlap import dice, pairwise_dice
-from AmbiguousSegLib.metrics.surface import pairwise_surface_metrics, surface_metrics
+from AmbiguousSegLib.metrics.surface import SurfaceMetrics, pairwise_surface_metrics, surface_metrics
 from AmbiguousSegLib.volume.geometry import Geometry, SliceAxes
 
 STAPLE_MARGIN_MM = 5.0
@@ -37,7 +37,8 @@ class RaterComparison:
     Attributes:
         tables: ``"summary"``, ``"dice"``, ``"hd95"``, ``"dice_max"``, ``"consensus"``, ``"disagreement"``.
         fused: bool masks of the shape of the arrays compared: ``"raters majority"``, ``"raters STAPLE"``,
-            ``"samples majority"``, ``"samples STAPLE"``.
+            ``"samples majority"``, ``"samples STAPLE"``; those that STAPLE cannot estimate are left out, their figures
+            undefined.
         slices: a case for each slice where anything is marked; for the figure of an evaluation.
     """
 
@@ -140,24 +141,32 @@ def compare_with_raters(
     hd95_mm, assd_mm = pairwise_surface_metrics(drawn, known, spacing, step)
     whole = CaseResult(WHOLE, compare(drawn, known), SurfaceMeans.of(hd95_mm, assd_mm))
 
-    fused = {}
+    fused, missing = {}, []
     for who, masks in (("raters", raters), ("samples", samples)):
         fused[f"{who} majority"] = majority(masks)
         step()
-        fused[f"{who} STAPLE"] = _staple(masks, samples.any(0) | raters.any(0), place)
+        try:
+            fused[f"{who} STAPLE"] = _staple(masks, samples.any(0) | raters.any(0), place)
+        except NoEstimate:
+            missing.append(
+                f"STAPLE of the {len(masks)} {who} is undefined: with so many masks its probabilities are too small to "
+                "compute"
+            )
         step()
 
     milliliters = geometry.voxel_volume_ml
-    agreements = []
+    agreements, by_slice = [], []
     for rule in RULES:
-        ours, theirs = fused[f"samples {rule}"], fused[f"raters {rule}"]
-        surface = surface_metrics(*(_solid(mask[None], place)[0] for mask in (ours, theirs)), spacing)
-        volumes = [float(np.count_nonzero(mask) * milliliters) for mask in (theirs, ours)]
-        agreements.append((rule, *volumes, float(dice(ours, theirs)), surface))
-    by_slice = []
-    for rule in RULES:
-        views = [place.axes.view(fused[f"{who} {rule}"])[marked] for who in ("samples", "raters")]
-        by_slice.append(dice(*views, spatial_ndim=2).tolist())
+        ours, theirs = (fused.get(f"{who} {rule}") for who in ("samples", "raters"))
+        volumes = [math.nan if m is None else float(np.count_nonzero(m) * milliliters) for m in (theirs, ours)]
+        agreement, surface = math.nan, SurfaceMetrics(math.nan, math.nan)
+        of_slices = [math.nan] * len(marked)
+        if ours is not None and theirs is not None:
+            agreement = float(dice(ours, theirs))
+            surface = surface_metrics(*(_solid(mask[None], place)[0] for mask in (ours, theirs)), spacing)
+            of_slices = dice(*(place.axes.view(mask)[marked] for mask in (ours, theirs)), spatial_ndim=2).tolist()
+        agreements.append((rule, *volumes, agreement, surface))
+        by_slice.append(of_slices)
     rows = zip(
         [place.number(k) for k in marked],
         [place.position_mm(k) for k in marked],
@@ -170,8 +179,8 @@ def compare_with_raters(
         "dice": pairs_table(overlap, rater_names, sample_names, DICE),
         "hd95": pairs_table(hd95_mm, rater_names, sample_names, HD95),
         "dice_max": best_table(overlap, hd95_mm, volumes_ml, rater_names, sample_names),
-        "consensus": consensus_table(agreements, STAPLE_MARGIN_MM),
-        "disagreement": disagreement_table(list(rows), slices.disagreement_correlation(), place.plane),
+        "consensus": consensus_table(agreements, STAPLE_MARGIN_MM, missing),
+        "disagreement": disagreement_table(list(rows), slices.disagreement_correlation(), place.plane, missing),
     }
     inside = tuple(slice(length) for length in shape)
     return RaterComparison(tables, {name: mask[inside] for name, mask in fused.items()}, slices)

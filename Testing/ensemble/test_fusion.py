@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from AmbiguousSegLib.ensemble.fusion import majority, staple
+from AmbiguousSegLib.ensemble.fusion import NoEstimate, majority, staple
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.volume.geometry import Geometry
 
@@ -100,6 +100,15 @@ def test_all_empty_and_all_full_are_their_own_estimate():
 def test_a_slice_is_fused_as_a_slice():
     masks = noisy(4, 5)[:, 2]
     np.testing.assert_allclose(staple(masks).probability, expectation_maximisation(masks)[0], atol=1e-5)
+
+
+def test_too_many_masks_for_staple_are_refused():
+    """Half mark one voxel of 60: inside it 60⁻ⁿ and 0 are to be compared, and 60⁻¹⁹⁰ is too small for a double."""
+    one = np.zeros_like(BLOCK)
+    one[2, 3, 4] = True
+    assert staple(np.stack([BLOCK, one] * 150)).mask.any()
+    with pytest.raises(NoEstimate, match="380 masks .* did not stay finite.* use the majority"):
+        staple(np.stack([BLOCK, one] * 190))
 
 
 @pytest.mark.parametrize("fuse", [majority, staple])

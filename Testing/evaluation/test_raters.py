@@ -258,6 +258,30 @@ def test_empty_raters_count_and_their_distances_are_undefined():
     )
 
 
+def test_what_staple_cannot_estimate_is_undefined_and_the_rest_is_there():
+    """380 samples, of which every second marks one voxel of 60: more than STAPLE takes, see its own test."""
+    block, one = np.zeros((2, *PLAIN.shape), bool)
+    block[3:6, 2:6, 2:7] = one[4, 3, 4] = True
+    shares = []
+    found = compare_with_raters(
+        np.stack([block, one] * 190), np.stack([block, block]), PLAIN, ["A", "B"], on_progress=shares.append
+    )
+    assert list(found.fused) == ["raters majority", "raters STAPLE", "samples majority"] and shares[-1] == 1
+    np.testing.assert_array_equal(found.fused["raters STAPLE"], block)
+    milliliters = 60 * 0.7 * 0.9 * 3.1 / 1000
+    by_majority, by_staple = rows_of(found, "consensus")
+    assert by_majority["dice"] == 2 * 1 / 61  # of two halves only what both mark is the majority
+    undefined = dict.fromkeys(["samples_ml", "difference_ml", "dice", "hd95_mm", "assd_mm"])
+    assert by_staple == {"fusion": "STAPLE", "raters_ml": pytest.approx(milliliters)} | undefined
+    of_slices = [(row["slice"], row["dice"], row["dice_staple"]) for row in rows_of(found, "disagreement")]
+    assert of_slices == [(3, 0, None), (4, 2 * 1 / 21, None), (5, 0, None)]
+    for key in TABLES:
+        noted = any(note.startswith("STAPLE of the 380 samples is undefined") for note in found.tables[key].notes)
+        assert noted == (key in ("consensus", "disagreement"))
+    assert "STAPLE" in (line := found.tables["consensus"].text().splitlines()[-1]) and line.count("–") == 5
+    json.dumps(found.tables["consensus"].as_dict(), allow_nan=False)
+
+
 @pytest.mark.parametrize("shape", [(10, 12, 14), (0, 0, 0)], ids=["whole", "cut"])
 def test_nothing_marked_anywhere(shape):
     found = compare_with_raters(np.zeros((3, *shape), bool), np.zeros((2, *shape), bool), PLAIN, ["A", "B"])
@@ -285,6 +309,18 @@ def test_arrays_that_cannot_be_written_are_read():
     assert_same_tables(
         compare_with_raters(samples, raters, PLAIN, NAMES), compare_with_raters(SAMPLES, RATERS, PLAIN, NAMES)
     )
+
+
+@pytest.mark.parametrize("direction", [(1.0, 0, 0, 0, 1.0, 0, 0, 0, -1.0), (-1.0, 0, 0, 0, -1.0, 0, 0, 0, 1.0)])
+def test_one_marked_slice_or_voxel_on_a_grid_of_negative_directions(direction):
+    """The box is one voxel thick there, and its slices are seen against the order in which they are stored."""
+    grid = Geometry(SIZE, SPACING, ORIGIN, direction)
+    for box in ((1, 3, 4), (1, 1, 1), (3, 1, 4), (3, 4, 1)):
+        masks = np.ones((2, *box), bool)
+        found = compare_with_raters(masks, masks, grid, ["A", "B"], box_start=(4, 3, 5))
+        assert [row["dice"] for row in rows_of(found, "consensus")] == [1, 1]
+        slices = range(4, 4 + box[0]) if direction[8] > 0 else range(10 - 4 - box[0], 10 - 4)
+        assert [row["slice"] for row in rows_of(found, "disagreement")] == list(slices)
 
 
 def test_progress_rises_to_one_and_may_stop_the_comparison():
