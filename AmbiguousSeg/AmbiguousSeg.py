@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+import unittest
 from pathlib import Path
 
 import qt
 import slicer
 import vtk
-from AmbiguousSegBridge import packages, sample_data, views
+from AmbiguousSegBridge import packages, sample_data, side_by_side
 from AmbiguousSegBridge.generation import Events, Generation, Settings
 from AmbiguousSegBridge.panels.context import Context
 from AmbiguousSegBridge.panels.export import ExportPanel
@@ -63,6 +64,7 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = None
         self._parameterNode = None
         self._parameterNodeGuiTag = None
+        self._region = None
 
     def setup(self) -> None:
         ScriptedLoadableModuleWidget.setup(self)
@@ -72,10 +74,11 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         uiWidget.setMRMLScene(slicer.mrmlScene)
 
         self.logic = AmbiguousSegLogic()
-        self.context = Context(self.ui, slicer.mrmlScene, self.logic.runner)
+        scene, runner = slicer.mrmlScene, self.logic.runner
+        self.context = Context(self.ui, scene, runner, lambda: bool(self.parent.isEntered), self.scheduleRefresh)
         requirements = Path(self.resourcePath("requirements.txt"))
         self.inputs = InputsPanel(self.context, requirements)
-        self.result = ResultPanel(self.context)
+        self.result = ResultPanel(self.context, lambda: self.modes.ask())
         self.modes = ModesPanel(self.context, self.result.refresh)
         self.raters = RatersPanel(self.context)
         self.export = ExportPanel(self.context)
@@ -86,12 +89,11 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._refreshTimer.setSingleShot(True)
         self._refreshTimer.setInterval(0)
         self._refreshTimer.connect("timeout()", self.refresh)
-        scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneEnd)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneEnd)
-        self.addObserver(scene, scene.NodeAddedEvent, self.scheduleRefresh)
-        self.addObserver(scene, scene.NodeRemovedEvent, self.scheduleRefresh)
+        for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndBatchProcessEvent):
+            self.addObserver(scene, event, self.scheduleRefresh)
         slicer.app.connect("aboutToQuit()", self.logic.runner.stop)
         self.initializeParameterNode()
 
@@ -103,26 +105,29 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.removeObservers()
 
     def enter(self) -> None:
-        self.initializeParameterNode()
-
-    def exit(self) -> None:
-        # Samples may still be arriving: what they change is shown when the module is entered again.
-        if self._parameterNode is not None:
-            self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
-            self._parameterNodeGuiTag = None
+        # The parameter node stays connected while the module is left: each connection costs observers for good.
+        if self._parameterNode is None:
+            self.initializeParameterNode()
+        else:
+            self.refresh()
 
     def onSceneStartClose(self, _caller, _event) -> None:
+        self.context.leave_grid()  # its way back would be lost with the scene
         self.stopWork()
         self.setParameterNode(None)
 
     def onSceneEnd(self, _caller, _event) -> None:
         """A scene was closed or loaded: its parameter node is another one."""
+        self.setParameterNode(None)
         if self.parent.isEntered:
             self.initializeParameterNode()
 
     def initializeParameterNode(self) -> None:
         """Use the scene's parameter node, and select the first volume if none is selected yet."""
-        views.register_layouts(slicer.mrmlScene)
+        side_by_side.register_layouts(slicer.mrmlScene)
+        layout = side_by_side.layout_of(slicer.mrmlScene)
+        if layout is not None and not self.hasObserver(layout, vtk.vtkCommand.ModifiedEvent, self.scheduleRefresh):
+            self.addObserver(layout, vtk.vtkCommand.ModifiedEvent, self.scheduleRefresh)
         self.setParameterNode(self.logic.getParameterNode())
         if self._parameterNode.channel1 is None:
             self._parameterNode.channel1 = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
@@ -133,20 +138,38 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             if self._parameterNodeGuiTag is not None:
                 self._parameterNode.disconnectGui(self._parameterNodeGuiTag)
                 self._parameterNodeGuiTag = None
-            self.removeObserver(self._parameterNode, vtk.vtkCommand.ModifiedEvent, self.scheduleRefresh)
+            self.removeObserver(self._parameterNode.parameterNode, vtk.vtkCommand.ModifiedEvent, self.scheduleRefresh)
         self._parameterNode = self.context.parameters = parameterNode
         if parameterNode is not None:
             self._parameterNodeGuiTag = parameterNode.connectGui(self.ui)
-            self.addObserver(parameterNode, vtk.vtkCommand.ModifiedEvent, self.scheduleRefresh)
-            self.refresh()
+            self.addObserver(parameterNode.parameterNode, vtk.vtkCommand.ModifiedEvent, self.scheduleRefresh)
+        self.observeRegion()
+        self.refresh()
+
+    def observeRegion(self) -> None:
+        """Follow the region of interest, which tells nobody else that it was moved."""
+        region = None if self._parameterNode is None else self._parameterNode.region
+        if region is self._region:
+            return
+        events = (vtk.vtkCommand.ModifiedEvent, slicer.vtkMRMLMarkupsNode.PointModifiedEvent)
+        for event in events if self._region is not None else ():
+            self.removeObserver(self._region, event, self.onRegion)
+        for event in events if region is not None else ():
+            self.addObserver(region, event, self.onRegion)
+        self._region = region
+
+    def onRegion(self, _caller, _event) -> None:
+        self.inputs.schedule_estimate()
 
     def scheduleRefresh(self, _caller=None, _event=None) -> None:
-        if self._parameterNode is not None and not slicer.mrmlScene.IsBatchProcessing():
+        if self._parameterNode is not None:
             self._refreshTimer.start()
 
     def refresh(self) -> None:
-        """Show the state in every panel."""
-        if self._parameterNode is not None:
+        """Show the state in every panel; while a scene is being read or changed at large, its end will call again."""
+        if self._parameterNode is not None and not slicer.mrmlScene.IsBatchProcessing():
+            self.observeRegion()
+            self.result.follow_layout()
             for panel in self.panels:
                 panel.refresh()
 
@@ -197,7 +220,10 @@ class AmbiguousSegTest(ScriptedLoadableModuleTest):
 
     def runTest(self) -> None:
         self.setUp()
-        self.test_sampleDataToSegmentations()
+        try:
+            self.test_sampleDataToSegmentations()
+        except unittest.SkipTest as reason:  # Slicer's own button for tests would call it a failure
+            self.delayDisplay(str(reason))
 
     def setUp(self) -> None:
         slicer.mrmlScene.Clear()

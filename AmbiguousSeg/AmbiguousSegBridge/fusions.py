@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import slicer
 
+from AmbiguousSegBridge.identity import remove_nodes
 from AmbiguousSegBridge.run_writer import segment_id_of
 from AmbiguousSegBridge.runs import Run, sign_as, writer_of
 from AmbiguousSegBridge.segments import replace_mask
@@ -12,17 +15,22 @@ from AmbiguousSegLib.volume.crops import Crop
 COLOURS = {"raters": (0.2, 1.0, 0.6), "samples": (1.0, 0.85, 0.4)}
 
 
-def put_fused(scene: slicer.vtkMRMLScene, run: Run, name: str, crop: Crop) -> slicer.vtkMRMLSegmentationNode:
-    """Write a fused mask into the run's node of this name; a new one is hidden until the user shows it.
+def put_fused(scene: slicer.vtkMRMLScene, run: Run, masks: Mapping[str, Crop]) -> None:
+    """Write fused masks into the run's nodes of their names; a new one is hidden until the user shows it.
+
+    Nodes of fused masks that are not among these, of an earlier comparison, are removed.
 
     Args:
-        name: whose masks were fused, and how, such as "raters STAPLE".
+        masks: by whose masks were fused, and how, such as "raters STAPLE".
     """
-    writer, node = writer_of(scene, run), run.nodes.get(name)
-    if node is None:
-        node = writer.add_mask(name, crop, COLOURS[name.split()[0]])
-        node.SetDisplayVisibility(False)
-        sign_as(run, [node])
-    else:
-        replace_mask(node, segment_id_of(name), crop, writer.to_ras)
-    return node
+    writer = writer_of(scene, run)
+    for name, crop in masks.items():
+        node = run.nodes.get(name)
+        if node is None:
+            node = writer.add_mask(name, crop, COLOURS[name.split()[0]])
+            node.SetDisplayVisibility(False)
+            sign_as(run, [node])
+        else:
+            replace_mask(node, segment_id_of(name), crop, writer.to_ras)
+    earlier = [node for role, node in run.nodes.items() if role.split()[0] in COLOURS and role not in masks]
+    remove_nodes(scene, earlier)

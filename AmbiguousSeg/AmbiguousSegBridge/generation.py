@@ -15,7 +15,8 @@ from AmbiguousSegBridge.grid import channel_arrays, region_of
 from AmbiguousSegBridge.identity import ATTRIBUTE, ROLE, sample_index
 from AmbiguousSegBridge.live_run import LiveRun
 from AmbiguousSegBridge.runner import Failure, Job, Listener, Runner
-from AmbiguousSegBridge.runs import Run, find_runs, unique_run_name
+from AmbiguousSegBridge.runs import Run, find_runs, mask_id, unique_run_name
+from AmbiguousSegBridge.tables import COMPARISON
 from AmbiguousSegLib.card import ModelSummary, read_summary
 from AmbiguousSegLib.quality import Quality, sampler_of
 from AmbiguousSegLib.resources import find_model
@@ -136,15 +137,16 @@ def request_of(run: Run) -> dict[str, Any]:
 class Generation:
     """Samples from the runner into the scene. Started by the constructor; over when ``Events.ended`` was called.
 
-    A run of the same input and the same request is replaced when all samples are there; another request makes a run
-    beside it. Cancelled or failed, the samples already shown stay, with maps over just these.
+    A run of the same input and the same request is replaced when all samples are there, unless something would be lost
+    with it: further samples, edited masks, a comparison with raters. Otherwise a run is made beside it. Cancelled or
+    failed, the samples already shown stay, with maps over just these.
 
     Args:
         extends: run to add to: its settings, from ``more_of``, are to be given.
         consensus_threshold: share of samples above which the consensus takes a voxel.
 
     Raises:
-        ValueError: as ``sample_job``; nothing was started then.
+        ValueError: as ``sample_job``, or the mask of a sample of ``extends`` was removed; nothing was started then.
     """
 
     def __init__(
@@ -159,6 +161,9 @@ class Generation:
         self._runner, self._settings, self._events = runner, settings, events
         self._abandoned = False
         self._threshold = consensus_threshold
+        for node in () if extends is None else extends.samples:  # the maps are to be made of all of them
+            if mask_id(node) is None:
+                raise ValueError(f"{node.GetName()!r} has no mask any more. Delete this sample, then add others.")
         first = 0 if extends is None else 1 + max((sample_index(node) for node in extends.samples), default=-1)
         job = sample_job(settings, first)
         if extends is not None:
@@ -195,9 +200,15 @@ class Generation:
         self._abandoned = True
 
     def _run_name(self, scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLScalarVolumeNode) -> str:
-        """Name of the run that the same request has made of the input; without one, a name of its own."""
+        """Name of the run that the same request has made of the input, and that can go; else a name of its own."""
         for run in find_runs(scene):
-            if run.input is volume and run.mean is not None and run.mean.GetAttribute(REQUEST) == self._request_text():
+            asked = run.mean.GetAttribute(REQUEST) if run.mean is not None else None
+            if (
+                run.input is volume
+                and asked == self._request_text()
+                and all(sample_index(node) < self._settings.samples for node in run.samples)
+                and not any(role.startswith(COMPARISON) for role in run.tables)
+            ):
                 return run.name
         return unique_run_name(scene, f"{volume.GetName()} samples", volume)
 
@@ -208,18 +219,29 @@ class Generation:
         self._events.sample(self._run.add(index, crop))
 
     def _end(self, provenance: dict[str, Any] | None, failure: Failure | None = None) -> None:
+        run = None
+        try:
+            run = self._close(provenance)
+        except Exception as error:  # whatever was done to the scene meanwhile, the end must be told
+            log.exception("The run could not be completed")
+            self._run.discard()
+            failure = failure or Failure("internal", f"The samples could not be kept: {error}", "Generate them again.")
+        self._events.ended(run, failure)
+
+    def _close(self, provenance: dict[str, Any] | None) -> Run | None:
+        """Make a run of what has arrived; ``provenance`` only if that is everything."""
+        run = None
         if self._abandoned:
             self._run.discard()
-            run = None
-        elif provenance is None:
+        elif provenance is None or not self._run.samples:  # or the user deleted all of them on the way
             run = self._run.stop(self._provenance, self._threshold)
         else:
-            run = self._run.complete(provenance, self._threshold)
+            run = self._run.complete(provenance, self._threshold, keep_different=True)
         if run is not None and self._run.samples:
             run.mean.SetAttribute(REQUEST, self._request_text())
             for number, volume in enumerate(self._settings.volumes):
                 run.mean.SetNodeReferenceID(_channel(number), volume.GetID())
-        self._events.ended(run, failure)
+        return run
 
 
 def sample_name(node: slicer.vtkMRMLSegmentationNode) -> str:

@@ -189,6 +189,7 @@ def export(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any]
         arguments["model_name"],
         arguments["overwrite"],
         notes.append,
+        lambda _name: report.check(),
     )
     return {"files": [str(file) for file in files], "notes": notes}
 

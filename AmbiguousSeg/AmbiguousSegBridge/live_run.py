@@ -124,12 +124,16 @@ class LiveRun:
             self._added.append(node)
         return node
 
-    def complete(self, provenance: dict[str, Any], consensus_threshold: float = 0.5) -> Run:
+    def complete(
+        self, provenance: dict[str, Any], consensus_threshold: float = 0.5, keep_different: bool = False
+    ) -> Run:
         """Add maps, consensus, table and histogram of volumes; an earlier run of the same name is removed now.
 
         Args:
             provenance: what made the samples, in plain JSON types; a run that was extended keeps its own.
             consensus_threshold: as in ``SampleSet.consensus``; a run that was extended keeps its own.
+            keep_different: keep the earlier run, and give this one a name of its own, if a mask of the earlier one is
+                not among these, because the user edited it, for instance.
 
         Raises:
             ValueError: if there is no sample, or the threshold is not in [0, 1).
@@ -143,7 +147,9 @@ class LiveRun:
         name, earlier = self._writer.run_name, self._earlier()
         # Under a name of its own until nothing can fail any more.
         run = self._close(self._unique(name), provenance, consensus_threshold)
-        return self._replace(earlier, run, name) if earlier else run
+        if not earlier or (keep_different and not self._holds(earlier, run)):
+            return run
+        return self._replace(earlier, run, name)
 
     def stop(self, provenance: dict[str, Any], consensus_threshold: float = 0.5) -> Run | None:
         """Keep the samples that are there, as a run with maps over just these; None if there is none.
@@ -178,6 +184,20 @@ class LiveRun:
             sign(made, name, writer.input, self._input_id, writer.label, provenance)
             renew_volumes(self._scene, find_run_of(self._scene, samples[0]))
         return find_run_of(self._scene, samples[0])
+
+    def _holds(self, earlier: list[slicer.vtkMRMLNode], run: Run) -> bool:
+        """Whether the run has every sample of the earlier one."""
+        before = find_run_of(self._scene, earlier[0])
+        if before is None:
+            return True
+        masks = dict(zip(map(sample_index, run.samples), crops_of(run)))
+        try:
+            return all(
+                sample_index(node) in masks and crop.same(masks[sample_index(node)])
+                for node, crop in zip(before.samples, crops_of(before))
+            )
+        except ValueError:  # edited beyond reading
+            return False
 
     def _replace(self, earlier: list[slicer.vtkMRMLNode], run: Run, name: str) -> Run:
         """Remove the earlier run and give this one its name and place."""
@@ -218,10 +238,12 @@ class LiveRun:
         return self._tally
 
     def _take_in_what_the_user_did(self) -> None:
-        """The input or the folder may have been deleted since the last sample."""
+        """The input or the folder may have been deleted, or the input moved, since the last sample."""
         writer = self._writer
         if writer.input is not None and not self._scene.IsNodePresent(writer.input):
             writer.input = writer.reference = None
+        if writer.reference is not None and not geometry_of(writer.reference).same_grid(writer.geometry):
+            writer.reference = None  # the samples lie where the input lay
         others = self._extends.nodes.values() if self._extends is not None else ()
         writer.folder = folder_of(self._scene, [*self.samples, *others])
 

@@ -120,7 +120,7 @@ def _install(wanted: Sequence[str]) -> None:
             slicer.util.pip_install(list(wanted))
         else:
             try:
-                slicer_packaging.pip_ensure(list(wanted), requester=REQUESTER)
+                slicer_packaging.pip_ensure(list(wanted), requester=REQUESTER, prompt_restart=False)
             except RuntimeError as error:
                 if "declined" not in str(error).lower():
                     raise

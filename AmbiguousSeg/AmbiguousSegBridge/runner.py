@@ -24,11 +24,13 @@ class Job:
         arguments: plain JSON types.
         arrays: by file name. Each is written as ``.npy`` into the job's private folder; it must stay unchanged until
             the job has ended.
+        lasting: what it does lies outside of the job's folder: if it has finished before it was stopped, that is told.
     """
 
     kind: str
     arguments: Mapping[str, Any]
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+    lasting: bool = False
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,9 @@ from AmbiguousSegLib.ensemble.sample_set import INTERVAL_PERCENTILES
 from AmbiguousSegLib.evaluation.table import UNDEFINED, Column, Table
 
 VOLUMES, HISTOGRAM = "volumes", "histogram of volumes"
+COMPARISON = "comparison "  # first part of the roles of a comparison's tables
 NAME, VOLUME_ML = "sample", "volume_ml"
+SUMMARY_ROWS = 4  # below the samples: mean, median, and both ends of the interval
 POINT_COLOUR, LINE_COLOUR = (0.12, 0.47, 0.71), (0.5, 0.5, 0.5)
 
 
@@ -50,6 +52,11 @@ def volumes_table(run: Run) -> Table:
         ValueError: if no sample is left.
     """
     return _volumes_table(run, _volumes_ml(run))
+
+
+def counted_samples(run: Run) -> list[str]:
+    """Roles of the samples that the run's table of volumes was made of."""
+    return [row[NAME] for row in read_table(run.tables[VOLUMES])["rows"][:-SUMMARY_ROWS]]
 
 
 def histogram(scene: slicer.vtkMRMLScene, run: Run) -> slicer.vtkMRMLPlotChartNode:
@@ -109,6 +116,7 @@ class _Sheets:
         node.SetAndObserveTable(_columns({_title(table, c): [r[c.key] for r in table.rows] for c in table.columns}))
         node.SetAttribute(TABLE, json.dumps(table.as_dict()))
         node.SetDescription(" ".join(table.notes))
+        node.SetLocked(True)  # a figure that was typed over would differ from the exact table
         return node
 
     def series(

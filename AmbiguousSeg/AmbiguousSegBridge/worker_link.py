@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 LOG_BYTES, LOG_LINES = 64 * 2**10, 200
 STOP_MS, KILL_MS = 1000, 2000
+LAUNCHER_SAYS, WORKER_SAYS = b"exit abnormally", b"Fatal Python error"
 SIGKILL = getattr(signal, "SIGKILL", signal.SIGTERM)  # Windows ends a process at once by whatever signal
 REPORT = "Try again; if it happens again, report it with the details."
 
@@ -69,6 +70,11 @@ class WorkerLink:
         """Write to its standard input; what comes too late is lost."""
         if not self.gone:
             self._process.write(messages.encode(message))
+
+    def answers(self) -> bool:
+        """Whether there is something from it that is still to be read."""
+        self._process.waitForReadyRead(1)  # what lies in the pipe has not been noticed yet if this process was busy
+        return bool(self.lines)
 
     def condemn(self, failure: Failure) -> None:
         """It is of no more use, for this reason: kill it."""
@@ -138,7 +144,10 @@ class WorkerLink:
 
     def _failure_of_exit(self) -> Failure:
         code, crashed = self._process.exitCode(), self._process.exitStatus() == qt.QProcess.CrashExit
-        if os.name == "posix" and ((crashed and code == signal.SIGKILL) or code == 128 + signal.SIGKILL):
+        # Slicer's launcher ends with 1 whatever signal ended the worker, and says so in the log. Of the other signals
+        # the worker says so, too.
+        launched = code == 1 and LAUNCHER_SAYS in self._log and WORKER_SAYS not in self._log
+        if os.name == "posix" and ((crashed and code == signal.SIGKILL) or code == 128 + signal.SIGKILL or launched):
             return Failure(
                 "killed",
                 "The worker was ended from outside; systems do that to programs that take too much memory.",

@@ -69,6 +69,7 @@ class WorkerRunner:
         self._waiting: deque[_Task] = deque()
         self._current: _Task | None = None
         self._worker: WorkerLink | None = None
+        self._late = False  # whether patience was prolonged once
         self._steps, self._patience = qt.QTimer(), qt.QTimer()
         self._steps.setInterval(0)
         self._patience.setInterval(patience_ms)
@@ -107,6 +108,7 @@ class WorkerRunner:
             if task.sent:
                 self._worker.send({"type": "cancel", "job": number})
             if task.sent or (task is self._current and self._worker.pid is None):  # starting may take for ever, too
+                self._late = False
                 self._patience.start()
             self._steps.start()
 
@@ -126,10 +128,16 @@ class WorkerRunner:
                 endings.callback(task.listener.cancelled)
 
     def _on_patience(self) -> None:
-        starting = self._worker is not None and self._worker.pid is None and self._current is None
-        if starting or (self._current is not None and self._current.cancelling):
-            log.warning("The worker does not stop; it is killed.")
-            self._worker.kill()
+        worker, task = self._worker, self._current
+        starting = worker is not None and worker.pid is None and task is None
+        if not starting and (task is None or not task.cancelling):
+            return
+        if not self._late and worker.answers():  # it was this process that was busy
+            self._late = True
+            self._patience.start()
+            return
+        log.warning("The worker does not stop; it is killed.")
+        worker.condemn(Failure("killed", "The worker did not stop when it was told to."))
 
     def _step(self) -> None:
         """The next thing that is to be done; none takes long, and only the last thing of each calls a listener."""
@@ -208,7 +216,7 @@ class WorkerRunner:
             raise ValueError(f"{kind!r} of job {number}, which is not under way")
         if kind == "error":
             return lambda: self._fail(failure)
-        if kind == "finished" and not task.cancelling:
+        if kind == "finished" and (task.job.lasting or not task.cancelling):
             result = message["result"]
             return lambda: self._end(lambda: task.listener.finished(result, task.folder))
         if kind in ("finished", "cancelled"):

@@ -88,7 +88,10 @@ class Connection:
         self._leave(INPUT_CLOSED)
 
     def _leave(self, code: int) -> None:
-        """End at once, whatever the main thread does; nobody else is left to remove the folders."""
+        """End at once, whatever the main thread does; nobody else is left to remove what is half done."""
+        files = sys.modules.get("AmbiguousSegLib.files")
+        if files is not None:
+            files.remove_unfinished()
         for folder in self._folders:
             for _ in range(REMOVALS):
                 shutil.rmtree(folder, ignore_errors=True)

@@ -65,6 +65,7 @@ def export_masks(
     model_name: str = "",
     overwrite: bool = False,
     on_note: Callable[[str], None] = log.warning,
+    on_file: Callable[[str], None] = lambda _name: None,
 ) -> list[Path]:
     """Write masks and maps to ``folder``; all files are complete before the first takes its place.
 
@@ -78,6 +79,8 @@ def export_masks(
         model_name: for DICOM, named as the algorithm.
         overwrite: replace files of the same names; others are never touched.
         on_note: called with a sentence for whatever the files do not show as it was given; by default a warning.
+        on_file: called with the name of each file before it is written; what it raises ends the export, and nothing
+            is left behind.
 
     Returns:
         The files written.
@@ -103,6 +106,7 @@ def export_masks(
 
     def write(temporary: Path) -> list[str]:
         if form is Form.DICOM:
+            on_file(DICOM_FILE)
             titled = [(title, mask) for _, title, mask in named_masks]
             empty = write_dicom_seg(
                 temporary / DICOM_FILE,
@@ -119,11 +123,13 @@ def export_masks(
                 on_note(f"Not part of a DICOM segmentation, left out: {', '.join(maps)}.")
             return names
         for name, (stem, title, mask) in zip(names, named_masks):
+            on_file(name)
             if form is Form.SEG_NRRD:
                 write_segmentation(temporary / name, mask, geometry, title, label.color, stem, label.terminology)
             else:
                 write_nifti(temporary / name, mask, geometry)
         for name, values in zip(names[len(named_masks) :], maps.values()):
+            on_file(name)
             (write_volume if form is Form.SEG_NRRD else write_nifti)(temporary / name, values, geometry)
         return names
 

@@ -53,6 +53,10 @@ class Crop:
         """Where the crop lies on its grid; of length 0 for an empty mask."""
         return tuple(slice(start, start + length) for start, length in zip(self.start, self.voxels.shape))
 
+    def same(self, other: Crop) -> bool:
+        """Whether both are the same mask on the same grid."""
+        return (self.start, self.shape) == (other.start, other.shape) and np.array_equal(self.voxels, other.voxels)
+
     def full(self) -> np.ndarray:
         """The mask on the whole grid: bool ``(Z, Y, X)``."""
         mask = np.zeros(self.shape, bool)

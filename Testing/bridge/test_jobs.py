@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from dataclasses import asdict, replace
@@ -245,10 +246,10 @@ def test_a_comparison_is_that_of_the_whole_grid(told, tmp_path, empty):
     assert shares and shares == sorted(shares) and shares[-1] == pytest.approx(1)
 
 
-def test_exported_files_hold_what_was_given(told, tmp_path):
+def to_export(job, out):
+    """Arguments, masks and map of an export of three files."""
     random = np.random.default_rng(4)
     masks, mean = random.random((2, *GRID.shape)) > 0.5, random.random(GRID.shape, dtype=np.float32)
-    job = tmp_path / "job"
     save(job, map=mean)
     entries = save_crops(job, "mask", masks)
     for entry, stem in zip(entries, ("sample_01", "sample_02")):
@@ -257,13 +258,19 @@ def test_exported_files_hold_what_was_given(told, tmp_path):
         "masks": entries,
         "maps": {"mean": "map.npy"},
         "geometry": plain(asdict(GRID)),
-        "folder": str(tmp_path / "out"),
+        "folder": str(out),
         "form": "nii.gz",
         "label": plain(asdict(Label())),
         "source_files": [],
         "model_name": "tiny",
         "overwrite": False,
     }
+    return arguments, masks, mean
+
+
+def test_exported_files_hold_what_was_given(told, tmp_path):
+    job = tmp_path / "job"
+    arguments, masks, mean = to_export(job, tmp_path / "out")
     result = plain(jobs.export(arguments, job, told.report))
     assert result["files"] == [str(tmp_path / "out" / f"{name}.nii.gz") for name in ("sample_01", "sample_02", "mean")]
     assert result["notes"] == []
@@ -272,3 +279,13 @@ def test_exported_files_hold_what_was_given(told, tmp_path):
         assert np.array_equal(sitk.GetArrayFromImage(image), wanted) and Geometry.of(image).same_grid(GRID)
     with pytest.raises(FileExistsError, match="overwrite"):
         jobs.export(arguments, job, told.report)
+
+
+@pytest.mark.parametrize("files", range(3))
+def test_an_export_that_is_cancelled_after_some_files_leaves_none(tmp_path, files):
+    job, out, asked = tmp_path / "job", tmp_path / "out", itertools.count()
+    job.mkdir()
+    arguments, *_ = to_export(job, out)
+    with pytest.raises(report.Cancelled):
+        jobs.export(arguments, job, report.Report(job, print, lambda: next(asked) > files))
+    assert next(asked) == files + 2 and not out.exists()

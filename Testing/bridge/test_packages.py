@@ -63,7 +63,8 @@ def environment(tmp_path, monkeypatch):
 def slicer_512(environment, monkeypatch):
     """``slicer.packaging``, as far as used: asks, installs the requirements given, or raises as Slicer's does."""
 
-    def pip_ensure(requirements, requester=None, prompt_install=True):
+    def pip_ensure(requirements, prompt_install=True, prompt_restart=True, requester=None):
+        assert not prompt_restart  # only the worker loads them
         environment.calls.append((requirements, requester, prompt_install))
         if stand_in.answer == "decline":
             raise RuntimeError("User declined package installation")

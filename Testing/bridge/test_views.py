@@ -8,7 +8,7 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 vtk = pytest.importorskip("vtk")
 
-from AmbiguousSegBridge import views  # noqa: E402
+from AmbiguousSegBridge import side_by_side, views  # noqa: E402
 from AmbiguousSegBridge.run_writer import sample_colour  # noqa: E402
 from AmbiguousSegBridge.runs import find_runs  # noqa: E402
 from AmbiguousSegBridge.scene import add_sample_set, save_scene  # noqa: E402
@@ -105,7 +105,7 @@ def test_side_by_side_each_view_shows_one_sample(scene, layout, count, grid):
     other = add_sample_set(scene, make_samples(PLAIN), "other", volume)
     own = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "a rater's")
     own.CreateDefaultDisplayNodes()
-    assert views.show_side_by_side(scene, run, count) == 0
+    assert side_by_side.show_samples(scene, run, count) == 0
     root = layout.GetLayoutRootElement()
     rows = [root.GetNestedElement(k).GetNestedElement(0) for k in range(root.GetNumberOfNestedElements())]
     assert [row.GetNumberOfNestedElements() for row in rows] == grid
@@ -125,25 +125,25 @@ def test_side_by_side_each_view_shows_one_sample(scene, layout, count, grid):
 def test_pages_are_full_ones(scene, layout):
     run = add_sample_set(scene, twenty(), "run", input_volume(scene, PLAIN))
     for first, expected in ((0, 0), (6, 6), (12, 12), (18, 14), (-3, 0)):
-        assert views.show_side_by_side(scene, run, 6, first) == expected
+        assert side_by_side.show_samples(scene, run, 6, first) == expected
         places = [place for place, tags in enumerate(shown_in(scene, run.samples)) if tags]
         assert places == list(range(expected, expected + 6))
         labels = [slice_nodes(scene)[f"AmbiguousSeg{k + 1}"].GetLayoutLabel() for k in range(6)]
         assert labels == [str(place + 1) for place in places]
-    assert views.show_side_by_side(scene, run, 99) == 0
+    assert side_by_side.show_samples(scene, run, 99) == 0
     assert sum(map(bool, shown_in(scene, run.samples))) == 12
 
 
 def test_chosen_nodes_side_by_side_under_their_labels(scene, layout):
     run = add_sample_set(scene, twenty(), "run", input_volume(scene, PLAIN))
     chosen = [run.samples[7], run.consensus, run.samples[2]]
-    views.show_nodes_side_by_side(scene, run, chosen, ["60 %", "all", "40 %"])
+    side_by_side.show_nodes(scene, run, chosen, ["60 %", "all", "40 %"])
     assert shown_in(scene, chosen) == [["AmbiguousSeg1"], ["AmbiguousSeg2"], ["AmbiguousSeg3"]]
     assert shown_in(scene, run.samples[3:7]) == [[]] * 4
     assert [slice_nodes(scene)[f"AmbiguousSeg{k}"].GetLayoutLabel() for k in (1, 2, 3)] == ["60 %", "all", "40 %"]
     for nodes, labels in ((chosen, ["a"]), ([], []), (run.samples, ["a"] * 20)):
         with pytest.raises(ValueError, match="Expected 1 to 12"):
-            views.show_nodes_side_by_side(scene, run, nodes, labels)
+            side_by_side.show_nodes(scene, run, nodes, labels)
 
 
 def test_leaving_brings_back_layout_and_visibility(scene, layout):
@@ -151,31 +151,31 @@ def test_leaving_brings_back_layout_and_visibility(scene, layout):
     layout.SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
     views.show_sample(scene, run, 3, consensus=True)
     visible = [node.GetDisplayVisibility() for node in (*run.samples, run.consensus)]
-    views.show_side_by_side(scene, run, 4)
-    views.show_side_by_side(scene, run, 9, 9)
-    views.leave_side_by_side(scene)
+    side_by_side.show_samples(scene, run, 4)
+    side_by_side.show_samples(scene, run, 9, 9)
+    side_by_side.leave(scene)
     assert layout.GetViewArrangement() == slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
     assert [node.GetDisplayVisibility() for node in (*run.samples, run.consensus)] == visible
     for node in (*run.samples, run.consensus):
         assert node.GetDisplayNode().GetNumberOfViewNodeIDs() == 0
     layout.SetViewArrangement(slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView)
-    views.leave_side_by_side(scene)  # twice is no harm
+    side_by_side.leave(scene)  # twice is no harm
     assert layout.GetViewArrangement() == slicer.vtkMRMLLayoutNode.SlicerLayoutOneUpRedSliceView
 
 
 def test_a_scene_saved_side_by_side_can_be_left_when_loaded(scene, layout, tmp_path):
     run = add_sample_set(scene, twenty(), "run", input_volume(scene, PLAIN))
-    views.show_side_by_side(scene, run, 4)
+    side_by_side.show_samples(scene, run, 4)
     save_scene(scene, tmp_path / "scene.mrb")
     loaded = make_host()
     logic = slicer.vtkMRMLLayoutLogic()
     logic.SetMRMLScene(loaded)
     assert loaded.ReadFromMRB(str(tmp_path / "scene.mrb"))
-    views.register_layouts(loaded)
+    side_by_side.register_layouts(loaded)
     assert logic.GetLayoutNode().GetLayoutRootElement().GetNumberOfNestedElements() == 2
     (again,) = find_runs(loaded)
     assert shown_in(loaded, again.samples[:5]) == [[f"AmbiguousSeg{k + 1}"] for k in range(4)] + [[]]
-    views.leave_side_by_side(loaded)
+    side_by_side.leave(loaded)
     assert logic.GetLayoutNode().GetViewArrangement() == slicer.vtkMRMLLayoutNode.SlicerLayoutConventionalView
     assert all(node.GetDisplayVisibility() for node in again.samples)
     logic.SetMRMLScene(None)
@@ -185,26 +185,28 @@ def test_views_start_at_what_is_marked(scene, layout):
     masks = np.zeros((3, *PLAIN.shape), bool)
     masks[:, 2, 3, 4] = masks[0, 4, 3:6, 4] = True  # slice 2: all agree; slice 4: one of three marks 3 voxels
     run = add_sample_set(scene, SampleSet(masks, PLAIN), "run", input_volume(scene, PLAIN))
-    views.show_side_by_side(scene, run, 2)
+    side_by_side.show_samples(scene, run, 2)
     for tag in ("AmbiguousSeg1", "AmbiguousSeg2"):
         view = slice_nodes(scene)[tag]
         # Centre of the box: x 4, y (3 + 5) / 2 = 4, slice 4, which is LPS (4, 4, 4).
         np.testing.assert_allclose([view.GetSliceToRAS().GetElement(k, 3) for k in range(3)], (-4, -4, 4), atol=1e-9)
-        assert view.GetFieldOfView()[1] == views.LEAST_FIELD_MM
+        assert view.GetFieldOfView()[1] == side_by_side.LEAST_FIELD_MM
     slice_nodes(scene)["AmbiguousSeg1"].JumpSliceByCentering(1, 2, 3)
-    views.show_side_by_side(scene, run, 2, 1)  # another page: the user's place is kept
+    side_by_side.show_samples(scene, run, 2, 1)  # another page: the user's place is kept
     np.testing.assert_allclose(slice_nodes(scene)["AmbiguousSeg1"].GetSliceToRAS().GetElement(2, 3), 3, atol=1e-9)
 
 
 def test_without_a_layout_side_by_side_says_so(scene):
     run = add_sample_set(scene, make_samples(), "run")
+    side_by_side.register_layouts(scene)  # as without a main window: nothing to do, nothing to leave
+    side_by_side.leave(scene)
     with pytest.raises(RuntimeError, match="main window"):
-        views.show_side_by_side(scene, run, 2)
+        side_by_side.show_samples(scene, run, 2)
     scene.AddNode(slicer.vtkMRMLLayoutNode())
     with pytest.raises(RuntimeError, match="main window"):
-        views.show_side_by_side(scene, run, 2)
+        side_by_side.show_samples(scene, run, 2)
     with pytest.raises(ValueError, match="at least one view"):
-        views.show_side_by_side(scene, run, 0)
+        side_by_side.show_samples(scene, run, 0)
 
 
 def disagreeing(geometry: Geometry, counts: dict[int, int]) -> SampleSet:
@@ -262,7 +264,7 @@ def test_the_order_is_that_of_the_whole_maps(scene):
 def test_nothing_marked_nothing_to_jump_to(scene, layout):
     run = add_sample_set(scene, SampleSet(np.zeros((2, *PLAIN.shape), bool), PLAIN), "run")
     assert views.slices_of_most_disagreement(run) == []
-    views.show_side_by_side(scene, run, 2)
+    side_by_side.show_samples(scene, run, 2)
     scene.RemoveNode(run.mean)
     with pytest.raises(ValueError, match="no mean map"):
         views.slices_of_most_disagreement(find_runs(scene)[0])

@@ -368,6 +368,37 @@ def test_a_worker_that_ignores_cancel_is_killed(make_runner, script):
     assert do(runner, "answers").ending == "finished" and runner.about["pid"] != pid
 
 
+def test_a_worker_that_answered_while_this_process_was_busy_is_not_killed(make_runner):
+    runner = make_runner(patience_ms=10**6)
+    heard = begin(runner, "waits")
+    until_progress(heard)
+    pid = runner.about["pid"]
+    runner.cancel(heard.number)
+    waiting = begin(runner, "answers")
+    runner._worker._process.waitForBytesWritten(5000)
+    while not any(b"cancelled" in line for line in runner._worker.lines):
+        assert runner._worker._process.waitForReadyRead(60_000)
+    runner._on_patience()  # before anything was read
+    ended(heard, waiting)
+    assert heard.ending == "cancelled" and waiting.ending == "finished" and runner.about["pid"] == pid
+
+
+def test_a_job_that_has_finished_is_not_called_cancelled_if_it_lasts(make_runner):
+    for lasting, ending in ((True, "finished"), (False, "cancelled")):
+        runner, heard = make_runner(), Heard()
+        heard.number = runner.start(Job("answers", {}, lasting=lasting), heard.listener)
+        heard.started, meaning = True, runner._meaning
+
+        def late(message, heard=heard, meaning=meaning, runner=runner):
+            if message["type"] == "finished":
+                runner.cancel(heard.number)
+            return meaning(message)
+
+        runner._meaning = late
+        ended(heard)
+        assert heard.ending == ending
+
+
 def test_twenty_cancels_in_a_row_at_random_moments(make_runner, model_folder, folder_of_folders, monkeypatch):
     monkeypatch.setattr(job_folder, "SLAB_BYTES", 500)
     random = np.random.default_rng(0)
@@ -411,15 +442,18 @@ def test_a_worker_that_exits(make_runner, script, code):
 
 
 @posix_only
-def test_a_worker_that_crashes(make_runner):
-    failure, pid = fails(make_runner(), "segfaults")
-    assert failure.kind == "crashed" and f"signal {int(signal.SIGSEGV)}" in failure.message and not alive(pid)
+@pytest.mark.parametrize("script", [FAULTY, HERE / "launcher.py"])
+def test_a_worker_that_crashes(make_runner, script):
+    failure, pid = fails(make_runner(script=script), "segfaults")
+    how = f"signal {int(signal.SIGSEGV)}" if script == FAULTY else "exit code 1"
+    assert failure.kind == "crashed" and how in failure.message and not alive(pid)
     assert "Segmentation fault" in failure.details and "segfaults" in failure.details  # where it happened
 
 
 @posix_only
-def test_a_worker_that_is_killed_from_outside(make_runner):
-    runner = make_runner()
+@pytest.mark.parametrize("script", [FAULTY, HERE / "launcher.py"])
+def test_a_worker_that_is_killed_from_outside(make_runner, script):
+    runner = make_runner(script=script)
     heard, waiting = begin(runner, "waits"), begin(runner, "answers")
     until_progress(heard)
     pid = runner.about["pid"]

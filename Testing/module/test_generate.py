@@ -11,12 +11,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import slicer
-from AmbiguousSegBridge.grid import geometry_of, read_channels
+from AmbiguousSegBridge.grid import geometry_of, ijk_to_ras, read_channels
+from AmbiguousSegBridge.identity import remove_nodes
+from AmbiguousSegBridge.live_run import LiveRun
 from AmbiguousSegBridge.runner import Failure
 from AmbiguousSegBridge.runs import crops_of, find_runs
+from AmbiguousSegBridge.segments import labelmap_of
 from SlicerHost import dialogs
 
 from AmbiguousSegLib.__main__ import main as command_line
+from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.io import read_segments, write_volume
 
 
@@ -220,3 +224,74 @@ def test_a_worker_killed_from_outside_loses_nothing_that_was_shown(driver):
     assert len(driver.run.samples) == 1
     driver.widget.stopWork()
     assert list(driver.temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["further samples", "edited mask", "comparison"])
+def test_the_same_request_again_loses_nothing(driver, what):
+    driver.load_sample_data()
+    driver.generate(2, seed=1, limitSlices=True, firstSlice=9, lastSlice=12)
+    first = driver.run
+    edited = np.ones((4, 4, 4), bool)
+    if what == "comparison":
+        driver.press("compareButton")
+        driver.wait(lambda: "comparison summary" in driver.run.tables)
+    elif what == "edited mask":
+        driver.wait(lambda: "modes" in driver.run.tables)
+        node, geometry = first.samples[0], first.geometry
+        (segment,) = node.GetSegmentation().GetSegmentIDs()
+        labelmap = labelmap_of(Crop(edited, (0, 0, 0), geometry.shape), ijk_to_ras(geometry))
+        slicer.vtkSlicerSegmentationsModuleLogic.SetBinaryLabelmapToSegment(labelmap, node, segment)
+    driver.generate(1 if what == "further samples" else 2)
+    runs = find_runs(slicer.mrmlScene)
+    assert len(runs) == 2 and runs[0].samples == first.samples and driver.run.name.endswith(" 2")
+    if what == "edited mask":
+        assert crops_of(runs[0])[0].voxels.sum() == edited.sum() != crops_of(runs[1])[0].voxels.sum()
+
+
+def test_adding_to_a_run_whose_sample_lost_its_mask_is_refused(driver):
+    driver.load_sample_data()
+    driver.generate(2, limitSlices=True, firstSlice=9, lastSlice=12)
+    driver.wait(lambda: "modes" in driver.run.tables)
+    driver.run.samples[0].GetSegmentation().RemoveAllSegments()
+    driver.press("moreButton")
+    (text,) = dialogs.texts("errorDisplay")
+    assert "sample 01" in text and "no mask" in text and not driver.widget.generate.busy
+
+
+def test_an_end_that_fails_is_told_and_leaves_the_scene(driver, monkeypatch):
+    driver.load_sample_data()
+    driver.wait(lambda: driver.ui.estimateLabel.text.startswith("About"))
+    before = driver.node_names()
+
+    def complete(*_, **__):
+        raise RuntimeError("no maps")
+
+    with monkeypatch.context() as faulty:
+        faulty.setattr(LiveRun, "complete", complete)
+        driver.generate(1, limitSlices=True, firstSlice=10, lastSlice=10)
+    (text,) = dialogs.texts("errorDisplay")
+    assert "no maps" in text and driver.node_names() == before
+    driver.generate(1)
+    assert len(driver.run.samples) == 1
+
+
+def test_all_samples_deleted_as_they_arrive(driver):
+    driver.load_sample_data()
+    driver.start(2, limitSlices=True, firstSlice=10, lastSlice=10)
+    live = driver.widget.generate._generation._run
+    driver.widget.generate._on_sample = lambda: remove_nodes(slicer.mrmlScene, live.samples)
+    driver.wait(lambda: not driver.widget.generate.busy)
+    assert driver.run is None and dialogs.texts("errorDisplay") == []
+    assert driver.ui.generateButton.text.startswith("Generate")
+
+
+def test_an_input_that_is_moved_leaves_the_samples_where_it_was(driver):
+    driver.load_sample_data()
+    volume = driver.parameters.channel1
+    before = geometry_of(volume)
+    driver.start(2, limitSlices=True, firstSlice=9, lastSlice=12)
+    volume.SetOrigin(*(coordinate + 20.3 for coordinate in volume.GetOrigin()))
+    driver.wait(lambda: not driver.widget.generate.busy)
+    assert driver.run.geometry.same_grid(before) and geometry_of(driver.run.mean).same_grid(before)
+    masks = [crop.full() for crop in crops_of(driver.run)]
+    np.testing.assert_array_equal(slicer.util.arrayFromVolume(driver.run.mean), np.mean(masks, 0, dtype=np.float32))

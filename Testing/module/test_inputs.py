@@ -82,3 +82,22 @@ def test_ticking_only_slices_begins_with_all_of_them(driver):
 def test_quality_shows_its_steps(driver):
     texts = [driver.ui.qualitySelector.itemText(index) for index in range(3)]
     assert texts == ["Fast (10 steps)", "Balanced (25 steps)", "As in the paper (1000 steps)"]
+
+
+def test_a_new_region_is_the_volume_and_moving_it_renews_the_estimate(driver):
+    driver.load_sample_data()
+    driver.wait(lambda: driver.ui.estimateLabel.text.startswith("About"))
+    volume, whole = driver.parameters.channel1, driver.ui.estimateLabel.text
+    region = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "box")
+    driver.ui.regionSelector.nodeAddedByUser.emit(region)
+    driver.parameters.region = region
+    bounds, expected = [0.0] * 6, [0.0] * 6
+    region.GetRASBounds(bounds)
+    volume.GetRASBounds(expected)
+    np.testing.assert_allclose(bounds, expected, atol=1e-6)
+    driver.settle()
+    size = region.GetSize()
+    region.SetSize(size[0], size[1], 4.0)
+    driver.wait(lambda: driver.ui.estimateLabel.text not in ("", whole) and "About" in driver.ui.estimateLabel.text)
+    slices = int(driver.ui.estimateLabel.text.split(" x ")[1].split()[0])
+    assert slices < 24

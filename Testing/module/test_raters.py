@@ -188,3 +188,15 @@ def test_dicom_segmentation_of_a_series(driver, tmp_path, monkeypatch):
     labels = [segment.SegmentLabel for segment in written.SegmentSequence]
     assert labels == ["lesion 1", "lesion 2", "lesion (consensus)"]
     assert "mean" in driver.ui.exportLabel.text  # what a DICOM segmentation cannot hold is said
+
+
+def test_a_rater_that_is_deleted_takes_no_other_along(driver):
+    geometry = Geometry((20, 20, 12), (1.0, 1.0, 2.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
+    nodes = [add_raters(driver, balls(geometry, 1), geometry, name) for name in ("anna", "ben", "chloe")]
+    (segment,) = nodes[0].GetSegmentation().GetSegmentIDs()  # all three bear the same id
+    driver.parameters.raterNodes = nodes[:2]
+    driver.parameters.raterSegments = [segment] * 2
+    driver.settle()
+    slicer.mrmlScene.RemoveNode(nodes[0])
+    driver.settle()
+    assert [rater.name for rater in driver.widget.raters.chosen()] == ["ben"]

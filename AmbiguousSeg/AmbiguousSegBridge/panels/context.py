@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -20,17 +20,33 @@ ROW_HEIGHT = 22  # pixels
 
 @dataclass
 class Context:
-    """Widgets by name, scene, runner, and the module's state (None while the scene is being closed)."""
+    """Widgets by name, scene, runner, and the module's state (None while the scene is being closed).
+
+    ``in_front`` tells whether the user has the module open: only then the views are its own to set. ``refresh_soon``
+    has all panels show the state when the event loop comes to it.
+    """
 
     ui: SimpleNamespace
     scene: slicer.vtkMRMLScene
     runner: Runner
+    in_front: Callable[[], bool]
+    refresh_soon: Callable[[], None]
     parameters: Any = None
+    generating: bool = False  # the worker samples: other jobs would wait
 
     def run(self) -> Run | None:
         """The run that the panels show."""
         mean = self.parameters.run if self.parameters is not None else None
         return None if mean is None else find_run_of(self.scene, mean)
+
+    def leave_grid(self) -> None:
+        """Show what the views showed before samples, or the modes' representatives, were put side by side."""
+        self.ui.sideBySideButton.checked = self.ui.modesSideBySideButton.checked = False
+
+    def show_chart(self, chart: slicer.vtkMRMLPlotChartNode) -> None:
+        """Show a plot; the layout becomes one that has a place for it."""
+        self.leave_grid()
+        slicer.modules.plots.logic().ShowChartInLayout(chart)
 
     def show_failure(self, failure: Failure, what: str) -> None:
         """One message for the user: what did not happen, why, what to do; the log in the details."""

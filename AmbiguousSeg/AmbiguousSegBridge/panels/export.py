@@ -47,6 +47,8 @@ class ExportPanel:
         run, parameters = self.context.run(), self.context.parameters
         if run is None or not run.samples:
             return _("Generate segmentations first")
+        if self.context.generating:
+            return _("Wait until the samples are there")
         if parameters.exportFolder == Path():
             return _("Choose a folder")
         if parameters.exportContent is ExportContent.SHOWN and not 1 <= parameters.shownSample <= len(run.samples):
@@ -133,7 +135,7 @@ def export_job(
         "model_name": run.provenance.get("model", {}).get("name", ""),
         "overwrite": overwrite,
     }
-    return Job("export", arguments, {**arrays, **mask_arrays})
+    return Job("export", arguments, {**arrays, **mask_arrays}, lasting=True)
 
 
 def source_files(volume: slicer.vtkMRMLScalarVolumeNode | None) -> list[str]:

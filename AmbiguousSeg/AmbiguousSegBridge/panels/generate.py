@@ -44,11 +44,10 @@ class GeneratePanel:
 
     @property
     def busy(self) -> bool:
-        return self._generation is not None
+        return self.context.generating
 
     def refresh(self) -> None:
         """Enable what can work; the tool tip says why what cannot."""
-        self.inputs.paused = self.busy
         if self.busy:
             self.ui.generateButton.enabled = not self._cancelling
             self.ui.generateButton.text = _("Cancelling...") if self._cancelling else _("Cancel")
@@ -105,10 +104,12 @@ class GeneratePanel:
             self._generation = Generation(
                 self.context.scene, self.context.runner, settings(), events, extends, threshold
             )
+            self.context.generating = True
             self.ui.progressBar.maximum = 0  # moves without a figure: the worker may have to start
             self.ui.progressBar.show()
             self.ui.statusLabel.text = _("Starting...")
             self.refresh()
+            self.context.refresh_soon()
 
     def _show_progress(self, progress: dict[str, Any]) -> None:
         self.ui.progressBar.maximum = PROGRESS_STEPS
@@ -125,6 +126,7 @@ class GeneratePanel:
 
     def _on_end(self, run: Run | None, failure: Failure | None) -> None:
         cancelled, self._generation, self._cancelling = self._cancelling, None, False
+        self.context.generating = False
         self.ui.progressBar.hide()
         if self.context.parameters is None:  # the scene is being closed
             self.ui.statusLabel.text = ""
@@ -135,6 +137,7 @@ class GeneratePanel:
             self.ui.statusLabel.text = _("{count} samples in run {name}").format(count=len(run.samples), name=run.name)
             self._on_run(run)
         self.refresh()
+        self.context.refresh_soon()
         if failure is not None:
             stopped = _("Sampling stopped early; what is there stays.")
             self.context.show_failure(failure, stopped if run is not None else _("No segmentations were made."))

@@ -31,7 +31,6 @@ class InputsPanel:
         self._folders = [str(folder) for folder in _remembered_folders()]
         self._estimate: tuple[int, str] | None = None  # number of the job under way, and what it was asked
         self._estimated = ""  # what the label shows the estimate of
-        self.paused = False  # no estimates while the worker samples
         self._estimate_timer = qt.QTimer()
         self._estimate_timer.setSingleShot(True)
         self._estimate_timer.connect("timeout()", self.ask_estimate)
@@ -40,6 +39,7 @@ class InputsPanel:
         self.ui.browseModelButton.connect("clicked(bool)", self._on_browse)
         self.ui.limitSlicesCheckBox.connect("toggled(bool)", self._on_limit_slices)
         self.ui.sampleDataButton.connect("clicked(bool)", self._on_sample_data)
+        self.ui.regionSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self._on_new_region)
 
     def refresh(self) -> None:
         """Show the state."""
@@ -54,7 +54,7 @@ class InputsPanel:
             label.text = f"{names[number - 1]}:" if wanted else ""
         self._show_quality(summary)
         self._show_slices(summary)
-        self._schedule_estimate()
+        self.schedule_estimate()
 
     def model(self) -> ModelSummary | None:
         """The chosen model; None if it cannot be read, which the card then says."""
@@ -95,7 +95,7 @@ class InputsPanel:
 
     def ask_estimate(self) -> None:
         """Ask the worker how long the chosen inputs will take; nothing where that cannot be known yet."""
-        if self.paused or self._estimate is not None or self.context.parameters is None:
+        if self.context.generating or self._estimate is not None or self.context.parameters is None:
             return
         try:
             job = sample_job(self.settings(), kind="estimate")
@@ -116,7 +116,8 @@ class InputsPanel:
         """No more estimates: the scene or the module is being closed."""
         self._estimate_timer.stop()
 
-    def _schedule_estimate(self) -> None:
+    def schedule_estimate(self) -> None:
+        """Estimate soon: the inputs may have changed."""
         self._estimate_timer.start(ESTIMATE_AFTER_MS)
 
     def _on_estimate(self, result: dict[str, Any], _folder: Path) -> None:
@@ -132,7 +133,7 @@ class InputsPanel:
         self._show_estimate(text, self._estimated)
         if self.context.parameters is not None:
             self._show_devices()
-            self._schedule_estimate()  # the inputs may have changed meanwhile
+            self.schedule_estimate()  # the inputs may have changed meanwhile
 
     def _on_no_estimate(self, failure: Failure) -> None:
         asked, self._estimate = self._estimate[1], None
@@ -208,6 +209,17 @@ class InputsPanel:
         parameters = self.context.parameters
         if limited and parameters.lastSlice == 0 and parameters.firstSlice == 0:
             parameters.lastSlice = self.ui.lastSliceSpinBox.maximum
+
+    def _on_new_region(self, region: slicer.vtkMRMLMarkupsROINode) -> None:
+        """A region starts as the whole volume, to be made smaller in the views."""
+        volume = self.context.parameters.channel1
+        if volume is None:
+            return
+        bounds = [0.0] * 6
+        volume.GetRASBounds(bounds)
+        low, high = bounds[0::2], bounds[1::2]
+        region.SetCenterWorld([(a + b) / 2 for a, b in zip(low, high)])
+        region.SetSizeWorld([b - a for a, b in zip(low, high)])
 
     def _on_browse(self, _checked: bool = False) -> None:
         folder = qt.QFileDialog.getExistingDirectory(None, _("Folder of a model"), "")

@@ -9,7 +9,7 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from AmbiguousSegBridge import tables, views
+from AmbiguousSegBridge import side_by_side, tables
 from AmbiguousSegBridge.generation import sample_name
 from AmbiguousSegBridge.panels.context import Context, fill_table
 from AmbiguousSegBridge.run_writer import sample_colour
@@ -55,7 +55,7 @@ class ModesPanel:
         colours = [sample_colour(_number(row["representative"]) - 1) for row in rows]
         headers = [column.title for column in COLUMNS[:4]]
         fill_table(self.ui.modeTable, headers, texts, colours)
-        self.ui.modesSideBySideButton.enabled = bool(rows)
+        self.ui.modesSideBySideButton.enabled = bool(rows) or self.ui.modesSideBySideButton.checked
         self.ui.modesLabel.text = (
             _("{count} distinct hypotheses; frequencies are shares of the samples").format(count=len(rows))
             if rows
@@ -69,7 +69,11 @@ class ModesPanel:
             return
         if self._asked is not None:
             self.context.runner.cancel(self._asked)
-        entries, arrays = crops_argument("sample", crops_of(run))
+        try:
+            entries, arrays = crops_argument("sample", crops_of(run))
+        except ValueError as error:  # a mask was changed beyond reading
+            self.ui.modesLabel.text = str(error)
+            return
         job = Job("modes", {"masks": entries, "cut": self.context.parameters.modeCut}, arrays)
         mean, names = run.mean, [sample_name(node) for node in run.samples]
 
@@ -105,14 +109,14 @@ class ModesPanel:
     def _on_side_by_side(self, checked: bool) -> None:
         run = self.context.run()
         if not checked or run is None:
-            views.leave_side_by_side(self.context.scene)
+            side_by_side.leave(self.context.scene)
             self._on_views()
             return
         if self.ui.sideBySideButton.checked:
             self.ui.sideBySideButton.checked = False
         by_name = {sample_name(node): node for node in run.samples}
-        shown = [row for row in self._rows() if row["representative"] in by_name][: views.MOST_VIEWS]
-        views.show_nodes_side_by_side(
+        shown = [row for row in self._rows() if row["representative"] in by_name][: side_by_side.MOST_VIEWS]
+        side_by_side.show_nodes(
             self.context.scene,
             run,
             [by_name[row["representative"]] for row in shown],

@@ -18,11 +18,11 @@ from AmbiguousSegBridge.panels.context import Context, silent
 from AmbiguousSegBridge.raters import RaterSegment
 from AmbiguousSegBridge.runner import Failure, Job, Listener, crops_argument
 from AmbiguousSegBridge.runs import Run, crops_of, find_run_of
+from AmbiguousSegBridge.tables import COMPARISON
 from AmbiguousSegLib.evaluation.table import Column, Table
 from AmbiguousSegLib.files import replacing
 from AmbiguousSegLib.volume.crops import Crop
 
-PREFIX = "comparison "  # roles of the comparison's tables in the run's folder
 TITLES = {
     "summary": "Summary: GED, CI, HM-IoU, D_max",
     "dice_max": "Each rater: best Dice of any sample",
@@ -65,12 +65,15 @@ class RatersPanel:
     def chosen(self) -> list[RaterSegment]:
         """The ticked segments that still exist."""
         parameters = self.context.parameters
-        wanted = set(zip((node.GetID() for node in parameters.raterNodes if node), parameters.raterSegments))
+        ticked = zip(parameters.raterNodes, parameters.raterSegments)  # a node that was deleted is None
+        wanted = {(node.GetID(), segment_id) for node, segment_id in ticked if node is not None}
         return [rater for rater in self._candidates() if (rater.node.GetID(), rater.segment_id) in wanted]
 
     def compare(self) -> None:
         """Start the comparison of the run shown with the raters chosen."""
         run = self.context.run()
+        if run is None:
+            return
         with self.context.errors_shown(_("The raters were not compared.")):
             chosen = self.chosen()
             crops = [raters.read_rater(rater, run, self.context.parameters.resampleRaters) for rater in chosen]
@@ -83,10 +86,10 @@ class RatersPanel:
                 "rater_names": [rater.name for rater in chosen],
                 "geometry": asdict(run.geometry),
             }
-            mean = run.mean
+            mean, names = run.mean, arguments["sample_names"]
             listener = Listener(
                 progress=self._on_progress,
-                finished=lambda result, folder: self._on_finished(mean, result, folder),
+                finished=lambda result, folder: self._on_finished(mean, names, result, folder),
                 failed=self._on_failed,
                 cancelled=self._on_cancelled,
             )
@@ -120,12 +123,14 @@ class RatersPanel:
         reason = ""
         if run is None or not run.samples:
             reason = _("Generate segmentations first")
+        elif self.context.generating:
+            reason = _("Wait until the samples are there")
         elif not chosen:
             reason = _("Tick at least one rater's segmentation")
         button.enabled, button.toolTip = not reason, reason or _("Hold the samples against the raters")
 
     def _show_tables(self, run: Run | None) -> None:
-        there = [] if run is None else [key for key in TITLES if PREFIX + key in run.tables]
+        there = [] if run is None else [key for key in TITLES if COMPARISON + key in run.tables]
         shown = self.context.parameters.comparisonTable
         with silent(self.ui.comparisonSelector):
             self.ui.comparisonSelector.clear()
@@ -134,10 +139,13 @@ class RatersPanel:
             if there:
                 shown = shown if shown in there else there[0]
                 self.ui.comparisonSelector.currentIndex = there.index(shown)
-        node = run.tables[PREFIX + shown] if there else None
+        node = run.tables[COMPARISON + shown] if there else None
         self.ui.comparisonTable.setMRMLTableNode(node)
         if self._number is None:
-            self.ui.comparisonLabel.text = "" if node is None else "\n".join(tables.read_table(node)["notes"])
+            notes = [] if node is None else tables.read_table(node)["notes"]
+            if there and not _is_of(run):
+                notes = [_("The samples have changed since; compare again."), "", *notes]
+            self.ui.comparisonLabel.text = "\n".join(notes)
         for button in (self.ui.disagreementPlotButton, self.ui.exportComparisonButton):
             button.enabled = bool(there)
 
@@ -167,17 +175,22 @@ class RatersPanel:
     def _on_progress(self, progress: dict[str, Any]) -> None:
         self.ui.comparisonLabel.text = _("Comparing: {share:.0f} %").format(share=100 * progress["share"])
 
-    def _on_finished(self, mean: slicer.vtkMRMLScalarVolumeNode, result: dict[str, Any], folder: Path) -> None:
+    def _on_finished(
+        self, mean: slicer.vtkMRMLScalarVolumeNode, names: list[str], result: dict[str, Any], folder: Path
+    ) -> None:
         self._number = None
         run = find_run_of(self.context.scene, mean) if self.context.scene.IsNodePresent(mean) else None
-        if run is not None:
+        fits = run is not None and [sample_name(node) for node in run.samples] == names
+        if fits:
             found = {key: Table.from_dict(table) for key, table in result["tables"].items()}
             for key, table in found.items():
                 shown = standing(table) if key == "summary" else table
-                tables.write_table(self.context.scene, run, PREFIX + key, shown)
-            for entry in result["fused"]:
-                put_fused(self.context.scene, run, entry["name"], Crop.load(folder / entry["file"], entry))
-            self.refresh()
+                tables.write_table(self.context.scene, run, COMPARISON + key, shown)
+            fused = {entry["name"]: Crop.load(folder / entry["file"], entry) for entry in result["fused"]}
+            put_fused(self.context.scene, run, fused)
+        self.refresh()
+        if not fits:
+            self.ui.comparisonLabel.text = _("The samples were changed or removed meanwhile; compare again.")
 
     def _on_failed(self, failure: Failure) -> None:
         self._on_cancelled()
@@ -193,11 +206,11 @@ class RatersPanel:
 
     def _on_plot(self, _checked: bool = False) -> None:
         run = self.context.run()
-        table = Table.from_dict(tables.read_table(run.tables[PREFIX + "disagreement"]))
+        table = Table.from_dict(tables.read_table(run.tables[COMPARISON + "disagreement"]))
         chart = tables.scatter(
             self.context.scene, run, "disagreement plot", table, "observed", "predicted", _("Disagreement per slice")
         )
-        slicer.modules.plots.logic().ShowChartInLayout(chart)
+        self.context.show_chart(chart)
 
     def _on_export(self, _checked: bool = False) -> None:
         folder = qt.QFileDialog.getExistingDirectory(None, _("Folder for the tables"), "")
@@ -205,6 +218,12 @@ class RatersPanel:
             with self.context.errors_shown(_("The tables were not all written.")):
                 files = export_tables(self.context.run(), Path(folder))
                 self.ui.comparisonLabel.text = _("Written: {files}").format(files=", ".join(f.name for f in files))
+
+
+def _is_of(run: Run) -> bool:
+    """Whether the run's comparison was made of the samples that it has now."""
+    columns = tables.read_table(run.tables[COMPARISON + "dice"])["columns"]
+    return [column["key"] for column in columns[1:]] == [sample_name(node) for node in run.samples]
 
 
 def standing(summary: Table) -> Table:
@@ -221,9 +240,9 @@ def standing(summary: Table) -> Table:
 
 def export_tables(run: Run, folder: Path) -> list[Path]:
     """Write each table of the run's comparison as CSV, and all of them, with their notes, as one JSON file."""
-    found = {role: tables.read_table(node) for role, node in run.tables.items() if role.startswith(PREFIX)}
+    found = {role: tables.read_table(node) for role, node in run.tables.items() if role.startswith(COMPARISON)}
     content = {folder / f"{role.replace(' ', '_')}.csv": Table.from_dict(table).csv() for role, table in found.items()}
-    named = {role.removeprefix(PREFIX): table for role, table in found.items()}
+    named = {role.removeprefix(COMPARISON): table for role, table in found.items()}
     content[folder / "comparison.json"] = json.dumps({"run": run.name, "tables": named}, indent=2) + "\n"
     for path, text in content.items():
         with replacing(path) as temporary:

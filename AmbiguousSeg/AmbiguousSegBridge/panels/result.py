@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import qt
 import slicer
 from slicer.i18n import tr as _
 
-from AmbiguousSegBridge import runs, tables, views
+from AmbiguousSegBridge import runs, side_by_side, tables, views
+from AmbiguousSegBridge.generation import sample_name
 from AmbiguousSegBridge.identity import sample_index
 from AmbiguousSegBridge.panels.context import Context, fill_table, silent
 from AmbiguousSegBridge.run_writer import sample_colour
@@ -17,10 +20,14 @@ THRESHOLD_AFTER_MS = 150  # the slider at rest
 
 
 class ResultPanel:
-    """Shows one run of the scene at a time."""
+    """Shows one run of the scene at a time.
 
-    def __init__(self, context: Context) -> None:
-        self.context, self.ui = context, context.ui
+    Args:
+        on_deletion: called after the user has deleted samples of the run shown.
+    """
+
+    def __init__(self, context: Context, on_deletion: Callable[[], None]) -> None:
+        self.context, self.ui, self._on_deletion = context, context.ui, on_deletion
         self._shown: tuple | None = None  # what the views show; they are set anew only when that changes
         self._arriving = False  # samples of a run that is not complete yet are in the views
         self._first = 0  # place of the first sample shown side by side
@@ -46,7 +53,7 @@ class ResultPanel:
 
     def refresh(self) -> None:
         """Show the state: list of runs, samples, volumes, and the views."""
-        run = self._show_runs()
+        run = self._up_to_date(self._show_runs())
         self._show_samples(run)
         self._show_buttons(run)
         self._show_views(run)
@@ -56,14 +63,27 @@ class ResultPanel:
         self.context.parameters.run = run.mean
         self._arriving = False
         self._places, self._place = ("", []), -1
+        self.ui.disagreementLabel.text = ""
         self.refresh()
-        self._jump(1)
+        if self.context.in_front():
+            self._jump(1)
 
     def show_arriving(self) -> None:
         """The samples of a new run arrive: from the first one on, they alone are to be seen."""
-        if not self._arriving and not self._side_by_side():
+        if not self._arriving and not self._side_by_side() and self.context.in_front():
             views.hide_runs(self.context.scene)
         self._arriving = True
+
+    def follow_layout(self) -> None:
+        """The layout was changed by something else, such as the toolbar or a scene that was loaded: the grid, too."""
+        grid = side_by_side.is_shown(self.context.scene)
+        if self._side_by_side() and not grid:
+            self.context.leave_grid()
+        elif grid and not self._side_by_side() and self.context.in_front():
+            if (run := self.context.run()) is not None and run.samples:
+                self.ui.sideBySideButton.checked = True
+            else:
+                side_by_side.leave(self.context.scene)
 
     def stop(self) -> None:
         """The scene is being closed: nothing that waits may still act."""
@@ -84,18 +104,33 @@ class ResultPanel:
             self.ui.runSelector.currentIndex = found.index(shown) if shown is not None else -1
         return shown
 
+    def _up_to_date(self, run: Run | None) -> Run | None:
+        """The run with maps and volumes of just the samples that the user has left in the scene."""
+        if run is None or not run.samples or tables.VOLUMES not in run.tables or self.context.generating:
+            return run
+        if tables.counted_samples(run) == [sample_name(node) for node in run.samples]:
+            return run
+        try:
+            run = runs.renew_maps(self.context.scene, run)
+            tables.renew_volumes(self.context.scene, run)
+        except ValueError as error:  # a mask was changed beyond reading
+            self.ui.statusLabel.text = str(error)
+            return run
+        self._on_deletion()
+        return self.context.run()
+
     def _show_samples(self, run: Run | None) -> None:
         count = 0 if run is None else len(run.samples)
         self.ui.sampleSlider.maximum = count
         rows, colours, text = [], [], ""
-        if run is not None and (node := run.tables.get("volumes")) is not None:
+        if run is not None and (node := run.tables.get(tables.VOLUMES)) is not None:
             table = tables.read_table(node)
             keys = [column["key"] for column in table["columns"]]
             rows = [[_cell(row[key]) for key in keys] for row in table["rows"]]
             indices = [sample_index(node) for node in run.samples]
             colours = [sample_colour(i) for i in indices] + [None] * (len(rows) - len(indices))
             fill_table(self.ui.sampleTable, [column["title"] for column in table["columns"]], rows, colours)
-            mean, median, low, high = (row[tables.VOLUME_ML] for row in table["rows"][-4:])
+            mean, median, low, high = (row[tables.VOLUME_ML] for row in table["rows"][-tables.SUMMARY_ROWS :])
             text = _("Mean {mean} mL, median {median} mL; central 95 % of the samples: {low} to {high} mL")
             text = text.format(mean=f"{mean:.2f}", median=f"{median:.2f}", low=f"{low:.2f}", high=f"{high:.2f}")
         else:
@@ -110,8 +145,9 @@ class ResultPanel:
 
     def _show_buttons(self, run: Run | None) -> None:
         ui, shown = self.ui, self.context.parameters.shownSample
-        for widget in (ui.removeRunButton, ui.useConsensusButton, ui.histogramButton, ui.sideBySideButton):
+        for widget in (ui.removeRunButton, ui.useConsensusButton, ui.histogramButton):
             widget.enabled = run is not None
+        ui.sideBySideButton.enabled = run is not None or ui.sideBySideButton.checked
         for widget in (ui.lessDisagreementButton, ui.moreDisagreementButton):
             widget.enabled = run is not None
         ui.useSampleButton.enabled = run is not None and 1 <= shown <= len(run.samples)
@@ -121,7 +157,7 @@ class ResultPanel:
             else _("Choose one sample in the list first")
         )
         ui.overlaySelector.enabled = ui.opacitySlider.enabled = not self._side_by_side()
-        several = run is not None and ui.sideBySideButton.checked and len(run.samples) > views.MOST_VIEWS
+        several = run is not None and ui.sideBySideButton.checked and len(run.samples) > side_by_side.MOST_VIEWS
         ui.previousPageButton.enabled = ui.nextPageButton.enabled = several
 
     def _side_by_side(self) -> bool:
@@ -134,14 +170,14 @@ class ResultPanel:
         if run is not None:
             state = (run.mean.GetID(), len(run.samples), parameters.shownSample, parameters.overlay)
             state += (parameters.overlayOpacity, self.ui.sideBySideButton.checked, self._side_by_side(), self._first)
-        if state == self._shown or self._arriving:
+        if state == self._shown or self._arriving or not self.context.in_front():
             return
         self._shown = state
         if run is None:
             return
         with slicer.util.RenderBlocker():
             if self.ui.sideBySideButton.checked:
-                self._first = views.show_side_by_side(self.context.scene, run, views.MOST_VIEWS, self._first)
+                self._first = side_by_side.show_samples(self.context.scene, run, side_by_side.MOST_VIEWS, self._first)
             elif not self._side_by_side():
                 alone = 1 <= parameters.shownSample <= len(run.samples)
                 number = sample_index(run.samples[parameters.shownSample - 1]) if alone else None
@@ -167,28 +203,28 @@ class ResultPanel:
         if run is not None and slicer.util.confirmOkCancelDisplay(
             question.format(name=run.name, count=len(run.samples))
         ):
-            if self.ui.sideBySideButton.checked:
-                self.ui.sideBySideButton.checked = False
+            self.context.leave_grid()
             runs.remove_run(self.context.scene, run)
 
     def _on_row(self, row: int, _column: int) -> None:
         run = self.context.run()
         if run is not None:
-            again = self.context.parameters.shownSample == row + 1
-            self.context.parameters.shownSample = row + 1 if row < len(run.samples) and not again else 0
+            names, name = [sample_name(node) for node in run.samples], self.ui.sampleTable.item(row, 0).text()
+            number = names.index(name) + 1 if name in names else 0  # below the samples are mean, median and interval
+            self.context.parameters.shownSample = number if number != self.context.parameters.shownSample else 0
 
     def _on_side_by_side(self, checked: bool) -> None:
         self._first = 0
         if checked:
             self.ui.modesSideBySideButton.checked = False
         else:
-            views.leave_side_by_side(self.context.scene)
+            side_by_side.leave(self.context.scene)
         self.refresh()
 
     def _turn_page(self, by: int) -> None:
         run = self.context.run()
         if run is not None:
-            self._first = int(np.clip(self._first + by * views.MOST_VIEWS, 0, len(run.samples) - 1))
+            self._first = int(np.clip(self._first + by * side_by_side.MOST_VIEWS, 0, len(run.samples) - 1))
             self.refresh()
 
     def _jump(self, by: int) -> None:
@@ -223,7 +259,7 @@ class ResultPanel:
 
     def _on_histogram(self, _checked: bool = False) -> None:
         chart = tables.histogram(self.context.scene, self.context.run())
-        slicer.modules.plots.logic().ShowChartInLayout(chart)
+        self.context.show_chart(chart)
 
 
 def _cell(value: object) -> str:

@@ -1,0 +1,189 @@
+"""The views follow the panel, and the panel follows what the user does to views and scene elsewhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import slicer
+from AmbiguousSegBridge import side_by_side
+from AmbiguousSegBridge.fusions import put_fused
+from AmbiguousSegBridge.identity import remove_nodes
+from AmbiguousSegBridge.runs import crops_of, read_mask, remove_run
+from AmbiguousSegBridge.scene import save_scene
+
+LAYOUT = slicer.vtkMRMLLayoutNode
+GRIDS = ["sideBySideButton", "modesSideBySideButton"]
+
+
+@pytest.fixture
+def filled(driver):
+    """The module with a run of three samples."""
+    driver.load_sample_data()
+    driver.generate(3, limitSlices=True, firstSlice=9, lastSlice=12)
+    driver.wait(lambda: "modes" in driver.run.tables)
+    return driver
+
+
+def restricted(driver) -> list[str]:
+    return [view for node in driver.run.samples for view in node.GetDisplayNode().GetViewNodeIDs()]
+
+
+def enter(driver, grid: str) -> None:
+    driver.press(grid)
+    driver.settle()
+    assert side_by_side.is_shown(slicer.mrmlScene) and restricted(driver)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_another_layout_from_the_toolbar_ends_the_grid(filled, grid):
+    enter(filled, grid)
+    slicer.app.layoutManager().setLayout(LAYOUT.SlicerLayoutFourUpView)
+    filled.settle()
+    assert not getattr(filled.ui, grid).checked and not restricted(filled)
+    assert slicer.app.layoutManager().layout == LAYOUT.SlicerLayoutFourUpView
+    assert all(node.GetDisplayVisibility() for node in filled.run.samples)
+
+
+@pytest.mark.parametrize("button", ["histogramButton", "disagreementPlotButton"])
+def test_a_plot_ends_the_grid(filled, button):
+    if button == "disagreementPlotButton":
+        filled.press("compareButton")
+        filled.wait(lambda: "comparison summary" in filled.run.tables)
+    slicer.app.layoutManager().setLayout(LAYOUT.SlicerLayoutConventionalView)
+    enter(filled, "sideBySideButton")
+    filled.press(button)
+    filled.settle()
+    assert not filled.ui.sideBySideButton.checked and not restricted(filled)
+    assert slicer.app.layoutManager().layout == LAYOUT.SlicerLayoutConventionalPlotView
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("end", ["scene", "run"])
+def test_the_grid_ends_with_what_it_shows(filled, grid, end, monkeypatch):
+    before = LAYOUT.SlicerLayoutOneUpRedSliceView
+    slicer.app.layoutManager().setLayout(before)
+    enter(filled, grid)
+    if end == "scene":
+        slicer.mrmlScene.Clear()
+    else:
+        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_, **__: True)
+        filled.press("removeRunButton")
+    filled.settle()
+    assert filled.run is None and not getattr(filled.ui, grid).checked
+    assert slicer.app.layoutManager().layout == before
+
+
+def test_a_grid_saved_with_the_scene_is_one_when_loaded(filled, tmp_path):
+    enter(filled, "sideBySideButton")
+    save_scene(slicer.mrmlScene, tmp_path / "scene.mrb")
+    slicer.mrmlScene.Clear()
+    filled.settle()
+    assert slicer.mrmlScene.ReadFromMRB(str(tmp_path / "scene.mrb"), True, None)
+    filled.settle()
+    assert filled.ui.sideBySideButton.checked and len(restricted(filled)) == 3
+    filled.press("sideBySideButton")
+    filled.settle()
+    assert not restricted(filled) and not side_by_side.is_shown(slicer.mrmlScene)
+
+
+def test_a_maximised_view_does_not_hide_the_grid(filled):
+    layout = side_by_side.layout_of(slicer.mrmlScene)
+    layout.AddMaximizedViewNode(slicer.mrmlScene.GetSingletonNode("Red", "vtkMRMLSliceNode"))
+    enter(filled, "sideBySideButton")
+    assert layout.GetNumberOfMaximizedViewNodes() == 0
+
+
+def test_views_are_rebuilt_once(driver):
+    layout, events = side_by_side.layout_of(slicer.mrmlScene), []
+    layout.AddObserver("ModifiedEvent", lambda *_: events.append(1))
+    for count in range(1, side_by_side.MOST_VIEWS + 1):
+        assert layout.IsLayoutDescription(side_by_side.FIRST_LAYOUT + count)
+    driver.load_sample_data()
+    driver.generate(2, limitSlices=True, firstSlice=10, lastSlice=11)
+    events.clear()
+    for _ in range(2):
+        driver.press("sideBySideButton")
+        assert len(events) == 1
+        events.clear()
+
+
+def test_left_alone_while_another_module_is_open(driver):
+    driver.load_sample_data()
+    driver.start(2, limitSlices=True, firstSlice=10, lastSlice=11)
+    red = slicer.mrmlScene.GetSingletonNode("Red", "vtkMRMLSliceNode")
+    composite = slicer.app.layoutManager().mrmlSliceLogics().GetItemAsObject(0).GetSliceCompositeNode()
+    place = (red.GetSliceOffset(), composite.GetForegroundVolumeID())
+    driver.widget.parent._entered = False
+    driver.wait(lambda: not driver.widget.generate.busy)
+    assert len(driver.run.samples) == 2
+    assert (red.GetSliceOffset(), composite.GetForegroundVolumeID()) == place
+    driver.widget.parent._entered = True
+    driver.widget.enter()
+    driver.settle()
+    assert composite.GetForegroundVolumeID() == driver.run.mean.GetID()
+
+
+def test_visits_cost_no_observers(driver):
+    node = driver.parameters.parameterNode
+    connected = driver.widget._parameterNode
+    driver.widget.enter()
+    assert driver.widget._parameterNode is connected and driver.parameters.parameterNode is node
+
+
+def test_without_a_main_window_the_module_opens(driver, monkeypatch):
+    monkeypatch.setattr(side_by_side, "layout_of", lambda _scene: None)
+    driver.widget.initializeParameterNode()
+    driver.load_sample_data()
+    driver.generate(1, limitSlices=True, firstSlice=10, lastSlice=11)
+    assert len(driver.run.samples) == 1
+
+
+def test_maps_and_volumes_follow_a_deleted_sample(filled):
+    remove_nodes(slicer.mrmlScene, [filled.run.samples[1]])
+    filled.settle()
+    filled.wait(lambda: filled.widget.modes._asked is None)
+    masks = [crop.full() for crop in crops_of(filled.run)]
+    np.testing.assert_array_equal(slicer.util.arrayFromVolume(filled.run.mean), np.mean(masks, 0, dtype=np.float32))
+    table = filled.ui.sampleTable
+    assert [table.item(row, 0).text() for row in range(3)] == ["sample 01", "sample 03", "mean"]
+    volume_ml = masks[1].sum() * filled.run.geometry.voxel_volume_ml
+    assert float(table.item(1, 1).text()) == pytest.approx(volume_ml, abs=5e-4)
+    table.cellClicked.emit(1, 0)
+    filled.settle()
+    assert [bool(node.GetDisplayVisibility()) for node in filled.run.samples] == [False, True]
+    assert sum(int(filled.ui.modeTable.item(row, 2).text()) for row in range(filled.ui.modeTable.rowCount)) == 2
+
+
+def test_a_run_removed_during_its_comparison(filled):
+    filled.press("compareButton")
+    remove_run(slicer.mrmlScene, filled.run)
+    filled.wait(lambda: filled.widget.raters._number is None)
+    assert "removed meanwhile" in filled.ui.comparisonLabel.text
+    assert filled.ui.compareButton.text.startswith("Compare") and not filled.ui.compareButton.enabled
+
+
+def test_a_comparison_of_fewer_samples_says_so(filled):
+    filled.press("compareButton")
+    filled.wait(lambda: "comparison summary" in filled.run.tables)
+    assert "compare again" not in filled.ui.comparisonLabel.text
+    filled.parameters.moreSamples = 1
+    filled.press("moreButton")
+    filled.settle()
+    assert not filled.ui.compareButton.enabled and "Wait" in filled.ui.compareButton.toolTip
+    filled.wait(lambda: not filled.widget.generate.busy)
+    assert "compare again" in filled.ui.comparisonLabel.text and filled.ui.compareButton.enabled
+
+
+def test_tables_of_a_run_cannot_be_typed_over(filled):
+    assert all(node.GetLocked() for node in filled.run.tables.values())
+
+
+def test_a_fused_mask_that_a_new_comparison_lacks_is_not_left_over(filled):
+    masks = {"raters STAPLE": crops_of(filled.run)[0], "samples majority": crops_of(filled.run)[1]}
+    put_fused(slicer.mrmlScene, filled.run, masks)
+    assert set(masks) <= set(filled.run.nodes)
+    before = len(filled.run.nodes)
+    put_fused(slicer.mrmlScene, filled.run, {"samples majority": masks["raters STAPLE"]})
+    run = filled.run
+    assert "raters STAPLE" not in run.nodes and len(run.nodes) == before - 1 and len(run.samples) == 3
+    assert read_mask(run.nodes["samples majority"], run.geometry).same(masks["raters STAPLE"])
