@@ -4,10 +4,29 @@ from __future__ import annotations
 
 import os
 import secrets
-import tempfile
+import shutil
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+
+
+@dataclass
+class _Work:
+    """What must be undone if files do not all take their places: folders made for them, and moves, from and to."""
+
+    made: list[Path] = field(default_factory=list)
+    moves: list[tuple[Path, Path]] = field(default_factory=list)
+
+    def move(self, source: Path, target: Path) -> None:
+        self.moves.append((source, target))  # before it is done: an interruption must not fall in between
+        os.replace(source, target)
+
+
+_lock = threading.RLock()  # held while files take their places
+_under_way: dict[Path, _Work] = {}  # by temporary file or folder
+_removed: set[Path] = set()  # by remove_unfinished; a thread that still writes must not make them again
 
 
 @contextmanager
@@ -21,22 +40,34 @@ def replacing(path: Path | str) -> Iterator[Path]:
         OSError: from writing or renaming (no space, no permission); ``path`` is then as it was before.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{secrets.token_hex(6)}.{path.name}")
+    with _lock:
+        if not _removed.isdisjoint(path.parents):
+            raise OSError(f"{path} is not written any more: this process is about to end.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _under_way[temporary] = _Work()
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
+        with _lock:
+            _under_way.pop(temporary, None)
         temporary.unlink(missing_ok=True)
 
 
-def write_together(folder: Path | str, write: Callable[[Path], Sequence[str]]) -> list[Path]:
+def write_together(
+    folder: Path | str, write: Callable[[Path], Sequence[str]], surplus: Sequence[str] = ()
+) -> list[Path]:
     """Files that belong together: all are complete before the first takes its place in ``folder``.
+
+    What they replace is moved aside first, and back if one of them cannot take its place (on Windows, when another
+    program has an earlier one open).
 
     Args:
         folder: is made if needed.
         write: writes the files into the temporary folder it is given and returns their names, in the order in which
             they take their places; files of those names are replaced.
+        surplus: names of files in ``folder`` that go when the new ones come, as those of an earlier result.
 
     Returns:
         The files in ``folder``, in that order.
@@ -45,16 +76,67 @@ def write_together(folder: Path | str, write: Callable[[Path], Sequence[str]]) -
         What ``write`` raises, and OSError from renaming; nothing half-written remains, nor a folder made for it.
     """
     folder = Path(folder)
-    made = [place for place in (folder, *folder.parents) if not place.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".writing-{secrets.token_hex(6)}"
+    new, old = temporary / "new", temporary / "old"
+    work = _Work(made=[place for place in (folder, *folder.parents) if not place.exists()])
     try:
-        with tempfile.TemporaryDirectory(prefix=".writing-", dir=folder) as temporary:
-            names = list(write(Path(temporary)))
-            for name in names:
-                os.replace(Path(temporary) / name, folder / name)
-    except BaseException:
-        for place in made:  # only folders that are ours and empty again
-            if place.exists() and not any(place.iterdir()):
-                place.rmdir()
-        raise
+        with _lock:
+            _under_way[temporary] = work
+            folder.mkdir(parents=True, exist_ok=True)
+            new.mkdir(parents=True)
+            old.mkdir()
+        names = list(write(new))
+        name = ""
+        with _lock:
+            try:
+                for name in dict.fromkeys([*names, *surplus]):
+                    if (folder / name).is_file():  # a folder of that name stays; no file can replace it
+                        work.move(folder / name, old / name)
+                for name in names:
+                    work.move(new / name, folder / name)
+            except OSError as error:
+                told = f"{folder / name} cannot be replaced ({error.strerror}); does another program have it open?"
+                raise OSError(told) from error
+            work.made.clear()
+            work.moves.clear()  # all are in place; the old ones may go
+    finally:
+        with _lock:
+            _under_way.pop(temporary, None)
+            undone = _undo(temporary, work)
+        if not undone:
+            raise OSError(f"{folder} is incomplete, as a file there is in use; the earlier files are in {old}.")
     return [folder / name for name in names]
+
+
+def remove_unfinished() -> None:
+    """Remove the temporary files and folders that this process has under way; files they were to replace are back.
+
+    For a process that is about to end at once (``os._exit``) while other threads write; their writing fails. Windows
+    keeps what is open.
+    """
+    with _lock:
+        for temporary in list(_under_way):
+            _removed.add(temporary)
+            _undo(temporary, _under_way.pop(temporary))
+
+
+def _undo(temporary: Path, work: _Work) -> bool:
+    """Move files back and remove what is temporary; False, and it is kept, if a file cannot be moved back."""
+    undone = True
+    while work.moves:
+        source, target = work.moves.pop()
+        if not os.path.lexists(source):  # else it was never moved
+            try:
+                os.replace(target, source)
+            except OSError:
+                undone = False
+    if undone:
+        with suppress(OSError):  # under another name first, so that no thread adds a file while others are removed
+            temporary = temporary.rename(temporary.with_name(f"{temporary.name}.removed"))
+        shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)  # a file, of replacing
+        for place in work.made:
+            with suppress(OSError):  # not empty: others write there, too
+                place.rmdir()
+    return undone

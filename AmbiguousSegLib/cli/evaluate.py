@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from AmbiguousSegLib.evaluation.comparison import CaseResult, Result, case_table
 from AmbiguousSegLib.evaluation.held_out import case_number, sample_case
 from AmbiguousSegLib.evaluation.phantom import mode_frequencies
 from AmbiguousSegLib.evaluation.pictures import enlarged, ensemble_row, sheet, write_png
-from AmbiguousSegLib.files import replacing
+from AmbiguousSegLib.files import write_together
 from AmbiguousSegLib.methods.drawing import OnBatchStep
 from AmbiguousSegLib.model import Model, load_model
 from AmbiguousSegLib.resources import find_model
@@ -96,17 +95,19 @@ def main(arguments: list[str]) -> int:
     order = f"{SHEET_FILE}: image, raters, samples, mean of the samples; per case the rows are " + ", ".join(
         contender.name for contender in contenders
     )
-    with ExitStack() as stack:  # all are complete under temporary names before any takes its place
-        place = {name: stack.enter_context(replacing(options.out / name)) for name in _files(options)}
-        place[CASES_FILE].write_text(case_table(results).csv(), encoding="utf-8")
-        place[TABLE_FILE].write_text(f"{table.markdown()}\n{order}.\n", encoding="utf-8")
+
+    def write(place: Path) -> list[str]:
+        (place / CASES_FILE).write_text(case_table(results).csv(), encoding="utf-8")
+        (place / TABLE_FILE).write_text(f"{table.markdown()}\n{order}.\n", encoding="utf-8")
         text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False)
-        place[SUMMARY_FILE].write_text(text + "\n", encoding="utf-8")
-        write_png(place[SHEET_FILE], enlarged(sheet(rows), max(1, _SHEET_PIXELS // judged.cases[0].image.shape[-1])))
+        (place / SUMMARY_FILE).write_text(text + "\n", encoding="utf-8")
+        write_png(place / SHEET_FILE, enlarged(sheet(rows), max(1, _SHEET_PIXELS // judged.cases[0].image.shape[-1])))
         if write_figure is not None:
-            write_figure(place[FIGURE_FILE], results)
-    if write_figure is None:
-        (options.out / FIGURE_FILE).unlink(missing_ok=True)  # of an evaluation that was to be replaced
+            write_figure(place / FIGURE_FILE, results)
+        return _files(options)
+
+    # The figure of an evaluation that is replaced goes also where none follows it.
+    write_together(options.out, write, surplus=[FIGURE_FILE])
     print(table.text(), end="")
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,21 @@ SUMMARY, MEAN, VARIANCE, CONSENSUS, OVERVIEW = (
     "consensus.seg.nrrd",
     "overview.png",
 )
+SAMPLE_FILE = re.compile(r"sample_([0-9]+)\.seg\.nrrd")
 
 
 def sample_file(number: int) -> str:
     """Name of the file of the sample with this number, counted from 1."""
     return f"sample_{number:02d}.seg.nrrd"
+
+
+def earlier_files(folder: Path | str) -> list[str]:
+    """Names of what lies in ``folder`` and has a name of ``write_outputs``: its own, or somebody else's."""
+    folder = Path(folder)
+    # In lower case, because Mean.nrrd is mean.nrrd on Windows and macOS; elsewhere the second does not exist.
+    names = sorted({path.name.lower() for path in folder.iterdir()}) if folder.is_dir() else []
+    others = (SUMMARY, MEAN, VARIANCE, CONSENSUS, OVERVIEW)
+    return [name for name in names if (name in others or SAMPLE_FILE.fullmatch(name)) and (folder / name).exists()]
 
 
 def write_outputs(
@@ -40,26 +51,22 @@ def write_outputs(
     Args:
         volume: float32 ``(C, Z, Y, X)``, for the overview.
         label: name and colour of the segments; by default the set's own name.
-        overwrite: replace an earlier result (and remove its surplus samples).
+        overwrite: replace an earlier result (and remove its surplus samples, ``sample_<digits>.seg.nrrd``).
 
     Returns:
         The files written.
 
     Raises:
-        FileExistsError: an earlier result is in ``folder``.
+        FileExistsError: ``folder`` holds a file of one of the names, or any ``sample_<digits>.seg.nrrd``.
         OSError: no space or no permission.
     """
-    folder, label = Path(folder), label or Label(sample_set.label)
-    if (folder / SUMMARY).exists() and not overwrite:
-        raise FileExistsError(f"{folder} holds an earlier result; choose another folder, or overwrite it.")
-
-    def write(temporary: Path) -> list[str]:
-        names = _write_all(sample_set, volume, temporary, label)
-        for stale in folder.glob("sample_*.seg.nrrd"):
-            stale.unlink()
-        return names
-
-    return write_together(folder, write)
+    label, earlier = label or Label(sample_set.label), earlier_files(folder)
+    if earlier and not overwrite:
+        raise FileExistsError(
+            f"{folder} holds {earlier[0]}, as an earlier result does; choose another folder, or overwrite it."
+        )
+    stale = [name for name in earlier if SAMPLE_FILE.fullmatch(name)]
+    return write_together(folder, lambda temporary: _write_all(sample_set, volume, temporary, label), surplus=stale)
 
 
 def summary(sample_set: SampleSet) -> dict[str, Any]:

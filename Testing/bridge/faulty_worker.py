@@ -23,6 +23,7 @@ sys.path.insert(0, str(SCRIPTS))
 import worker  # noqa: E402
 from AmbiguousSegBridge import jobs  # noqa: E402
 
+from AmbiguousSegLib.files import write_together  # noqa: E402
 from AmbiguousSegLib.volume.crops import Crop  # noqa: E402
 
 FAULTS = os.environ.get("FAULTS", "")
@@ -95,7 +96,19 @@ def answers(_arguments, folder, report):
     return {"file": "answer.npy", "folder": str(folder)}
 
 
-NEW = (exits, segfaults, kills_itself, writes, prints, waits, hangs, raises, sums, answers)
+def exports(arguments, _folder, report):
+    """Files for the user, of which the last is never ready."""
+
+    def write(place):
+        (place / "first.txt").write_text("ready")
+        report.progress(0.5)
+        while True:
+            time.sleep(0.001)
+
+    write_together(Path(arguments["folder"]), write)
+
+
+NEW = (exits, segfaults, kills_itself, writes, prints, waits, hangs, raises, sums, answers, exports)
 jobs.JOBS.update({function.__name__: function for function in NEW})
 
 

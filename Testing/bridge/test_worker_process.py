@@ -637,6 +637,15 @@ def test_stop_ends_the_worker_and_all_jobs(make_runner, folder_of_folders, kind)
     assert do(runner, "answers").ending == "finished"
 
 
+def test_stop_leaves_nothing_half_written_for_the_user(make_runner, tmp_path):
+    runner, out = make_runner(), tmp_path / "new" / "out"
+    heard = begin(runner, "exports", {"folder": str(out)})
+    until_progress(heard)
+    assert [path.name for path in out.rglob("*.txt")] == ["first.txt"]
+    runner.stop()
+    assert heard.ending == "cancelled" and not out.parent.exists()
+
+
 def test_stop_from_inside_a_listener(make_runner):
     runner = make_runner()
     heard = begin(runner, "waits", on_progress=lambda heard: runner.stop())

@@ -72,6 +72,25 @@ def test_an_earlier_result_is_kept_unless_told(sample_set, volume, tmp_path):
     assert "sample_01.seg.nrrd" in names and "sample_02.seg.nrrd" not in names and "notes.txt" in names
 
 
+@pytest.mark.parametrize("name", ["mean.nrrd", "sample_07.seg.nrrd", "overview.png"])
+def test_a_file_of_one_of_the_names_is_kept_unless_told(sample_set, volume, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    (tmp_path / "sample_edited by Anna.seg.nrrd").write_text("mine")
+    (tmp_path / "sample_1.nrrd").write_text("mine")
+    with pytest.raises(FileExistsError, match=f"holds {name}"):
+        write_outputs(sample_set, volume, tmp_path)
+    assert {p.read_text() for p in tmp_path.iterdir()} == {"mine"}
+    written = write_outputs(sample_set, volume, tmp_path, overwrite=True)
+    others = {"sample_edited by Anna.seg.nrrd", "sample_1.nrrd"}
+    assert {p.name for p in tmp_path.iterdir()} == {p.name for p in written} | others
+
+
+def test_names_of_people_are_no_hindrance(sample_set, volume, tmp_path):
+    (tmp_path / "sample_edited by Anna.seg.nrrd").write_text("mine")
+    write_outputs(sample_set, volume, tmp_path)
+    assert (tmp_path / "sample_edited by Anna.seg.nrrd").read_text() == "mine"
+
+
 @pytest.mark.parametrize("failing", ["write_segmentation", "write_volume", "write_png"])
 def test_a_full_disk_leaves_nothing_half_written(sample_set, volume, tmp_path, monkeypatch, failing):
     def full(*_, **__):
