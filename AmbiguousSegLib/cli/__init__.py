@@ -18,6 +18,9 @@ VERBS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; the exit code: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # on Windows a redirected one is not UTF-8 and lacks characters of ours
+            stream.reconfigure(errors="replace")
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: python -m AmbiguousSegLib VERB …\n")
@@ -42,6 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
     except (CommandError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except MemoryError as error:
+        told = " ".join(str(error).split()).rstrip(".") or "out of memory"
+        print(f"error: memory did not suffice ({told}); sample fewer, or a region or fewer slices.", file=sys.stderr)
+        return 1
     except (OSError, RuntimeError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

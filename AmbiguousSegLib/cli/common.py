@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,16 +31,22 @@ def choose_device(name: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()  # the device "meta" holds no values
+    except (RuntimeError, AssertionError, ImportError) as error:  # the last: a device of a package that is not there
         raise CommandError(f"Device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
     return device
 
 
 def check_out(folder: Path, files: Sequence[str], overwrite: bool) -> None:
-    """Refuse an output folder that is none, or that holds one of the files; CommandError."""
-    if folder.exists() and not folder.is_dir():
-        raise CommandError(f"{folder} is a file; --out takes a folder.")
+    """Refuse an output folder that is none, cannot be made or written to, or holds one of the files; CommandError."""
+    nearest = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), None)
+    if nearest is None:
+        raise CommandError(f"{folder} cannot be made: there is no {folder.anchor}; choose another --out.")
+    if not nearest.is_dir():
+        wrong = "is a file" if nearest == folder else f"cannot be made: {nearest} is a file"
+        raise CommandError(f"{folder} {wrong}; --out takes a folder.")
+    if not os.access(nearest, os.W_OK):
+        raise CommandError(f"{nearest} cannot be written to (no permission); choose another --out.")
     present = [name for name in files if (folder / name).exists()]
     if present and not overwrite:
         raise CommandError(f"{folder} holds {present[0]} already; choose another --out, or add --overwrite.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,10 +18,10 @@ from AmbiguousSegLib.cli.common import CommandError, check_out, figure_writer, p
 from AmbiguousSegLib.evaluation.comparison import Result
 from AmbiguousSegLib.evaluation.raters import RaterComparison, compare_with_raters
 from AmbiguousSegLib.files import write_together
-from AmbiguousSegLib.sampling.outputs import SUMMARY
+from AmbiguousSegLib.sampling.outputs import SAMPLE_FILE, SUMMARY
 from AmbiguousSegLib.volume.crops import Crop, joint_box, stack
 from AmbiguousSegLib.volume.geometry import Geometry
-from AmbiguousSegLib.volume.io import file_stem, placed_on, read_mask, read_segments
+from AmbiguousSegLib.volume.io import file_stem, is_flat, placed_on, read_mask, read_segments
 
 HELP = "compare the samples of a volume with several raters' segmentations"
 JSON_FILE, MARKDOWN_FILE, FIGURE_FILE = "comparison.json", "comparison.md", "disagreement.png"
@@ -34,7 +33,8 @@ TABLES = {
     "consensus": "Raters' and samples' consensus",
     "disagreement": "Disagreement, slice by slice",
 }
-_KEPT = ("label", "model", "seed", "sampler", "coherence_mm", "slice_range", "region")  # of samples.json
+# What of samples.json is told again
+_KEPT = ("label", "model", "seed", "first_sample", "sampler", "coherence_mm", "slice_range", "region_lps_mm")
 
 
 @dataclass(frozen=True)
@@ -119,9 +119,9 @@ def _read_samples(folder: Path) -> tuple[dict[str, Any], Geometry, list[str], li
         grid, count = summary["grid"], summary["samples"]
         keys = ("size", "spacing_mm", "origin_lps_mm", "direction_lps")
         geometry = Geometry(*(tuple(grid[key]) for key in keys))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CommandError(f"{folder / SUMMARY} does not describe samples ({error}); sample again.") from error
-    files = {int(m[1]): f for f in folder.iterdir() if (m := re.fullmatch(r"sample_(\d+)\.seg\.nrrd", f.name))}
+    files = {int(m[1]): f for f in folder.iterdir() if (m := SAMPLE_FILE.fullmatch(f.name))}
     if len(files) != count or count == 0:
         raise CommandError(f"{folder} holds {len(files)} samples, but {SUMMARY} names {count}; sample again.")
     numbers = sorted(files)
@@ -131,27 +131,47 @@ def _read_samples(folder: Path) -> tuple[dict[str, Any], Geometry, list[str], li
 
 def _read_raters(file: Path, geometry: Geometry, resample: bool) -> list[_Rater]:
     """Every mask of a file on the samples' grid."""
-    masks, grid = read_segments(file)
+    masks, grid, part = read_segments(file)
     found = []
     for name, mask in masks.items():
-        placed = placed_on(geometry, mask, grid)
-        if resampled := placed is None:
-            if not resample:
-                raise CommandError(
-                    f"{file} does not lie on the samples' grid: {geometry.difference(grid)}. Resample it, or add "
-                    "--resample (nearest neighbour)."
-                )
-            placed = _resampled(mask, grid, geometry)
-            if mask.any() and not placed.any():
-                raise CommandError(f"{file}: nothing of {name} is left on the samples' grid; is it the same patient?")
-        found.append(_Rater(name, file, resampled, Crop.of(placed).copy()))
+        placed = placed_on(geometry, mask, grid, part)
+        if placed is not None:
+            found.append(_Rater(name, file, False, Crop.of(placed).copy()))
+            continue
+        differs = f"{file} does not lie on the samples' grid: {geometry.difference(grid)}."
+        if geometry.size[2] > 1 and is_flat(file):
+            raise CommandError(f"{differs} A picture does not tell its slice; save the rater's mask as a volume.")
+        if not resample:
+            raise CommandError(f"{differs} Resample it, or add --resample (nearest neighbour).")
+        crop, outside = _resampled(Crop.of(mask), grid, geometry)
+        if mask.any() and crop.empty:
+            raise CommandError(f"{file}: nothing of {name} is left on the samples' grid; is it the same patient?")
+        if outside:
+            raise CommandError(
+                f"{file}: {name} marks {outside * geometry.voxel_volume_ml:.3g} mL outside the samples' volume, which "
+                "would be lost; crop the rater's mask, or sample the larger volume."
+            )
+        found.append(_Rater(name, file, True, crop))
     return found
 
 
-def _resampled(mask: np.ndarray, grid: Geometry, geometry: Geometry) -> np.ndarray:
-    to = (geometry.size, sitk.Transform(), sitk.sitkNearestNeighbor)
-    lies = (geometry.origin_mm, geometry.spacing_mm, geometry.direction)
-    return sitk.GetArrayFromImage(sitk.Resample(grid.image(mask), *to, *lies)).astype(bool)
+def _resampled(drawn: Crop, grid: Geometry, geometry: Geometry) -> tuple[Crop, int]:
+    """What is drawn on ``grid`` by the nearest voxels of ``geometry``, and how many voxels it takes beyond that."""
+    if drawn.empty:
+        return Crop(drawn.voxels, (0, 0, 0), geometry.shape), 0
+    # Both grids are cut to what is drawn, or go on beyond the volume to hold it.
+    start = tuple(grid.to_mm(np.array(drawn.start[::-1])))
+    source = Geometry(drawn.voxels.shape[::-1], grid.spacing_mm, start, grid.direction)
+    corners = geometry.to_index(source.outer_corners_mm())
+    first, end = np.floor(corners.min(axis=0)).astype(int), np.ceil(corners.max(axis=0)).astype(int) + 1
+    to = ((end - first).tolist(), sitk.Transform(), sitk.sitkNearestNeighbor)
+    lies = (tuple(geometry.to_mm(first)), geometry.spacing_mm, geometry.direction)
+    found = sitk.GetArrayFromImage(sitk.Resample(source.image(drawn.voxels), *to, *lies)).astype(bool)
+    low, high = np.clip([first, end], 0, geometry.size)
+    inside = Crop.of(found[tuple(slice(a, b) for a, b in zip((low - first)[::-1], (high - first)[::-1]))])
+    placed = tuple(int(a + b) for a, b in zip(inside.start, low[::-1]))
+    outside = np.count_nonzero(found) - np.count_nonzero(inside.voxels)
+    return Crop(inside.voxels.copy(), placed, geometry.shape), int(outside)
 
 
 def _names(raters: Sequence[_Rater]) -> list[str]:
@@ -190,9 +210,8 @@ def _write(
         write_figure(place / FIGURE_FILE, [comparison.slices])
         return [*_files(), FIGURE_FILE]
 
-    write_together(folder, write)
-    if write_figure is None:
-        (folder / FIGURE_FILE).unlink(missing_ok=True)  # of a comparison that was to be replaced
+    # The figure of a comparison that is replaced goes also where none follows it.
+    write_together(folder, write, surplus=[FIGURE_FILE])
 
 
 def _files() -> list[str]:

@@ -9,12 +9,14 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from AmbiguousSegLib.cli.common import CommandError, choose_device, progress_bar
+import numpy as np
+
+from AmbiguousSegLib.cli.common import CommandError, check_out, choose_device, progress_bar
 from AmbiguousSegLib.diffusion.samplers import SAMPLERS, SamplerSettings
 from AmbiguousSegLib.model import Model, load_model
 from AmbiguousSegLib.quality import Quality, sampler_of
 from AmbiguousSegLib.resources import find_model
-from AmbiguousSegLib.sampling.outputs import OVERVIEW, SUMMARY, write_outputs
+from AmbiguousSegLib.sampling.outputs import OVERVIEW, SUMMARY, earlier_files, write_outputs
 from AmbiguousSegLib.sampling.volume import SampleRequest, sample_volume
 from AmbiguousSegLib.volume.io import read_channels
 
@@ -90,13 +92,9 @@ def sampler_settings(
     return replace(model.sampling, **{key: value for key, value in asked.items() if value is not None})
 
 
-def main(arguments: list[str]) -> int:
-    options = parser().parse_args(arguments)
-    if (options.out / SUMMARY).exists() and not options.overwrite:
-        raise CommandError(f"{options.out} holds an earlier result; choose another --out, or add --overwrite.")
-    model = load_model(find_model(options.model), choose_device(options.device))
+def _request(options: argparse.Namespace, model: Model) -> SampleRequest:
     r = options.region
-    request = SampleRequest(
+    return SampleRequest(
         samples=options.samples,
         seed=options.seed,
         sampler=sampler_settings(model, options.sampler, options.steps, options.eta, options.quality),
@@ -105,7 +103,23 @@ def main(arguments: list[str]) -> int:
         coherence_mm=options.coherence_mm,
         batch_size=options.batch_size,
     )
-    volume, geometry = read_channels(options.volume)
+
+
+def main(arguments: list[str]) -> int:
+    options = parser().parse_args(arguments)
+    check_out(options.out, earlier_files(options.out), options.overwrite)
+    try:
+        model = load_model(find_model(options.model), choose_device(options.device))
+        request = _request(options, model)
+        volume, geometry = read_channels(options.volume)
+    except OSError as error:
+        raise CommandError(str(error)) from error
+    try:
+        np.empty((options.samples, *geometry.shape), bool)  # fails at once, where sampling would first fill the memory
+    except (MemoryError, ValueError) as error:
+        raise CommandError(
+            f"Memory cannot hold {options.samples} masks of {math.prod(geometry.size)} voxels; sample fewer."
+        ) from error
     started = time.monotonic()
     with progress_bar("sampling") as advance:
         sample_set = sample_volume(model, volume, geometry, request, advance)

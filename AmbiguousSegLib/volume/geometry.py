@@ -98,9 +98,13 @@ class Geometry:
         """
         return (np.asarray(position_mm, float) - np.array(self.origin_mm)) @ np.linalg.inv(self._axes_mm()).T
 
+    def outer_corners_mm(self) -> np.ndarray:
+        """The volume's eight corners, voxels' outer faces included: LPS positions in mm, float64 ``(8, 3)``."""
+        return self.to_mm(np.array(list(product(*[(-0.5, n - 0.5) for n in self.size]))))
+
     def bounds_mm(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Lowest and highest LPS coordinate of the volume, voxels' outer faces included, each (x, y, z)."""
-        faces = self.to_mm(np.array(list(product(*[(-0.5, n - 0.5) for n in self.size]))))
+        faces = self.outer_corners_mm()
         return tuple(faces.min(axis=0).tolist()), tuple(faces.max(axis=0).tolist())
 
     def same_grid(self, other: Geometry, tolerance_mm: float = 1e-3) -> bool:
@@ -172,8 +176,8 @@ class SliceAxes:
 
     def box(self, geometry: Geometry, region: Region) -> tuple[tuple[int, int], ...]:
         """First and last slice, row and column that ``region`` touches."""
-        if any(a > b for a, b in zip(*region)):
-            raise ValueError(f"A region is its lowest and its highest corner in LPS mm, got {region}.")
+        if not np.all(np.isfinite(region)) or any(a > b for a, b in zip(*region)):
+            raise ValueError(f"A region is its lowest and its highest corner in LPS mm, all finite, got {region}.")
         corners = geometry.to_index(list(product(*zip(*region))))
         first = np.maximum(np.floor(corners.min(axis=0) + 0.5 + _EDGE), 0).astype(int)
         last = np.minimum(np.ceil(corners.max(axis=0) - 0.5 - _EDGE), np.array(geometry.size) - 1).astype(int)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
 
 from AmbiguousSegLib.files import replacing
 from AmbiguousSegLib.volume.geometry import Geometry
-from AmbiguousSegLib.volume.image import components_of, read_image, reason
+from AmbiguousSegLib.volume.image import components_of, one_line_errors, read_image, reason
+from AmbiguousSegLib.volume.segment_header import header_of, is_segmentation, segments_of
 
 LESION_TERMINOLOGY = (
     "Segmentation category and type - 3D Slicer General Anatomy list"
@@ -67,8 +68,8 @@ def read_mask(path: Path | str, geometry: Geometry | None = None, threshold: flo
     Without ``threshold`` the file must hold 0 and at most one positive value. With it (a share of full scale in
     (0, 1): 0.5 for masks kept as JPEG) voxels above ``threshold`` × full scale are True, full scale being 255, 65535
     or, for floats, 1. A colour file must say the same in each colour. With ``geometry`` the file must lie on that
-    grid; a ``.seg.nrrd``, which Slicer crops to the segment, may cover a part of it and is padded with False (Slicer
-    saves an empty one without any grid).
+    grid; one with segments (``.seg.nrrd``), which Slicer crops to them, may cover a part of it and is padded with False
+    (Slicer saves an empty one without any grid).
 
     Raises:
         ValueError: more than two values, colours that disagree, a grid other than ``geometry``, a threshold outside
@@ -79,10 +80,7 @@ def read_mask(path: Path | str, geometry: Geometry | None = None, threshold: flo
     if geometry is None:
         return mask
     grid = Geometry.of(image)
-    if "Segment0_ID" in image.GetMetaDataKeys():
-        placed = placed_on(geometry, mask, grid)
-    else:
-        placed = mask if _same_grid(geometry, grid) else None
+    placed = placed_on(geometry, mask, grid, part=is_segmentation(image))
     if placed is None:
         raise ValueError(
             f"{path} does not lie on the grid of its image: {geometry.difference(grid)}. Resample the mask onto the "
@@ -91,48 +89,71 @@ def read_mask(path: Path | str, geometry: Geometry | None = None, threshold: flo
     return placed
 
 
-def read_segments(path: Path | str) -> tuple[dict[str, np.ndarray], Geometry]:
-    """Masks of a file by name, bool ``(Z, Y, X)`` each, and their grid.
+class Segments(NamedTuple):
+    """Masks of a file.
+
+    Attributes:
+        masks: bool ``(Z, Y, X)`` each, by name.
+        grid: of the masks.
+        part: they may cover a part of the grid they were drawn on, as those of a segmentation do.
+    """
+
+    masks: dict[str, np.ndarray]
+    grid: Geometry
+    part: bool
+
+
+def read_segments(path: Path | str) -> Segments:
+    """Masks of a file by name, and their grid.
 
     In a segmentation of Slicer (``.seg.nrrd``) they are its segments, in its order, which may overlap; a name that
     occurs again gets its position in brackets. Any other file holds one binary mask, named as the file.
 
     Raises:
-        ValueError: a segment in a layer that the file lacks; a file without segments as ``read_mask``.
+        ValueError: a ``.seg.nrrd`` without segments; a layer or label that is no integer, or a layer that the file
+            lacks; a file without segments as ``read_mask``.
     """
     image = read_image(path)
-    layers, grid, keys = components_of(image), Geometry.of(image), image.GetMetaDataKeys()
-    if "Segment0_ID" not in keys:
-        return {file_stem(path): _binary(layers, None, path)}, grid
+    layers, grid = components_of(image), Geometry.of(image)
+    if not is_segmentation(image):
+        mask = _binary(layers, None, path)
+        if str(path).lower().endswith(".seg.nrrd") and not mask.any():  # nobody's: not even an empty segment
+            raise ValueError(f"{path} holds no segment; add one in Slicer's Segment Editor, even if it stays empty.")
+        return Segments({file_stem(path): mask}, grid, part=False)
     masks: dict[str, np.ndarray] = {}
-    for number in itertools.takewhile(lambda number: f"Segment{number}_ID" in keys, itertools.count()):
-        found = [f"Segment{number}_{key}" for key in ("Name", "Layer", "LabelValue")]
-        # Files of Slicer before 5 state neither: each segment is a layer of its own.
-        name, layer, value = (image.GetMetaData(k) if k in keys else d for k, d in zip(found, ("", number, 1)))
-        name = name or f"Segment {number + 1}"
-        if not 0 <= int(layer) < len(layers):
-            raise ValueError(
-                f"{path}: segment {name!r} is in layer {layer}, but the file has {len(layers)}; save it again."
-            )
+    for number, (name, layer, label) in enumerate(segments_of(image, len(layers), path), start=1):
         while name in masks:
-            name += f" ({number + 1})"
-        masks[name] = layers[int(layer)] == int(value)
-    return masks, grid
+            name += f" ({number})"
+        masks[name] = layers[layer] == label
+    return Segments(masks, grid, part=True)
 
 
-def placed_on(geometry: Geometry, mask: np.ndarray, grid: Geometry) -> np.ndarray | None:
+def is_flat(path: Path | str) -> bool:
+    """True for a 2-D file, such as a picture: it does not tell where it lies along the third axis."""
+    if Path(path).is_dir():
+        return False
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    with one_line_errors(Path(path)):
+        reader.ReadImageInformation()
+    return reader.GetDimension() == 2
+
+
+def placed_on(geometry: Geometry, mask: np.ndarray, grid: Geometry, part: bool = True) -> np.ndarray | None:
     """A mask on ``grid`` as one on ``geometry``, bool ``(Z, Y, X)`` both; None if that would move or lose a voxel.
 
-    ``grid`` may be a part of ``geometry``; the rest is False. An empty mask is empty on any grid.
+    With ``part``, ``grid`` may be a part of ``geometry``; the rest is False. An empty mask is then empty on any grid.
     """
     if _same_grid(geometry, grid):
         return mask
+    if not part:
+        return None
     if not mask.any():
         return np.zeros(geometry.shape, bool)
     first = np.round(geometry.to_index(grid.origin_mm)).astype(int)
     last = first + grid.size
-    part = Geometry(grid.size, geometry.spacing_mm, tuple(geometry.to_mm(first)), geometry.direction)
-    if np.any(first < 0) or np.any(last > geometry.size) or not _same_grid(part, grid):
+    there = Geometry(grid.size, geometry.spacing_mm, tuple(geometry.to_mm(first)), geometry.direction)
+    if np.any(first < 0) or np.any(last > geometry.size) or not _same_grid(there, grid):
         return None
     placed = np.zeros(geometry.shape, bool)
     placed[tuple(slice(a, b) for a, b in zip(first[::-1], last[::-1]))] = mask
@@ -189,22 +210,7 @@ def write_segmentation(
     if not name or not segment_id:
         raise ValueError(f"A segment needs a name and an id, got {name!r} and {segment_id!r}.")
     image = geometry.image(mask)
-    header = {
-        "Segment0_ID": segment_id,
-        "Segment0_Name": name,
-        "Segment0_NameAutoGenerated": "0",
-        "Segment0_Color": " ".join(f"{c:.6g}" for c in color),
-        "Segment0_ColorAutoGenerated": "0",
-        "Segment0_Extent": _extent(mask),
-        "Segment0_LabelValue": "1",
-        "Segment0_Layer": "0",
-        "Segment0_Tags": f"TerminologyEntry:{terminology}|",
-        "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
-        "Segmentation_MasterRepresentation": "Binary labelmap",
-        "Segmentation_ReferenceImageExtentOffset": "0 0 0",
-        "Segmentation_ConversionParameters": f"Reference image geometry|{geometry.slicer_text()}|&",
-    }
-    for key, value in header.items():
+    for key, value in header_of(mask, geometry, name, color, segment_id, terminology).items():
         image.SetMetaData(key, value)
     _write(image, path)
 
@@ -240,12 +246,6 @@ def _some_values(array: np.ndarray) -> str:
 
 def _same_grid(a: Geometry, b: Geometry) -> bool:
     return a.same_grid(b, _GRID_TOLERANCE * min(a.spacing_mm))
-
-
-def _extent(mask: np.ndarray) -> str:
-    """First and last index of the mask along x, y, z; 0 −1, Slicer's empty extent, for an empty mask."""
-    inside = [np.flatnonzero(mask.any(axis=other)) for other in ((0, 1), (0, 2), (1, 2))]
-    return " ".join(f"{axis[0]} {axis[-1]}" if len(axis) else "0 -1" for axis in inside)
 
 
 def _write(image: sitk.Image, path: Path | str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import pytest
 
+from AmbiguousSegLib import cli
 from AmbiguousSegLib.cli.common import CommandError, choose_device, progress_bar
 
 
@@ -19,5 +21,16 @@ def test_progress_without_tqdm_is_a_line_for_every_tenth(monkeypatch, capsys):
 
 def test_a_device_that_is_not_there_is_named():
     assert choose_device("cpu").type == "cpu"
-    with pytest.raises(CommandError, match="'abacus' cannot be used here"):
-        choose_device("abacus")
+    for name in ("abacus", "hpu", "privateuseone", "meta"):
+        with pytest.raises(CommandError, match=f"'{name}' cannot be used here"):
+            choose_device(name)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_stream_that_lacks_a_character_shows_another(monkeypatch, encoding):
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding))
+    monkeypatch.setattr(sys, "stderr", io.StringIO())  # has no encoding to choose
+    assert cli.main([]) == 2  # its usage holds an ellipsis
+    print("9 − 2 = 7", flush=True)
+    assert raw.getvalue().decode(encoding).splitlines()[-1] == "9 ? 2 = 7"

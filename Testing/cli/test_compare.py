@@ -12,10 +12,12 @@ import pytest
 import SimpleITK as sitk
 
 from AmbiguousSegLib import cli
+from AmbiguousSegLib.cli import compare
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.evaluation.raters import compare_with_raters
 from AmbiguousSegLib.evaluation.table import Table
 from AmbiguousSegLib.sampling.outputs import write_outputs
+from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.io import write_segmentation
 
@@ -37,7 +39,8 @@ SAMPLES, RATERS = lesions(3, 0), lesions(2, 1)
 @pytest.fixture
 def study(tmp_path):
     """Samples as ``sample`` writes them, numbered from 9 on, and two raters: a segmentation and a label volume."""
-    provenance = {"seed": 7, "model": {"name": "toy"}, "first_sample": 8}
+    region = [[-12, 5, 40], [0, 20, 70]]
+    provenance = {"seed": 7, "model": {"name": "toy"}, "first_sample": 8, "region_lps_mm": region, "network_size": 64}
     sample_set = SampleSet(SAMPLES, GRID, provenance)
     write_outputs(sample_set, np.random.default_rng(2).random((1, *GRID.shape), np.float32), tmp_path / "results")
     write_segmentation(tmp_path / "A.seg.nrrd", RATERS[0], GRID, "Segment_1")
@@ -71,7 +74,9 @@ def test_files_hold_the_tables_of_the_library(study, capsys):
         assert stored.markdown() in markdown
         rows = list(csv.DictReader((study / f"out/{key}.csv").read_text(encoding="utf-8").splitlines()))
         assert [list(row) for row in rows] == [[column.key for column in stored.columns]] * len(stored.rows)
-    assert content["samples"] == {"label": "lesion", "model": {"name": "toy"}, "seed": 7}
+    region = [[-12, 5, 40], [0, 20, 70]]
+    expected = {"label": "lesion", "model": {"name": "toy"}, "seed": 7, "first_sample": 8, "region_lps_mm": region}
+    assert content["samples"] == expected
     assert [(r["name"], r["segment"], r["resampled"]) for r in content["raters"]] == [
         ("Segment_1", "Segment_1", False),
         ("B", "B", False),
@@ -113,6 +118,54 @@ def test_another_grid_is_resampled_when_asked_to(study, capsys):
     assert run(study, "--no-figure", out="same") == 0
     assert read(study)["tables"]["summary"] == read(study, "same")["tables"]["summary"]
     assert [rater["resampled"] for rater in read(study)["raters"]] == [True, False]
+
+
+def turned(angle, centre, spacing=(0.6, 1.1, 2.0)):
+    """A grid of 9 × 10 × 11 voxels about a point, turned against GRID."""
+    c, s = np.cos(angle), np.sin(angle)
+    axes = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
+    origin = np.array(centre) - axes @ (np.array((4, 4.5, 5)) * spacing)
+    return Geometry((9, 10, 11), spacing, tuple(origin), tuple(axes.ravel()))
+
+
+@pytest.mark.parametrize("angle", [0.01, 0.4, 2.0])
+@pytest.mark.parametrize("move", [0.0, 4.0, -9.0])
+def test_resampling_loses_nothing_unseen(angle, move):
+    grid = turned(angle, (-7.45 + move, 9.95, 50.85 + move))  # the middle of GRID
+    mask = np.zeros(grid.shape, bool)
+    mask[4:7, 3:7, 2:7] = np.random.default_rng(3).random((3, 4, 5)) < 0.5
+    crop, outside = compare._resampled(Crop.of(mask), grid, GRID)
+    # A grid that reaches 30 voxels further to every side
+    size, origin = tuple(n + 60 for n in GRID.size), tuple(GRID.to_mm(np.full(3, -30.0)))
+    to = (size, sitk.Transform(), sitk.sitkNearestNeighbor, origin, GRID.spacing_mm, GRID.direction)
+    whole = sitk.GetArrayFromImage(sitk.Resample(grid.image(mask), *to)) > 0
+    inside = whole[30:-30, 30:-30, 30:-30]
+    np.testing.assert_array_equal(crop.full(), inside)
+    assert outside == whole.sum() - inside.sum() and (outside > 0) == (move != 0)
+
+
+def test_what_a_rater_drew_beyond_the_volume_is_not_cut_off(study, capsys):
+    steps = 14 - np.flatnonzero(RATERS[0].any(axis=(0, 1)))[-1]  # the last column drawn on is the first outside
+    shifted = Geometry(GRID.size, GRID.spacing_mm, tuple(GRID.to_mm(np.array((steps + 0.3, 0, 0)))), GRID.direction)
+    sitk.WriteImage(shifted.image(RATERS[0]), str(study / "half.nii.gz"))
+    assert run(study, "--no-figure", "--resample", raters=["half.nii.gz"]) == 2
+    lost = RATERS[0][:, :, 14 - steps].sum() * 0.7 * 0.9 * 3.1 / 1000
+    assert f"half.nii.gz: half marks {lost:.3g} mL outside the samples' volume" in capsys.readouterr().err
+    assert not (study / "out").exists()
+
+
+def test_only_a_segmentation_may_be_a_part_of_the_grid(study, capsys):
+    cut = GRID.image(RATERS[1])[2:13, 1:12, 1:7]
+    sitk.WriteImage(cut, str(study / "cut.nii.gz"))
+    cut.SetMetaData("Segment0_ID", "B")
+    sitk.WriteImage(cut, str(study / "cut.seg.nrrd"))
+    assert run(study, "--no-figure", raters=["cut.nii.gz"]) == 2
+    assert "cut.nii.gz does not lie on the samples' grid: size" in capsys.readouterr().err
+    found = []
+    for number, (rater, more) in enumerate({"cut.seg.nrrd": [], "cut.nii.gz": ["--resample"], "B.nii.gz": []}.items()):
+        assert run(study, "--no-figure", *more, raters=[rater], out=f"{number}") == 0
+        found.append(read(study, f"{number}")["tables"]["summary"])
+    assert found[0] == found[1] == found[2]
 
 
 def test_nothing_marked_leaves_the_figure_out_and_says_so(study, capsys):
@@ -177,6 +230,11 @@ def summary_without_grid(study):
     return {}
 
 
+def deep_summary(study):
+    (study / "results/samples.json").write_text("[" * 100_000, encoding="utf-8")
+    return {}
+
+
 def missing_sample(study):
     (study / "results/sample_10.seg.nrrd").unlink()
     return {}
@@ -207,6 +265,20 @@ def out_is_a_file(study):
     return {"out": "file"}
 
 
+def out_below_a_file(study):
+    (study / "file").write_text("here")
+    return {"out": "file/out"}
+
+
+def picture(study):
+    sitk.WriteImage(sitk.GetImageFromArray(RATERS[0][4].astype(np.uint8) * 255), str(study / "slice.png"))
+    return {"raters": ["slice.png"]}
+
+
+def resampled_picture(study):
+    return picture(study) | {"arguments": ["--resample"]}
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -214,12 +286,16 @@ def out_is_a_file(study):
         (no_results, "holds no samples.json"),
         (broken_summary, "does not describe samples"),
         (summary_without_grid, "'grid'"),
+        (deep_summary, "samples.json does not describe samples"),
         (missing_sample, "holds 2 samples, but samples.json names 3"),
         (labels, "labels.nii.gz is not a binary mask"),
         (not_an_image, "text.nii.gz"),
         (given_twice, "named B: B"),
         (other_patient, "nothing of far is left"),
         (out_is_a_file, "is a file"),
+        (out_below_a_file, "out cannot be made: .*file is a file"),
+        (picture, "slice.png does not lie on the samples' grid: .* does not tell its slice"),
+        (resampled_picture, "slice.png does not lie on the samples' grid: .* does not tell its slice"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )

@@ -193,6 +193,14 @@ def quality_of_one_pass(study):
     return {"arguments": ("--quality", "fast"), "model": "one pass"}
 
 
+def region_of_no_numbers(study):
+    return {"arguments": ("--region", "0", "nan", "0", "10", "0", "10")}
+
+
+def too_many_samples(study):
+    return {"arguments": ("--samples", str(10**16))}
+
+
 def no_such_model(study):
     return {"model": "nothing"}
 
@@ -232,6 +240,8 @@ def no_such_device(study):
         (no_samples, "at least 1, got 0"),
         (no_such_slices, "0 to 3"),
         (region_elsewhere, "[Rr]egion"),
+        (region_of_no_numbers, "all finite"),
+        (too_many_samples, "Memory cannot hold 10{16} masks of 1440 voxels; sample fewer"),
         (no_steps, "steps"),
         (quality_and_steps, "--quality fast chooses sampler and steps; leave out --steps, or --quality"),
         (quality_and_sampler, "leave out --sampler and --eta, or --quality"),
@@ -248,7 +258,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(study, capsys, spoil, message)
     changes = spoil(study)
     code = run(study, *changes.pop("arguments", ()), **changes)
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert code in (1, 2) and len(errors) == 1
+    assert code == 2 and len(errors) == 1
     assert re.search(message, errors[0]), errors[0]
     assert not (study / "out").exists()
 
@@ -268,10 +278,36 @@ def test_a_failed_write_is_one_line_and_leaves_nothing(study, capsys, monkeypatc
 def test_no_permission_is_one_line(study, capsys):
     study.chmod(0o500)
     try:
-        assert run(study, "--samples", "1") == 1
+        assert run(study, "--samples", "1") == 2
     finally:
         study.chmod(0o700)
-    assert "Permission denied" in capsys.readouterr().err
+    assert f"{study} cannot be written to" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("out", "there", "message"),
+    [
+        ("file", "file", r"file is a file; --out takes a folder"),
+        ("file/below/it", "file", r"it cannot be made: .*file is a file; --out"),
+        ("out", "out/sample_07.seg.nrrd", r"out holds sample_07.seg.nrrd already; .*--overwrite"),
+        ("out", "out/mean.nrrd", r"out holds mean.nrrd already; .*--overwrite"),
+    ],
+)
+def test_out_is_refused_before_anything_is_computed(study, capsys, monkeypatch, out, there, message):
+    (study / "out").mkdir()
+    (study / there).write_text("mine")
+    monkeypatch.setattr("AmbiguousSegLib.cli.sample.load_model", lambda *_: pytest.fail("went on"))
+    assert run(study, "--samples", "1", "--out", str(study / out)) == 2
+    assert re.search(f"^error: .*{message}", capsys.readouterr().err) and (study / there).read_text() == "mine"
+
+
+def test_too_little_memory_is_one_line(study, capsys, monkeypatch):
+    def fail(*_):
+        raise MemoryError("Unable to allocate 9 GiB")
+
+    monkeypatch.setattr("AmbiguousSegLib.cli.sample.sample_volume", fail)
+    assert run(study, "--samples", "1") == 1
+    assert "error: memory did not suffice (Unable to allocate 9 GiB); sample fewer" in capsys.readouterr().err
 
 
 def test_an_earlier_result_is_kept_unless_told(study, capsys):

@@ -379,6 +379,8 @@ def test_values_that_a_rule_cannot_map_are_refused(rule, values, words):
         ({"slice_range": (3, 2)}, "0 to 4"),
         ({"region": ((50, 0, 0), (60, 99, 99))}, r"does not overlap .* from \(-3.5, 19.5, 4.5\) to \(3.5, 25.5, 9.5\)"),
         ({"region": ((5, 0, 0), (-5, 99, 99))}, "lowest and its highest"),
+        ({"region": ((-5, 0, float("nan")), (5, 99, 99))}, "all finite"),
+        ({"region": ((-float("inf"), 0, 0), (5, 99, float("inf")))}, "all finite"),
     ],
 )
 def test_parts_outside_the_volume_are_refused(arguments, words):
