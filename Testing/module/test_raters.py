@@ -144,6 +144,13 @@ def test_export_of_the_tables(sampled, tmp_path):
         rows = list(csv.DictReader(file))
     stored = read_table(sampled.run.tables["comparison dice"])["rows"]
     assert [float(row["sample 01"]) for row in rows] == [row["sample 01"] for row in stored]
+    (tmp_path / "comparison.json").write_text("mine")
+    for answer, text in ((False, "mine"), (True, json.dumps(content, indent=2) + "\n")):  # asked before it is replaced
+        dialogs.expect("QFileDialog.getExistingDirectory", str(tmp_path))
+        dialogs.expect("confirmOkCancelDisplay", answer)
+        sampled.press("exportComparisonButton")
+        assert (tmp_path / "comparison.json").read_text(encoding="utf-8") == text
+    slicer.mrmlScene.RemoveNode(sampled.run.tables["comparison dice"])
     sampled.press("disagreementPlotButton")
     (chart,) = [n for n in sampled.nodes("vtkMRMLPlotChartNode") if n.GetTitle() == "Disagreement per slice"]
     assert chart.GetNumberOfPlotSeriesNodes() == 2

@@ -20,7 +20,7 @@ from AmbiguousSegBridge.runner import Failure, Job, Listener, crops_argument
 from AmbiguousSegBridge.runs import Run, crops_of, find_run_of
 from AmbiguousSegBridge.tables import COMPARISON
 from AmbiguousSegLib.evaluation.table import Column, Table
-from AmbiguousSegLib.files import replacing
+from AmbiguousSegLib.files import write_together
 from AmbiguousSegLib.volume.crops import Crop
 
 TITLES = {
@@ -146,8 +146,8 @@ class RatersPanel:
             if there and not _is_of(run):
                 notes = [_("The samples have changed since; compare again."), "", *notes]
             self.ui.comparisonLabel.text = "\n".join(notes)
-        for button in (self.ui.disagreementPlotButton, self.ui.exportComparisonButton):
-            button.enabled = bool(there)
+        self.ui.disagreementPlotButton.enabled = "disagreement" in there
+        self.ui.exportComparisonButton.enabled = bool(there)
 
     def _on_ticked(self, _item: Any, _column: int) -> None:
         tree, nodes, segments = self.ui.raterTree, [], []
@@ -214,15 +214,31 @@ class RatersPanel:
 
     def _on_export(self, _checked: bool = False) -> None:
         folder = qt.QFileDialog.getExistingDirectory(None, _("Folder for the tables"), "")
-        if folder:
-            with self.context.errors_shown(_("The tables were not all written.")):
-                files = export_tables(self.context.run(), Path(folder))
-                self.ui.comparisonLabel.text = _("Written: {files}").format(files=", ".join(f.name for f in files))
+        if not folder:
+            return
+        content = table_files(self.context.run())
+        there = [name for name in content if (Path(folder) / name).exists()]
+        if there and not slicer.util.confirmOkCancelDisplay(
+            _("Folder {folder} holds {file} already. Replace it?").format(folder=folder, file=", ".join(there))
+        ):
+            return
+
+        def write(place: Path) -> list[str]:
+            for name, text in content.items():
+                (place / name).write_text(text, encoding="utf-8", newline="")
+            return list(content)
+
+        with self.context.errors_shown(_("No table was written.")):
+            write_together(folder, write)
+            self.ui.comparisonLabel.text = _("Written: {files}").format(files=", ".join(content))
 
 
 def _is_of(run: Run) -> bool:
     """Whether the run's comparison was made of the samples that it has now."""
-    columns = tables.read_table(run.tables[COMPARISON + "dice"])["columns"]
+    node = run.tables.get(COMPARISON + "dice")
+    if node is None:  # deleted by the user
+        return True
+    columns = tables.read_table(node)["columns"]
     return [column["key"] for column in columns[1:]] == [sample_name(node) for node in run.samples]
 
 
@@ -238,13 +254,9 @@ def standing(summary: Table) -> Table:
     return Table(columns, tuple(rows), summary.notes)
 
 
-def export_tables(run: Run, folder: Path) -> list[Path]:
-    """Write each table of the run's comparison as CSV, and all of them, with their notes, as one JSON file."""
+def table_files(run: Run) -> dict[str, str]:
+    """Each table of the run's comparison as CSV, and all of them, with their notes, as JSON: text by file name."""
     found = {role: tables.read_table(node) for role, node in run.tables.items() if role.startswith(COMPARISON)}
-    content = {folder / f"{role.replace(' ', '_')}.csv": Table.from_dict(table).csv() for role, table in found.items()}
+    content = {f"{role.replace(' ', '_')}.csv": Table.from_dict(table).csv() for role, table in found.items()}
     named = {role.removeprefix(COMPARISON): table for role, table in found.items()}
-    content[folder / "comparison.json"] = json.dumps({"run": run.name, "tables": named}, indent=2) + "\n"
-    for path, text in content.items():
-        with replacing(path) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="")
-    return list(content)
+    return content | {"comparison.json": json.dumps({"run": run.name, "tables": named}, indent=2) + "\n"}
