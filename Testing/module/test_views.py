@@ -10,6 +10,7 @@ from AmbiguousSegBridge.fusions import put_fused
 from AmbiguousSegBridge.identity import remove_nodes
 from AmbiguousSegBridge.runs import crops_of, read_mask, remove_run
 from AmbiguousSegBridge.scene import save_scene
+from AmbiguousSegBridge.views import Overlay
 
 LAYOUT = slicer.vtkMRMLLayoutNode
 GRIDS = ["sideBySideButton", "modesSideBySideButton"]
@@ -187,3 +188,32 @@ def test_a_fused_mask_that_a_new_comparison_lacks_is_not_left_over(filled):
     run = filled.run
     assert "raters STAPLE" not in run.nodes and len(run.nodes) == before - 1 and len(run.samples) == 3
     assert read_mask(run.nodes["samples majority"], run.geometry).same(masks["raters STAPLE"])
+
+
+@pytest.mark.parametrize("missing", ["variance", "consensus", "samples"])
+def test_whatever_the_user_deletes_every_button_that_is_enabled_works(filled, tmp_path, missing):
+    filled.parameters.overlay = Overlay.VARIANCE
+    filled.parameters.exportFolder = tmp_path / "out"
+    filled.settle()
+    run = filled.run
+    remove_nodes(slicer.mrmlScene, run.samples if missing == "samples" else [run.nodes[missing]])
+    filled.settle()
+    enabled = []
+    for name in ("sideBySideButton", "modesSideBySideButton", "moreDisagreementButton", "useConsensusButton"):
+        if getattr(filled.ui, name).enabled:
+            filled.press(name)
+            enabled.append(name)
+    filled.widget.context.leave_grid()
+    for name, panel in (("compareButton", filled.widget.raters), ("exportButton", filled.widget.export)):
+        if getattr(filled.ui, name).enabled:
+            filled.press(name)
+            filled.wait(lambda panel=panel: panel._number is None)
+            enabled.append(name)
+    if filled.ui.histogramButton.enabled:
+        filled.press("histogramButton")
+    assert ("useConsensusButton" in enabled) == (missing != "consensus")
+    assert ("exportButton" in enabled) == ("compareButton" in enabled) == (missing != "samples")
+    written = {path.name for path in (tmp_path / "out").glob("*")}
+    everything = {"mean.nrrd", "variance.nrrd", "consensus.seg.nrrd"} | {f"sample_0{k}.seg.nrrd" for k in (1, 2, 3)}
+    lost = {"variance": {"variance.nrrd"}, "consensus": {"consensus.seg.nrrd"}, "samples": everything}
+    assert written == everything - lost[missing]

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 import slicer
 from slicer.i18n import tr as _
-from vtk.util.numpy_support import vtk_to_numpy
 
 from AmbiguousSegBridge.identity import sample_index
 from AmbiguousSegBridge.panels.context import Context
 from AmbiguousSegBridge.parameters import ExportContent
 from AmbiguousSegBridge.runner import Failure, Job, Listener, crops_argument
-from AmbiguousSegBridge.runs import Run, crops_of, read_mask, terminology_of
+from AmbiguousSegBridge.runs import Run, crops_of, map_array, read_mask, terminology_of
 from AmbiguousSegLib.card import Label
 from AmbiguousSegLib.sampling.export import Form
 from AmbiguousSegLib.volume.crops import Crop
@@ -118,10 +117,8 @@ def export_job(
     if content is not ExportContent.SHOWN and run.consensus is not None:
         named.append(("consensus", f"{run.label} (consensus)", read_mask(run.consensus, run.geometry)))
     if content is ExportContent.EVERYTHING:
-        for name, node in (("mean", run.mean), ("variance", run.variance)):
-            arrays[f"{name}.npy"] = vtk_to_numpy(node.GetImageData().GetPointData().GetScalars()).reshape(
-                run.geometry.shape
-            )
+        maps = {"mean": run.mean, "variance": run.variance}  # what the user deleted is missing
+        arrays = {f"{name}.npy": map_array(node) for name, node in maps.items() if node is not None}
     entries, mask_arrays = crops_argument("mask", [crop for _stem, _title, crop in named])
     entries = [{**entry, "stem": stem, "title": title} for entry, (stem, title, _crop) in zip(entries, named)]
     arguments = {

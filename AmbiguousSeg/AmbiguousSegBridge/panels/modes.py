@@ -92,9 +92,11 @@ class ModesPanel:
         self._asked = None
 
     def _rows(self) -> list[dict[str, Any]]:
+        """Of the modes whose representative is still there."""
         run = self.context.run()
         node = None if run is None else run.tables.get(ROLE)
-        return [] if node is None else tables.read_table(node)["rows"]
+        names = [] if node is None else [sample_name(sample) for sample in run.samples]
+        return [row for row in tables.read_table(node)["rows"] if row["representative"] in names] if names else []
 
     def _on_failed(self, failure: Failure) -> None:
         self._asked = None
@@ -103,7 +105,7 @@ class ModesPanel:
     def _on_row(self, row: int, _column: int) -> None:
         run, rows = self.context.run(), self._rows()
         names = [] if run is None else [sample_name(node) for node in run.samples]
-        if row < len(rows) and rows[row]["representative"] in names:
+        if row < len(rows):
             self.context.parameters.shownSample = names.index(rows[row]["representative"]) + 1
 
     def _on_side_by_side(self, checked: bool) -> None:
@@ -115,7 +117,7 @@ class ModesPanel:
         if self.ui.sideBySideButton.checked:
             self.ui.sideBySideButton.checked = False
         by_name = {sample_name(node): node for node in run.samples}
-        shown = [row for row in self._rows() if row["representative"] in by_name][: side_by_side.MOST_VIEWS]
+        shown = self._rows()[: side_by_side.MOST_VIEWS]
         side_by_side.show_nodes(
             self.context.scene,
             run,

@@ -145,9 +145,11 @@ class ResultPanel:
 
     def _show_buttons(self, run: Run | None) -> None:
         ui, shown = self.ui, self.context.parameters.shownSample
-        for widget in (ui.removeRunButton, ui.useConsensusButton, ui.histogramButton):
-            widget.enabled = run is not None
-        ui.sideBySideButton.enabled = run is not None or ui.sideBySideButton.checked
+        some = run is not None and bool(run.samples)  # the user may have deleted any of the run's nodes
+        ui.removeRunButton.enabled = run is not None
+        ui.useConsensusButton.enabled = run is not None and run.consensus is not None
+        ui.histogramButton.enabled = some
+        ui.sideBySideButton.enabled = some or ui.sideBySideButton.checked
         for widget in (ui.lessDisagreementButton, ui.moreDisagreementButton):
             widget.enabled = run is not None
         ui.useSampleButton.enabled = run is not None and 1 <= shown <= len(run.samples)
@@ -183,7 +185,9 @@ class ResultPanel:
                 number = sample_index(run.samples[parameters.shownSample - 1]) if alone else None
                 views.show_sample(self.context.scene, run, number, consensus=True)
             # Side by side it is the outlines that count: a map of all samples would hide what makes one of them.
-            overlay = views.Overlay.NONE if self._side_by_side() else parameters.overlay
+            overlay = parameters.overlay
+            if self._side_by_side() or (overlay is views.Overlay.VARIANCE and run.variance is None):
+                overlay = views.Overlay.NONE
             views.show_overlay(self.context.scene, run, overlay, parameters.overlayOpacity)
 
     def apply_threshold(self) -> None:
