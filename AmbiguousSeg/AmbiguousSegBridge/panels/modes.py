@@ -38,6 +38,7 @@ class ModesPanel:
     def __init__(self, context: Context, on_views: Callable[[], None]) -> None:
         self.context, self.ui, self._on_views = context, context.ui, on_views
         self._asked: int | None = None
+        self._grid: object = None  # what the grid of views shows
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
         self._timer.connect("timeout()", self.ask)
@@ -46,7 +47,7 @@ class ModesPanel:
         self.ui.modesSideBySideButton.connect("toggled(bool)", self._on_side_by_side)
 
     def refresh(self) -> None:
-        """Show the modes that the run's table holds."""
+        """Show the modes that the run's table holds, also in the grid of views if it is theirs."""
         rows = self._rows()
         texts = [
             [str(row["mode"]), f"{100 * row['frequency']:.0f} %", str(row["samples"]), row["representative"]]
@@ -55,12 +56,13 @@ class ModesPanel:
         colours = [sample_colour(_number(row["representative"]) - 1) for row in rows]
         headers = [column.title for column in COLUMNS[:4]]
         fill_table(self.ui.modeTable, headers, texts, colours)
-        self.ui.modesSideBySideButton.enabled = bool(rows) or self.ui.modesSideBySideButton.checked
+        self.ui.modesSideBySideButton.enabled = bool(rows)
         self.ui.modesLabel.text = (
             _("{count} distinct hypotheses; frequencies are shares of the samples").format(count=len(rows))
             if rows
             else _("Modes are found when a run is complete.")
         )
+        self._show_grid(rows)
 
     def ask(self) -> None:
         """Have the modes of the run shown computed anew."""
@@ -109,22 +111,32 @@ class ModesPanel:
             self.context.parameters.shownSample = names.index(rows[row]["representative"]) + 1
 
     def _on_side_by_side(self, checked: bool) -> None:
-        run = self.context.run()
-        if not checked or run is None:
-            side_by_side.leave(self.context.scene)
-            self._on_views()
-            return
-        if self.ui.sideBySideButton.checked:
+        self._grid = None
+        if checked:
             self.ui.sideBySideButton.checked = False
+        else:
+            side_by_side.leave(self.context.scene)
+        self.refresh()
+        self._on_views()
+
+    def _show_grid(self, rows: list[dict[str, Any]]) -> None:
+        run, shown = self.context.run(), rows[: side_by_side.MOST_VIEWS]
+        if not self.ui.modesSideBySideButton.checked or not self.context.in_front():
+            return
+        if run is None or not shown:
+            self.context.leave_grid()  # which calls this again
+            return
+        state = (run.mean.GetID(), shown)
+        if state == self._grid:
+            return
+        self._grid = state
         by_name = {sample_name(node): node for node in run.samples}
-        shown = self._rows()[: side_by_side.MOST_VIEWS]
         side_by_side.show_nodes(
             self.context.scene,
             run,
             [by_name[row["representative"]] for row in shown],
             [_("mode {mode}: {share:.0f} %").format(mode=row["mode"], share=100 * row["frequency"]) for row in shown],
         )
-        self._on_views()
 
 
 def modes_table(result: dict[str, Any], names: list[str]) -> Table:
