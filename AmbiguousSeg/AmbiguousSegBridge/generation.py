@@ -161,9 +161,8 @@ class Generation:
         self._runner, self._settings, self._events = runner, settings, events
         self._abandoned = False
         self._threshold = consensus_threshold
-        for node in () if extends is None else extends.samples:  # the maps are to be made of all of them
-            if mask_id(node) is None:
-                raise ValueError(f"{node.GetName()!r} has no mask any more. Delete this sample, then add others.")
+        for node in () if extends is None else extends.samples:
+            mask_id(node)  # the maps are to be made of all of them
         first = 0 if extends is None else 1 + max((sample_index(node) for node in extends.samples), default=-1)
         job = sample_job(settings, first)
         if extends is not None:

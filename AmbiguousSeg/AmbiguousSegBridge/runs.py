@@ -107,12 +107,14 @@ def read_mask(node: slicer.vtkMRMLSegmentationNode, geometry: Geometry) -> Crop:
     return read_crop(node, geometry, mask_id(node))
 
 
-def mask_id(node: slicer.vtkMRMLSegmentationNode) -> str | None:
-    """Id of the segment that is a run's own in one of its segmentations; None if it is gone."""
+def mask_id(node: slicer.vtkMRMLSegmentationNode) -> str:
+    """Id of the segment that is a run's own in one of its segmentations; ValueError if it is gone."""
     segmentation, segment_id = node.GetSegmentation(), segment_id_of(node.GetAttribute(ROLE))
     if segmentation.GetSegment(segment_id) is not None:
         return segment_id
-    return segmentation.GetNthSegmentID(0) if segmentation.GetNumberOfSegments() == 1 else None
+    if segmentation.GetNumberOfSegments() != 1:
+        raise ValueError(f"{node.GetName()!r} has lost its mask. Delete it in the module Data.")
+    return segmentation.GetNthSegmentID(0)
 
 
 def map_array(node: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:

@@ -255,7 +255,7 @@ def test_adding_to_a_run_whose_sample_lost_its_mask_is_refused(driver):
     driver.run.samples[0].GetSegmentation().RemoveAllSegments()
     driver.press("moreButton")
     (text,) = dialogs.texts("errorDisplay")
-    assert "sample 01" in text and "no mask" in text and not driver.widget.generate.busy
+    assert "sample 01" in text and "lost its mask" in text and not driver.widget.generate.busy
 
 
 def test_an_end_that_fails_is_told_and_leaves_the_scene(driver, monkeypatch):

@@ -11,6 +11,7 @@ from AmbiguousSegBridge.identity import remove_nodes
 from AmbiguousSegBridge.runs import crops_of, read_mask, remove_run
 from AmbiguousSegBridge.scene import save_scene
 from AmbiguousSegBridge.views import Overlay
+from SlicerHost import dialogs
 
 LAYOUT = slicer.vtkMRMLLayoutNode
 GRIDS = ["sideBySideButton", "modesSideBySideButton"]
@@ -59,19 +60,47 @@ def test_a_plot_ends_the_grid(filled, button):
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize("end", ["scene", "run"])
+@pytest.mark.parametrize("end", ["scene", "run", "samples"])
 def test_the_grid_ends_with_what_it_shows(filled, grid, end, monkeypatch):
     before = LAYOUT.SlicerLayoutOneUpRedSliceView
     slicer.app.layoutManager().setLayout(before)
     enter(filled, grid)
     if end == "scene":
         slicer.mrmlScene.Clear()
+    elif end == "samples":
+        remove_nodes(slicer.mrmlScene, filled.run.samples)
     else:
         monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *_, **__: True)
         filled.press("removeRunButton")
     filled.settle()
-    assert filled.run is None and not getattr(filled.ui, grid).checked
+    assert (end == "samples" or filled.run is None) and not getattr(filled.ui, grid).checked
     assert slicer.app.layoutManager().layout == before
+
+
+def labels_of_grid(driver) -> list[str]:
+    views = [view for node in driver.run.samples for view in node.GetDisplayNode().GetViewNodeIDs()]
+    return sorted(slicer.mrmlScene.GetNodeByID(view).GetLayoutLabel() for view in views)
+
+
+def test_the_grid_of_modes_follows_the_modes(filled):
+    filled.ui.modeCutSlider.value = 0.01
+    filled.wait(lambda: filled.ui.modeTable.rowCount == 3)
+    enter(filled, "modesSideBySideButton")
+    assert labels_of_grid(filled) == ["mode 1: 33 %", "mode 2: 33 %", "mode 3: 33 %"]
+    filled.ui.modeCutSlider.value = 1
+    filled.wait(lambda: filled.ui.modeTable.rowCount == 1)
+    filled.settle()
+    assert labels_of_grid(filled) == ["mode 1: 100 %"]
+    assert side_by_side.layout_of(slicer.mrmlScene).GetViewArrangement() == side_by_side.FIRST_LAYOUT + 1
+
+
+def test_a_run_whose_modes_are_not_known_ends_the_grid_of_modes(filled):
+    enter(filled, "modesSideBySideButton")
+    slicer.mrmlScene.RemoveNode(filled.run.tables["modes"])
+    filled.settle()
+    button = filled.ui.modesSideBySideButton
+    assert not button.checked and not button.enabled and not side_by_side.is_shown(slicer.mrmlScene)
+    assert all(node.GetDisplayVisibility() for node in filled.run.samples) and not restricted(filled)
 
 
 def test_a_grid_saved_with_the_scene_is_one_when_loaded(filled, tmp_path):
@@ -217,3 +246,17 @@ def test_whatever_the_user_deletes_every_button_that_is_enabled_works(filled, tm
     everything = {"mean.nrrd", "variance.nrrd", "consensus.seg.nrrd"} | {f"sample_0{k}.seg.nrrd" for k in (1, 2, 3)}
     lost = {"variance": {"variance.nrrd"}, "consensus": {"consensus.seg.nrrd"}, "samples": everything}
     assert written == everything - lost[missing]
+
+
+def test_a_sample_that_lost_its_mask_is_named_by_every_button(filled):
+    filled.parameters.shownSample = 2
+    filled.settle()
+    filled.run.samples[1].GetSegmentation().RemoveAllSegments()
+    buttons = ("useSampleButton", "histogramButton", "compareButton", "moreButton")
+    for button in buttons:
+        filled.press(button)
+    filled.widget.modes.ask()
+    texts = [*dialogs.texts("errorDisplay"), filled.ui.modesLabel.text]
+    assert len(texts) == len(buttons) + 1
+    assert all("sample 02' has lost its mask. Delete it" in text for text in texts)
+    assert not filled.widget.generate.busy and filled.widget.raters._number is None

@@ -207,10 +207,11 @@ class RatersPanel:
     def _on_plot(self, _checked: bool = False) -> None:
         run = self.context.run()
         table = Table.from_dict(tables.read_table(run.tables[COMPARISON + "disagreement"]))
-        chart = tables.scatter(
-            self.context.scene, run, "disagreement plot", table, "observed", "predicted", _("Disagreement per slice")
-        )
-        self.context.show_chart(chart)
+        title = _("Disagreement per slice")
+        with self.context.errors_shown(_("There is no plot to show.")):
+            self.context.show_chart(
+                tables.scatter(self.context.scene, run, "disagreement plot", table, "observed", "predicted", title)
+            )
 
     def _on_export(self, _checked: bool = False) -> None:
         folder = qt.QFileDialog.getExistingDirectory(None, _("Folder for the tables"), "")

@@ -167,6 +167,9 @@ class ResultPanel:
         return self.ui.sideBySideButton.checked or self.ui.modesSideBySideButton.checked
 
     def _show_views(self, run: Run | None) -> None:
+        if self._side_by_side() and (run is None or not run.samples):  # the user deleted them
+            self.context.leave_grid()  # which calls this again
+            return
         parameters = self.context.parameters
         state = None
         if run is not None:
@@ -198,7 +201,8 @@ class ResultPanel:
 
     def _on_run(self, index: int) -> None:
         self.context.parameters.run = self.context.scene.GetNodeByID(self.ui.runSelector.itemData(index))
-        self.context.parameters.consensusThreshold = self.context.run().consensus_threshold
+        if (run := self.context.run()) is not None:
+            self.context.parameters.consensusThreshold = run.consensus_threshold
         self._first = 0
 
     def _on_remove(self, _checked: bool = False) -> None:
@@ -258,12 +262,13 @@ class ResultPanel:
         self._use(run, run.consensus)
 
     def _use(self, run: Run, source: slicer.vtkMRMLSegmentationNode) -> None:
-        node = runs.use_as_segmentation(self.context.scene, run, source)
-        self.ui.statusLabel.text = _("Copied to segmentation {name}").format(name=node.GetName())
+        with self.context.errors_shown(_("Nothing was copied.")):
+            node = runs.use_as_segmentation(self.context.scene, run, source)
+            self.ui.statusLabel.text = _("Copied to segmentation {name}").format(name=node.GetName())
 
     def _on_histogram(self, _checked: bool = False) -> None:
-        chart = tables.histogram(self.context.scene, self.context.run())
-        self.context.show_chart(chart)
+        with self.context.errors_shown(_("There is no plot to show.")):
+            self.context.show_chart(tables.histogram(self.context.scene, self.context.run()))
 
 
 def _cell(value: object) -> str:
