@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 DEFAULT_COHERENCE_MM = math.inf
 _CPU_BATCH_PIXELS = 8 * 128 * 128  # beyond this a CPU gains nothing from larger batches
 _GPU_MEMORY_SHARE = 0.8
+_GPU_BATCH_ROWS = 64  # beyond this samples would only come later, all at once
 
 OnProgress = Callable[[float], None]
 OnSample = Callable[[int, np.ndarray], None]
@@ -124,7 +125,7 @@ def sample_volume(
 
 
 def fitting_batch_size(model: Model, prepared: PreparedVolume) -> int:
-    """Rows that are computed together: on a GPU by the memory that one row takes, elsewhere by pixels."""
+    """Rows that are computed together: on a GPU those of one sample if the memory holds them, elsewhere by pixels."""
     height, width = prepared.canvas
     if model.device.type != "cuda":
         return max(1, _CPU_BATCH_PIXELS // (height * width))
@@ -136,7 +137,8 @@ def fitting_batch_size(model: Model, prepared: PreparedVolume) -> int:
         pass
     needed = max(1, torch.cuda.max_memory_allocated(model.device) - before)
     free, _ = torch.cuda.mem_get_info(model.device)
-    return max(1, int(_GPU_MEMORY_SHARE * free / needed))
+    enough = max(_GPU_BATCH_ROWS, len(prepared.slice_indices))
+    return max(1, min(enough, int(_GPU_MEMORY_SHARE * free / needed)))
 
 
 def _provenance(

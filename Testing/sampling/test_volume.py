@@ -5,13 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from shared_data import REPOSITORY, shared_path
 from tiny_models import tiny_model
 
+from AmbiguousSegLib.sampling import volume
 from AmbiguousSegLib.sampling.volume import SampleRequest, sample_volume
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.io import read_channels
@@ -136,6 +139,19 @@ def test_progress_runs_to_one_and_cancels(model):
 
     with pytest.raises(Cancelled):
         sample_volume(model, noise_volume(), GRID, SampleRequest(2, batch_size=5), cancel)
+
+
+@pytest.mark.parametrize(
+    ("slices", "free", "rows"), [(20, 10**9, 64), (300, 10**9, 300), (300, 10**4, 80), (20, 50, 1)]
+)
+def test_a_batch_on_a_gpu_is_one_sample_or_what_the_memory_holds(monkeypatch, slices, free, rows):
+    card = {"max_memory_allocated": 300, "memory_allocated": 200, "reset_peak_memory_stats": None}
+    for name, value in {**card, "mem_get_info": (free, 10**10)}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda _device, value=value: value)
+    monkeypatch.setattr(volume, "draw_masks", lambda *_, **__: iter(()))
+    on_gpu = SimpleNamespace(device=SimpleNamespace(type="cuda"), method=None)
+    prepared = SimpleNamespace(canvas=(64, 64), slice_indices=range(slices), image=None)
+    assert volume.fitting_batch_size(on_gpu, prepared) == rows
 
 
 def test_samples_are_handed_over_as_they_are_finished(model):
