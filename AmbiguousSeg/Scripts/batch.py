@@ -5,8 +5,10 @@
 
 Each INPUT is a volume, a folder of volumes, a folder with one DICOM series, or a .csv with one volume per row: the
 columns name, seed, slice_first and slice_last (0-based, both included) are optional, every other column is a channel,
-with paths relative to the .csv. What is done with the same settings is skipped; a bad volume is reported, and the
-next one follows. Results lie in OUT/<name>/, the report in OUT/batch.json and OUT/batch.csv.
+with paths relative to the .csv. What is done with the same settings is skipped, unless files of the volume have been
+written since (of an .mhd or .nhdr that names several data files, or a pattern for them, only the header counts). A bad
+volume is reported, and the next one follows. Results lie in OUT/<name>/, the report in OUT/batch.json and
+OUT/batch.csv. Nothing is ever asked or installed: what is missing is named, with what to run.
 
 Exit code: 0 if every volume is done, 1 if some failed, 2 if nothing could be started.
 
@@ -21,6 +23,9 @@ import csv
 import hashlib
 import io
 import json
+import re
+import shlex
+import subprocess
 import sys
 import time
 import traceback
@@ -34,6 +39,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where AmbiguousS
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 OWN_COLUMNS = ("name", "seed", "slice_first", "slice_last")
 REQUEST, RESULT, SCENE = "request.json", "samples.json", "scene.mrb"
+DATA_FILE = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)\s*(.*?)\s*$", re.MULTILINE)  # of .mhd and .nhdr
 
 
 @dataclass(frozen=True)
@@ -137,9 +143,8 @@ def request_of(job: Job, options: argparse.Namespace) -> dict:
 
     Raises FileNotFoundError if a channel or the model does not exist.
     """
-    states = [(path.resolve(), path.stat()) for path in job.channels]
     return {
-        "channels": [{"path": str(p), "bytes": s.st_size, "modified_ns": s.st_mtime_ns} for p, s in states],
+        "channels": [_state(path) for path in job.channels],
         "model_sha256": hashlib.sha256((options.model / "model.json").read_bytes()).hexdigest(),
         "samples": options.samples,
         "seed": options.seed if job.seed is None else job.seed,
@@ -148,6 +153,22 @@ def request_of(job: Job, options: argparse.Namespace) -> dict:
         "quality": options.quality,
         "slices": None if job.slices is None else list(job.slices),
     }
+
+
+def _state(path: Path) -> dict[str, str]:
+    """A volume as it is now: changes when a file of it is written anew, added or removed."""
+    files = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path, *_data_file(path)]
+    states = [(file.name, (state := file.stat()).st_size, state.st_mtime_ns) for file in files]
+    return {"path": str(path.resolve()), "files_sha256": hashlib.sha256(json.dumps(states).encode()).hexdigest()}
+
+
+def _data_file(path: Path) -> list[Path]:
+    """The file of voxels that a header names, if it names just one."""
+    if path.suffix.lower() not in (".mhd", ".nhdr"):
+        return []
+    found = DATA_FILE.search(path.read_bytes())
+    data = path.parent / (found[1].decode(errors="replace") if found else "")
+    return [data] if data.is_file() else []
 
 
 def is_done(folder: Path, request: dict, mrb: bool) -> bool:
@@ -199,7 +220,7 @@ def _write(path: Path, text: str) -> None:
     from AmbiguousSegLib.files import replacing
 
     with replacing(path) as temporary:
-        temporary.write_bytes(text.encode())
+        temporary.write_bytes(text.encode(errors="backslashreplace"))  # file names need not be Unicode
 
 
 def library_sampler(options: argparse.Namespace) -> Sample:
@@ -249,6 +270,25 @@ def in_application() -> bool:
     return hasattr(getattr(slicer, "app", None), "commandOptions")
 
 
+def check_packages() -> None:
+    """In Slicer: ImportError with what to run, or which Slicer to take, if a package is missing. Nobody is asked."""
+    if not in_application():
+        return
+    from AmbiguousSegBridge import packages
+
+    try:
+        packages.ensure(False)
+    except packages.PackagesError as error:
+        raise ImportError(str(error)) from error
+
+
+def how_to_install() -> str:
+    """For a Python outside of Slicer: what installs all that is needed."""
+    requirements = Path(__file__).resolve().parents[1] / "Resources" / "requirements.txt"
+    command = [sys.executable, "-m", "pip", "install", "torch>=2.6", "SimpleITK", "scipy", "-r", str(requirements)]
+    return "Run: " + (subprocess.list2cmdline(command) if sys.platform == "win32" else shlex.join(command))
+
+
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("batch.py", None, __doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="volume, folder or .csv")
@@ -267,6 +307,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def main(argv: Sequence[str], make_sampler: Callable[[argparse.Namespace], Sample] = library_sampler) -> int:
     """Run the batch and return the exit code (see above)."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # Slicer's own cannot be, and takes any character
+            stream.reconfigure(errors="backslashreplace")  # a name shall be told, not end the study
     try:
         import AmbiguousSegBridge  # noqa: F401  (makes AmbiguousSegLib importable)
 
@@ -275,11 +318,13 @@ def main(argv: Sequence[str], make_sampler: Callable[[argparse.Namespace], Sampl
         options = parse(argv)
         jobs = find_jobs(options.inputs)
         options.model = find_model(options.model)
+        check_packages()
         sample = make_sampler(options)
     except SystemExit as stop:  # argparse has said why
         return int(stop.code or 0)
     except (ImportError, OSError, ValueError) as error:
-        print(f"Nothing was started. {error}", file=sys.stderr)
+        outside = isinstance(error, ImportError) and not in_application()
+        print(f"Nothing was started. {error}" + (f". {how_to_install()}" if outside else ""), file=sys.stderr)
         return 2
     rows = run_jobs(jobs, options, sample)
     count = Counter(row.status for row in rows)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import io
 import json
+import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +16,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
 from shared_data import REPOSITORY
 from tiny_models import tiny_model
 
@@ -120,6 +125,87 @@ def test_a_changed_volume_or_model_is_sampled_again(study):
     assert study.asked_names() == ["a", "b", "c.d"]
 
 
+def rewrite(path: Path, content: bytes) -> None:
+    """As programs do that write into the file: the folder around it stays as it is."""
+    before = path.stat()
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+
+
+def test_a_file_of_a_series_is_rewritten_added_or_removed(study):
+    series = study.folder / "series"
+    (series / "below").mkdir(parents=True)
+    for number in range(3):
+        (series / f"{number}.dcm").write_bytes(b"slice")
+    before = series.stat()
+    changes = [
+        lambda: rewrite(series / "1.dcm", b"other"),  # of the same length
+        lambda: (series / "3.dcm").write_bytes(b"slice"),
+        lambda: (series / "0.dcm").unlink(),
+    ]
+    assert study.run(inputs=[series]) == 0 and study.asked_names() == ["series"]
+    for change in changes:
+        (series / "below" / "of_another_program").write_text(str(change))
+        assert study.run(inputs=[series]) == 0 and study.asked == []
+        change()
+        os.utime(series, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert study.run(inputs=[series]) == 0 and study.asked_names() == ["series"]
+
+
+@pytest.mark.parametrize(
+    ("header", "content", "rewritten"),
+    [
+        ("scan.mhd", b"NDims = 3\nElementDataFile = voxels.raw\n", True),
+        ("scan.nhdr", b"NRRD0004\r\ndata file: voxels.raw\r\n", True),
+        ("scan.nhdr", b"NRRD0004\ndatafile: voxels.raw\n", True),
+        ("scan.mhd", b"NDims = 3\nElementDataFile = LIST\nvoxels.raw\n", False),  # as the script's help says
+    ],
+)
+def test_a_header_whose_data_was_rewritten(study, header, content, rewritten):
+    folder = study.folder / "scans"
+    folder.mkdir()
+    (folder / header).write_bytes(content)
+    (folder / "voxels.raw").write_bytes(bytes(8))
+    assert study.run(inputs=[folder]) == 0 and study.asked_names() == ["scan"]
+    assert study.run(inputs=[folder]) == 0 and study.asked == []
+    rewrite(folder / "voxels.raw", bytes([1] * 8))
+    assert study.run(inputs=[folder]) == 0 and study.asked_names() == ["scan"] * rewritten
+
+
+def test_a_name_that_the_output_cannot_hold_ends_nothing(study, monkeypatch):
+    names = ["\u60a3\u8005", "z\udcff"]  # Japanese, and a byte that is no UTF-8, as Linux allows
+    try:
+        for name in names:
+            (study.volumes / f"{name}.nii.gz").write_text("volume")
+    except (OSError, UnicodeError):  # not on this system
+        names = [names[0]]
+    console = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(console, "cp1252", write_through=True))
+    study.sampler = lambda options, make=study.sampler: _refusing(make(options), names[0])
+    assert study.run() == 1
+    assert study.status() == {"a": "done", "b": "done", "c.d": "done", names[0]: "failed"} | {
+        name: "done" for name in names[1:]
+    }
+    assert b"\\u60a3\\u8005: failed" in console.getvalue() and b"no \\u60a3" in console.getvalue()
+    assert names[0] in (study.out / "batch.csv").read_text(encoding="utf-8")
+
+
+def _refusing(sample, name):
+    def refuse(job, folder):
+        if job.name == name:
+            raise ValueError(f"no {name}")
+        sample(job, folder)
+
+    return refuse
+
+
+def test_a_console_that_cannot_be_reconfigured(study, monkeypatch):
+    """As Slicer's, which takes any text."""
+    told = []
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(write=told.append, flush=lambda: None))
+    assert study.run() == 0 and "3 done" in "".join(told)
+
+
 def test_a_bad_volume_is_reported_and_the_others_follow(study, capsys):
     (study.volumes / "bad.nii").write_text("bad")
     assert study.run() == 1
@@ -203,6 +289,47 @@ def test_a_model_that_cannot_be_loaded_starts_nothing(study, capsys):
     study.sampler = fails
     assert study.run() == 2
     assert "Install the extension PyTorch" in capsys.readouterr().err
+
+
+def test_without_torch_outside_of_slicer_the_command_that_installs_everything_is_told(study, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = None\n", encoding="utf-8")
+    command = [sys.executable, SCRIPT, study.volumes, "--out", study.out]
+    run = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
+    (line,) = run.stderr.splitlines()
+    assert run.returncode == 2 and not study.out.exists()
+    assert line.startswith("Nothing was started. ") and "torch" in line
+    words = shlex.split(line.partition("Run: ")[2])
+    requirements = SCRIPT.parents[1] / "Resources" / "requirements.txt"
+    assert words[:4] == [sys.executable, "-m", "pip", "install"] and words[-2:] == ["-r", str(requirements)]
+    named = [*words[4:-2], *(line for line in requirements.read_text().splitlines() if not line.startswith("#"))]
+    project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    needed = re.search(r"^dependencies = \[(.*?)^\]", project, re.MULTILINE | re.DOTALL)[1]
+    names = {Requirement(text).name for text in named}
+    assert {Requirement(text).name for text in re.findall('"(.*)"', needed)} == names | {"numpy"}  # which scipy brings
+
+
+@pytest.mark.parametrize("missing", ["torch", "Apple silicon"])
+def test_what_slicer_lacks_is_named_with_its_remedy_and_nobody_is_asked(study, capsys, monkeypatch, missing):
+    pytest.importorskip("slicer", reason="slicer-core is not installed")
+    from AmbiguousSegBridge import packages
+
+    application = SimpleNamespace(commandOptions=None, testingEnabled=lambda: False)
+    monkeypatch.setitem(sys.modules, "slicer", SimpleNamespace(app=application))  # has nothing to ask or install with
+    monkeypatch.setattr(packages, "slicer", sys.modules["slicer"])
+    monkeypatch.setattr(packages, "missing", lambda _file: ["safetensors>=0.4.5"])
+    monkeypatch.setattr(packages, "torch_missing", lambda: True)
+    monkeypatch.setattr(sys, "platform", "linux")
+    if missing == "Apple silicon":
+        monkeypatch.setattr(sys, "platform", "darwin")
+        monkeypatch.setattr(packages.platform, "machine", lambda: "x86_64")
+        monkeypatch.setattr(packages.subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="1"))
+    assert study.run() == 2 and study.asked == [] and not study.out.exists()
+    told = capsys.readouterr().err
+    if missing == "torch":
+        assert "Not installed: safetensors>=0.4.5, torch>=2.6" in told and "-m light_the_torch install" in told
+    else:
+        assert "Install the Apple-silicon build of Slicer" in told
+    assert "pip install torch" not in told and told.count("Run: ") == (missing == "torch")
 
 
 def test_the_qualities_are_the_librarys(study, capsys):
