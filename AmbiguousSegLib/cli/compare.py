@@ -27,6 +27,7 @@ HELP = "compare the samples of a volume with several raters' segmentations"
 JSON_FILE, MARKDOWN_FILE, FIGURE_FILE = "comparison.json", "comparison.md", "disagreement.png"
 TABLES = {
     "summary": "Samples against raters",
+    "slices": "Samples against raters, slice by slice",
     "dice": "Dice of each pair",
     "hd95": "HD95 of each pair, mm",
     "dice_max": "Closest sample to each rater",

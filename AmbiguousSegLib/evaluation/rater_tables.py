@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 
@@ -23,6 +24,11 @@ _SCOPE = (Column("scope", "scope"), Column("n_samples", "n samples"), Column("n_
 _CROSS = Column("distance_cross", "E d(S,Y)")
 _RATER = Column("rater", "rater")
 DICE, HD95 = Column("dice", "Dice"), SURFACE_FIGURES[0]
+_NOTES = (
+    *DEFINITIONS,
+    MEAN_DICE,
+    f"{SURFACE_DEFINITION}; means over the pairs of a sample and a rater where they are defined",
+)
 _EMPTY_DICE = "Dice of two empty masks is 1, of an empty and another 0"
 _SURFACE = f"{SURFACE_DEFINITION}; 0 between two empty masks, undefined where one is empty"
 
@@ -44,13 +50,42 @@ def summary_table(slices: Result, whole: Result, total_slices: int, plane: str) 
         f"{total_slices}) with a mark of any rater or sample where it is defined; in {empty} of them all raters are "
         "empty, they are included",
         f"{whole.name}: each figure once, of the whole masks",
-        *DEFINITIONS,
-        MEAN_DICE,
-        f"{SURFACE_DEFINITION}; means over the pairs of a sample and a rater where they are defined",
+        *_NOTES,
         *(missing_notes(slices, "slices") if slices.cases else ()),
         *missing_notes(whole, "volume"),
     )
     return Table((*_SCOPE, *figures, *SURFACE_FIGURES), tuple(rows), notes)
+
+
+def slices_table(
+    summary: Table,
+    slices: Result,
+    places: Sequence[tuple[int, float, Sequence[float]]],
+    rater_names: Sequence[str],
+    plane: str,
+) -> Table:
+    """A row for each slice: number, position in mm, the figures of ``summary``, and the best Dice for each rater.
+
+    ``places``: number and position of each case of ``slices``, and for each rater the highest Dice of any sample there.
+    """
+    figures = [column for column in summary.columns if column.key not in ("scope", "n_samples", "n_raters")]
+    best = [Column(f"dice_max {name}", f"best Dice, {name}") for name in rater_names]
+    rows = []
+    for case, (number, position, of_raters) in zip(slices.cases, places):
+        found = case.metrics.as_dict() | asdict(case.surface)
+        row = {"slice": number, "position_mm": position} | {column.key: plain(found[column.key]) for column in figures}
+        rows.append(row | {column.key: value for column, value in zip(best, of_raters)})
+    notes = (
+        f"{plane} slices with a mark of any rater or sample, counted from 0 over the whole volume; position: along the "
+        "normal of the slices, from the origin of the patient's coordinates",
+        "each figure in 2-D, of what lies in the slice alone; its mean over the slices where it is defined is the "
+        f"summary's figure {slices.name}",
+        *_NOTES,
+        "best Dice: the highest that any sample reaches with the rater in the slice; D_max is the mean over the raters",
+        *(missing_notes(slices, "slices") if slices.cases else ()),
+    )
+    columns = (Column("slice", "slice"), Column("position_mm", "position mm", 2), *figures, *best)
+    return Table(columns, tuple(rows), notes)
 
 
 def pairs_table(values: np.ndarray, rater_names: Sequence[str], sample_names: Sequence[str], figure: Column) -> Table:

@@ -17,6 +17,7 @@ from AmbiguousSegLib.evaluation.rater_tables import (
     consensus_table,
     disagreement_table,
     pairs_table,
+    slices_table,
     summary_table,
 )
 from AmbiguousSegLib.evaluation.table import Table
@@ -35,7 +36,8 @@ class RaterComparison:
     """What a comparison found.
 
     Attributes:
-        tables: ``"summary"``, ``"dice"``, ``"hd95"``, ``"dice_max"``, ``"consensus"``, ``"disagreement"``.
+        tables: ``"summary"``, ``"slices"``, ``"dice"``, ``"hd95"``, ``"dice_max"``, ``"consensus"``,
+            ``"disagreement"``.
         fused: bool masks of the shape of the arrays compared: ``"raters majority"``, ``"raters STAPLE"``,
             ``"samples majority"``, ``"samples STAPLE"``; those that STAPLE cannot estimate are left out, their figures
             undefined.
@@ -129,9 +131,10 @@ def compare_with_raters(
     marked = np.flatnonzero(drawn.any((0, 2, 3)) | known.any((0, 2, 3))).tolist()
     step = _steps(len(marked) + len(samples) + len(raters) + 2 * len(RULES), on_progress)
 
-    cases = []
+    cases, best = [], []
     for k in marked:
         cases.append(judge(f"slice {place.number(k)}", drawn[:, k], known[:, k], place.spacing_mm[1:]))
+        best.append(pairwise_dice(drawn[:, k], known[:, k]).amax(0).tolist())
         step()
     slices = Result(PER_SLICE, "", "", tuple(cases))
 
@@ -167,15 +170,13 @@ def compare_with_raters(
             of_slices = dice(*(place.axes.view(mask)[marked] for mask in (ours, theirs)), spatial_ndim=2).tolist()
         agreements.append((rule, *volumes, agreement, surface))
         by_slice.append(of_slices)
-    rows = zip(
-        [place.number(k) for k in marked],
-        [place.position_mm(k) for k in marked],
-        [case.disagreement() for case in cases],
-        zip(*by_slice),
-    )
+    numbers, positions = [place.number(k) for k in marked], [place.position_mm(k) for k in marked]
+    rows = zip(numbers, positions, [case.disagreement() for case in cases], zip(*by_slice))
+    summary = summary_table(slices, Result(WHOLE, "", "", (whole,)), place.slices, place.plane)
     volumes_ml = [float(np.count_nonzero(mask) * milliliters) for mask in raters]
     tables = {
-        "summary": summary_table(slices, Result(WHOLE, "", "", (whole,)), place.slices, place.plane),
+        "summary": summary,
+        "slices": slices_table(summary, slices, list(zip(numbers, positions, best)), rater_names, place.plane),
         "dice": pairs_table(overlap, rater_names, sample_names, DICE),
         "hd95": pairs_table(hd95_mm, rater_names, sample_names, HD95),
         "dice_max": best_table(overlap, hd95_mm, volumes_ml, rater_names, sample_names),

@@ -22,7 +22,7 @@ from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.io import write_segmentation
 
 GRID = Geometry((14, 12, 8), (0.7, 0.9, 3.1), (-12.0, 5.0, 40.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
-TABLES = ["summary", "dice", "hd95", "dice_max", "consensus", "disagreement"]
+TABLES = ["summary", "slices", "dice", "hd95", "dice_max", "consensus", "disagreement"]
 FILES = {*(f"{name}.csv" for name in TABLES), "comparison.json", "comparison.md", "disagreement.png"}
 
 

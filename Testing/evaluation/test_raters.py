@@ -12,13 +12,23 @@ import pytest
 from AmbiguousSegLib.ensemble.fusion import staple
 from AmbiguousSegLib.evaluation.raters import STAPLE_MARGIN_MM, compare_with_raters
 from AmbiguousSegLib.evaluation.table import Table
-from AmbiguousSegLib.metrics.distribution import average, compare
+from AmbiguousSegLib.metrics.distribution import (
+    average,
+    ci_harmonic,
+    ci_printed,
+    combined_sensitivity,
+    compare,
+    dice_max,
+    diversity_agreement,
+    ged,
+    hm_iou,
+)
 from AmbiguousSegLib.metrics.overlap import dice
 from AmbiguousSegLib.metrics.surface import surface_metrics
 from AmbiguousSegLib.volume.geometry import Geometry
 
 SIZE, SPACING, ORIGIN = (14, 12, 10), (0.7, 0.9, 3.1), (-12.0, 5.0, 40.0)
-TABLES = {"summary", "dice", "hd95", "dice_max", "consensus", "disagreement"}
+TABLES = {"summary", "slices", "dice", "hd95", "dice_max", "consensus", "disagreement"}
 
 
 def oblique(degrees=25.0):
@@ -90,6 +100,58 @@ def test_per_slice_is_the_average_over_the_marked_slices(found):
     assert row["hd95_mm"] == pytest.approx(np.mean(distances))
     note = found.tables["summary"].notes[0]
     assert f"of the {len(marked)} axial slices (of 10)" in note and f"in {means.all_raters_empty} of them" in note
+
+
+def test_every_slice_is_the_metrics_of_its_2d_masks(found):
+    marked = [z for z in range(10) if SAMPLES[:, z].any() or RATERS[:, z].any()]
+    rows = rows_of(found, "slices")
+    assert [(row["slice"], row["position_mm"]) for row in rows] == [
+        (z, pytest.approx(ORIGIN[2] + z * SPACING[2])) for z in marked
+    ]
+    assert [row["slice"] for row in rows_of(found, "disagreement")] == marked
+    for z, row in zip(marked, rows):
+        samples, raters = SAMPLES[:, z], RATERS[:, z]
+        s_c, d_max = combined_sensitivity(samples, raters), dice_max(samples, raters)
+        d_a, v, u = diversity_agreement(samples, raters), ged(samples, raters, "v"), ged(samples, raters, "u")
+        best = {f"dice_max {name}": dice_max(samples, rater[None]) for name, rater in zip(NAMES, raters)}
+        expected = best | {"combined_sensitivity": s_c, "dice_max": d_max, "diversity_agreement": d_a}
+        expected |= {"ci_harmonic": ci_harmonic(s_c, d_max, d_a), "ci_printed": ci_printed(s_c, d_max, d_a)}
+        expected |= {"ged_v": v.value, "ged_u": u.value, "distance_samples_v": v.within_samples}
+        expected |= {"distance_cross": v.cross, "distance_raters": v.within_raters, "hm_iou": hm_iou(samples, raters)}
+        assert {key: row[key] for key in expected} == pytest.approx(expected, abs=1e-12), z
+        pairs = [surface_metrics(s, y, (0.9, 0.7)) for s in samples for y in raters]
+        for key in ("hd95_mm", "assd_mm"):
+            assert row[key] == pytest.approx(np.nanmean([getattr(pair, key) for pair in pairs]))
+        dices = [float(dice(s, y)) for s in samples for y in raters]
+        assert row["mean_dice"] == pytest.approx(np.mean(dices))
+        assert set(row) == {"slice", "position_mm", "hd95_mm", "assd_mm", "mean_dice", *expected}
+
+
+def test_the_means_of_the_slices_are_the_summary(found):
+    summary, table = rows_of(found, "summary")[0], found.tables["slices"]
+    figures = set(summary) - {"scope", "n_samples", "n_raters"}
+    assert figures | {"slice", "position_mm"} == {c.key for c in table.columns if not c.key.startswith("dice_max ")}
+    for key in figures:
+        defined = [row[key] for row in table.rows if row[key] is not None]
+        assert summary[key] == pytest.approx(np.mean(defined)), key
+    titles = {column.key: column.title for column in found.tables["summary"].columns}
+    assert all(titles[c.key] == c.title for c in table.columns if c.key in figures)
+    assert [c.title for c in table.columns][-4:] == [f"best Dice, {name}" for name in NAMES]
+    notes = " ".join(table.notes)
+    assert "counted from 0" in notes and "all m² pairs" in notes and "surface distances of" in notes
+
+
+def test_undefined_figures_of_slices_are_shown_as_such():
+    """Slice 2: one sample and one rater, which agree; slice 3: the rater alone; slice 4: the sample alone."""
+    sample, rater = np.zeros((2, 1, *PLAIN.shape), bool)
+    sample[0, 2, 1:3, 1:4] = rater[0, 2, 1:3, 1:4] = rater[0, 3, 1:3, 1:4] = sample[0, 4, 1:3, 1:4] = True
+    table = compare_with_raters(sample, rater, PLAIN, ["A"]).tables["slices"]
+    by_hand = {"slice": [2, 3, 4], "ged_v": [0, 2, 2], "combined_sensitivity": [1, 0, 1], "dice_max A": [1, 0, 0]}
+    by_hand |= {"hm_iou": [1, 0, 0], "hd95_mm": [0, None, None], "ged_u": [None] * 3, "diversity_agreement": [None] * 3}
+    by_hand |= {"ci_harmonic": [None] * 3, "ci_printed": [None] * 3}
+    assert {key: [row[key] for row in table.rows] for key in by_hand} == by_hand
+    assert "–" in table.markdown().splitlines()[-1] and ",," in table.csv().splitlines()[-1]
+    json.dumps(table.as_dict(), allow_nan=False)
 
 
 def test_matrices_and_best_samples(found):
@@ -215,8 +277,13 @@ def test_positions_of_an_oblique_volume_are_along_its_normal():
         for x, y in ((0, 0), (13, 11)):  # every voxel of a slice lies at the slice's position
             assert OBLIQUE.to_mm(np.array([x, y, row["slice"]])) @ normal == pytest.approx(row["position_mm"])
     plain = compare_with_raters(SAMPLES, RATERS, PLAIN, NAMES)
+    assert [row["position_mm"] for row in rows_of(found, "slices")] == [
+        row["position_mm"] for row in rows_of(found, "disagreement")
+    ]
     for key in TABLES - {"disagreement"}:  # rotation moves no figure
         for one, other in zip(rows_of(plain, key), rows_of(found, key), strict=True):
+            if key == "slices":
+                one, other = ({**row, "position_mm": 0} for row in (one, other))
             assert one == pytest.approx(other)
 
 
@@ -289,7 +356,7 @@ def test_nothing_marked_anywhere(shape):
     assert {key for key, value in per_slice.items() if value is not None} == {"scope", "n_samples", "n_raters"}
     assert (whole["ged_v"], whole["mean_dice"], whole["hd95_mm"], whole["ci_harmonic"]) == (0, 1, 0, 1)
     assert "of the 0 axial slices (of 10)" in found.tables["summary"].notes[0]
-    assert rows_of(found, "disagreement") == [] and found.slices.cases == ()
+    assert rows_of(found, "disagreement") == rows_of(found, "slices") == [] and found.slices.cases == ()
     assert all(mask.shape == shape and not mask.any() for mask in found.fused.values())
     assert [row["dice"] for row in rows_of(found, "consensus")] == [1, 1]
 
@@ -321,6 +388,7 @@ def test_one_marked_slice_or_voxel_on_a_grid_of_negative_directions(direction):
         assert [row["dice"] for row in rows_of(found, "consensus")] == [1, 1]
         slices = range(4, 4 + box[0]) if direction[8] > 0 else range(10 - 4 - box[0], 10 - 4)
         assert [row["slice"] for row in rows_of(found, "disagreement")] == list(slices)
+        assert [row["slice"] for row in rows_of(found, "slices")] == list(slices)
 
 
 def test_progress_rises_to_one_and_may_stop_the_comparison():
