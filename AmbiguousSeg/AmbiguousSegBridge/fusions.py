@@ -7,9 +7,7 @@ from collections.abc import Mapping
 import slicer
 
 from AmbiguousSegBridge.identity import remove_nodes
-from AmbiguousSegBridge.run_writer import segment_id_of
 from AmbiguousSegBridge.runs import Run, sign_as, writer_of
-from AmbiguousSegBridge.segments import replace_mask
 from AmbiguousSegLib.volume.crops import Crop
 
 COLOURS = {"raters": (0.2, 1.0, 0.6), "samples": (1.0, 0.85, 0.4)}
@@ -25,12 +23,10 @@ def put_fused(scene: slicer.vtkMRMLScene, run: Run, masks: Mapping[str, Crop]) -
     """
     writer = writer_of(scene, run)
     for name, crop in masks.items():
-        node = run.nodes.get(name)
-        if node is None:
-            node = writer.add_mask(name, crop, COLOURS[name.split()[0]])
+        there = run.nodes.get(name)
+        node = writer.put_mask(name, crop, COLOURS[name.split()[0]], there)
+        if there is None:
             node.SetDisplayVisibility(False)
             sign_as(run, [node])
-        else:
-            replace_mask(node, segment_id_of(name), crop, writer.to_ras)
     earlier = [node for role, node in run.nodes.items() if role.split()[0] in COLOURS and role not in masks]
     remove_nodes(scene, earlier)

@@ -63,6 +63,14 @@ def geometry_of(volume_node: slicer.vtkMRMLVolumeNode) -> Geometry:
     return geometry_from(matrix, image.GetDimensions())
 
 
+def lies_on(volume_node: slicer.vtkMRMLVolumeNode, geometry: Geometry) -> bool:
+    """Whether a volume's voxels are those of a grid; one that is empty or sheared lies on none."""
+    try:
+        return geometry_of(volume_node).same_grid(geometry)
+    except ValueError:
+        return False
+
+
 def channel_arrays(volume_nodes: Sequence[slicer.vtkMRMLScalarVolumeNode]) -> tuple[list[np.ndarray], Geometry]:
     """Voxels, as they lie in memory, and grid of one volume whose channels are separate nodes, in the order given.
 

@@ -1,7 +1,8 @@
-"""How the nodes of a run are told apart from all others: attributes, a reference to the input, and a folder.
+"""How the nodes of a run are told apart from all others: attributes, references, and a folder.
 
-Name and input make the identity of a run. A node is signed last: what is still being made is not found as a run, nor
-is a copy of a run's node, which comes after the original.
+Name, input and mean map make the identity of a run. A node is signed last: what is still being made is not found as a
+run. Nor is a copy that the user makes of a run's node, whose attributes it has: each node of a run refers to itself,
+which Slicer's copies do not, while scenes that are saved, loaded and imported keep it.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from typing import Any
 import slicer
 
 ATTRIBUTE = "AmbiguousSeg."
-INPUT_REFERENCE = "AmbiguousSeg.Input"
+INPUT_REFERENCE, MEAN_REFERENCE, SELF_REFERENCE = ATTRIBUTE + "Input", ATTRIBUTE + "Mean", ATTRIBUTE + "Self"
 RUN, ROLE, SAMPLE_INDEX = ATTRIBUTE + "Run", ATTRIBUTE + "Role", ATTRIBUTE + "SampleIndex"
 INPUT_ID, LABEL, PROVENANCE = ATTRIBUTE + "InputID", ATTRIBUTE + "Label", ATTRIBUTE + "Provenance"
 MEAN, VARIANCE, CONSENSUS = "mean", "variance", "consensus"
 
-Identity = tuple[str, "str | None"]
+Identity = tuple["str | None", ...]
 
 
 def sample_role(index: int) -> str:
@@ -36,15 +37,31 @@ def node_name(run_name: str, role: str) -> str:
     return f"{run_name} - {role}"
 
 
+def add_own(scene: slicer.vtkMRMLScene, node: slicer.vtkMRMLNode) -> None:
+    """Put a node that a run has made into the scene, so that it can be told from copies of it."""
+    scene.AddNode(node)
+    node.SetNodeReferenceID(SELF_REFERENCE, node.GetID())
+
+
+def is_own(node: slicer.vtkMRMLNode) -> bool:
+    """Whether a run has made a node, maybe one that is still being made; not so of a copy of such a node."""
+    own = node.GetNodeReferenceID(SELF_REFERENCE)
+    return own is not None and own == node.GetID()
+
+
 def sign(
-    nodes: Iterable[slicer.vtkMRMLNode],
+    nodes: Sequence[slicer.vtkMRMLNode],
     run_name: str,
     input_volume: slicer.vtkMRMLVolumeNode | None,
     input_id: str | None,
     label: str,
     provenance: dict[str, Any],
 ) -> None:
-    """Make nodes those of a run; an ``input_id`` without a volume: the input was deleted."""
+    """Make nodes those of a run, among them its mean map if it has one.
+
+    An ``input_id`` without a volume: the input was deleted.
+    """
+    mean = next((node for node in nodes if node.GetAttribute(ROLE) == MEAN), None)
     attributes = {
         RUN: run_name,
         LABEL: label,
@@ -58,14 +75,16 @@ def sign(
         with slicer.util.NodeModify(node):  # one change for whoever observes it
             for name, value in attributes.items():
                 node.SetAttribute(name, value)
-            node.SetNodeReferenceID(INPUT_REFERENCE, None if input_volume is None else input_volume.GetID())
+            for role, referenced in ((INPUT_REFERENCE, input_volume), (MEAN_REFERENCE, mean)):
+                node.SetNodeReferenceID(role, None if referenced is None else referenced.GetID())
 
 
 def unsign(nodes: Iterable[slicer.vtkMRMLNode]) -> None:
     """Take nodes out of their run; they keep their roles."""
     for node in nodes:
         node.RemoveAttribute(RUN)
-        node.SetNodeReferenceID(INPUT_REFERENCE, None)
+        for role in (INPUT_REFERENCE, MEAN_REFERENCE):
+            node.SetNodeReferenceID(role, None)
 
 
 def disown(node: slicer.vtkMRMLNode) -> None:
@@ -73,15 +92,36 @@ def disown(node: slicer.vtkMRMLNode) -> None:
     for name in list(node.GetAttributeNames()):
         if name.startswith(ATTRIBUTE):
             node.RemoveAttribute(name)
-    node.SetNodeReferenceID(INPUT_REFERENCE, None)
+    roles = [node.GetNthNodeReferenceRole(n) for n in range(node.GetNumberOfNodeReferenceRoles())]
+    for role in roles:
+        if role.startswith(ATTRIBUTE):
+            node.RemoveNodeReferenceIDs(role)
+
+
+def disown_orphans(scene: slicer.vtkMRMLScene, keep: Iterable[slicer.vtkMRMLNode] = ()) -> None:
+    """Make ordinary nodes of those that bear a role and are of no run: copies, and what was never completed.
+
+    To be called when a scene was loaded or imported, which may have been saved while samples were arriving.
+
+    Args:
+        keep: nodes of a run that is being made now.
+    """
+    kept = {node.GetID() for node in keep}
+    for node in scene.GetNodes():
+        if node.GetAttribute(ROLE) and identity_of(node) is None and node.GetID() not in kept:
+            disown(node)
 
 
 def identity_of(node: slicer.vtkMRMLNode) -> Identity | None:
-    """What all nodes of one run have in common, run name and input; None for a node of no run."""
+    """What all nodes of one run have in common: run name, input, mean map; None for a node of no run.
+
+    The mean tells runs without an input apart that bear one name, as when their scenes were imported one after another.
+    """
     name = node.GetAttribute(RUN)
-    if not name:
+    if not name or not is_own(node):
         return None
-    return name, _input_key(node.GetNodeReferenceID(INPUT_REFERENCE), node.GetAttribute(INPUT_ID))
+    input_key = _input_key(node.GetNodeReferenceID(INPUT_REFERENCE), node.GetAttribute(INPUT_ID))
+    return name, input_key, node.GetNodeReferenceID(MEAN_REFERENCE)
 
 
 def _input_key(input_id: str | None, last_known: str | None) -> str | None:
@@ -104,8 +144,12 @@ def nodes_of(
     input_volume: slicer.vtkMRMLVolumeNode | None,
     input_id: str | None = None,
 ) -> list[slicer.vtkMRMLNode]:
-    """Nodes of the run of this name on this input; None: made without one, or on one deleted since, ``input_id``."""
-    return nodes_by_run(scene).get((run_name, _input_key(input_volume and input_volume.GetID(), input_id)), [])
+    """Nodes of the run of this name on this input; None: made without one, or on one deleted since, ``input_id``.
+
+    Of several such runs, which only importing scenes can bring about, those of the first.
+    """
+    wanted = run_name, _input_key(input_volume and input_volume.GetID(), input_id)
+    return next((nodes for (*found, _mean), nodes in nodes_by_run(scene).items() if tuple(found) == wanted), [])
 
 
 def folder_of(scene: slicer.vtkMRMLScene, nodes: Iterable[slicer.vtkMRMLNode]) -> int:
@@ -147,15 +191,6 @@ def remove_empty_folder(scene: slicer.vtkMRMLScene, folder: int) -> None:
     hierarchy = hierarchy_of(scene)
     if folder and hierarchy.GetNumberOfItemChildren(folder) == 0:
         hierarchy.RemoveItem(folder)
-
-
-def remove_run_nodes(scene: slicer.vtkMRMLScene, nodes: Sequence[slicer.vtkMRMLNode]) -> None:
-    """Remove a run's nodes; copies that the user made of them stay, as ordinary nodes."""
-    identities = {identity_of(node) for node in nodes}
-    remove_nodes(scene, nodes)
-    for node in scene.GetNodes():
-        if node.GetAttribute(RUN) and identity_of(node) in identities:
-            disown(node)
 
 
 def hierarchy_of(scene: slicer.vtkMRMLScene) -> slicer.vtkMRMLSubjectHierarchyNode:

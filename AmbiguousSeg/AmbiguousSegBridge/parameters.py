@@ -16,6 +16,7 @@ from slicer import (
 )
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
+from AmbiguousSegBridge.maps import DEFAULT_THRESHOLD
 from AmbiguousSegBridge.views import Overlay
 from AmbiguousSegLib.quality import Quality
 from AmbiguousSegLib.sampling.export import Form
@@ -78,7 +79,7 @@ class AmbiguousSegParameterNode:
     device: str = "auto"
     run: vtkMRMLScalarVolumeNode
     shownSample: Annotated[int, WithinRange(0, 10_000)] = 0
-    consensusThreshold: Annotated[float, WithinRange(0.0, 0.99)] = 0.5
+    consensusThreshold: Annotated[float, WithinRange(0.0, 0.99)] = DEFAULT_THRESHOLD
     overlay: Overlay = Overlay.MEAN
     overlayOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
     modeCut: Annotated[float, WithinRange(0.05, 1.0)] = 0.5

@@ -12,7 +12,7 @@ import slicer
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
-from AmbiguousSegBridge.grid import geometry_of, ijk_to_ras
+from AmbiguousSegBridge.grid import ijk_to_ras, lies_on
 from AmbiguousSegBridge.identity import (
     ATTRIBUTE,
     CONSENSUS,
@@ -21,12 +21,13 @@ from AmbiguousSegBridge.identity import (
     RUN,
     SAMPLE_INDEX,
     VARIANCE,
+    add_own,
     hierarchy_of,
     node_name,
     put_into,
     sample_role,
 )
-from AmbiguousSegBridge.maps import Tally, consensus_of
+from AmbiguousSegBridge.maps import Maps
 from AmbiguousSegBridge.segments import Colour, add_segment, place_on_grid, replace_mask
 from AmbiguousSegLib.volume.crops import Box, Crop
 from AmbiguousSegLib.volume.geometry import Geometry
@@ -94,7 +95,7 @@ class RunWriter:
         self.nodes: list[slicer.vtkMRMLNode] = []
         self.to_ras = ijk_to_ras(geometry)
         self.reference = None
-        if input_volume is not None and geometry_of(input_volume).same_grid(geometry):
+        if input_volume is not None and lies_on(input_volume, geometry):
             self.reference = input_volume
             input_volume.GetIJKToRASMatrix(self.to_ras)  # the same grid, here without rounding
 
@@ -104,28 +105,36 @@ class RunWriter:
         node.SetAttribute(SAMPLE_INDEX, str(index))
         return node
 
-    def put_maps(self, tally: Tally, threshold: float, there: dict[str, Any]) -> dict[str, slicer.vtkMRMLNode]:
-        """Mean, variance and consensus of the masks counted, by role; into the nodes of these roles in ``there``."""
-        maps = {MEAN: tally.mean(), VARIANCE: tally.variance()}
-        consensus = consensus_of(maps[MEAN], tally.box, threshold)
+    def put_maps(self, maps: Maps, there: dict[str, Any]) -> dict[str, slicer.vtkMRMLNode]:
+        """Mean, variance and consensus as nodes, by role; into the nodes of these roles in ``there``."""
         with without_rendering():
-            nodes = {role: self._put_map(role, voxels, there.get(role)) for role, voxels in maps.items()}
-            nodes[MEAN].SetAttribute(BOX, json.dumps([end for span in tally.box for end in (span.start, span.stop)]))
-            nodes[CONSENSUS] = self.put_consensus(consensus, threshold, there.get(CONSENSUS))
+            arrays = {MEAN: maps.mean, VARIANCE: maps.variance}
+            nodes = {role: self._put_map(role, voxels, there) for role, voxels in arrays.items()}
+            ends = json.dumps([end for span in maps.box for end in (span.start, span.stop)])
+            # Slicer turns the slices of a left-handed volume round when it reads it from a file, and the box with them.
+            nodes[MEAN].SetAttribute(BOX, ends if self.to_ras.Determinant() > 0 else None)
+            nodes[CONSENSUS] = self.put_consensus(maps.consensus, maps.threshold, there.get(CONSENSUS))
         return nodes
 
     def put_consensus(
         self, crop: Crop, threshold: float, node: slicer.vtkMRMLSegmentationNode | None
     ) -> slicer.vtkMRMLSegmentationNode:
         """Write the consensus into ``node``; None makes one."""
-        segment_id = segment_id_of(CONSENSUS)
-        if node is None:
-            node = self.add_mask(CONSENSUS, crop, CONSENSUS_COLOUR)
-        elif node.GetSegmentation().GetSegment(segment_id) is None:  # the user removed it
-            self._add_segment(node, CONSENSUS, crop, CONSENSUS_COLOUR)
-        else:
-            replace_mask(node, segment_id, crop, self.to_ras)
+        node = self.put_mask(CONSENSUS, crop, CONSENSUS_COLOUR, node)
         node.SetAttribute(THRESHOLD, str(threshold))
+        return node
+
+    def put_mask(
+        self, role: str, crop: Crop, colour: Colour, node: slicer.vtkMRMLSegmentationNode | None
+    ) -> slicer.vtkMRMLSegmentationNode:
+        """Write a mask into ``node``, in the place of the run, wherever the user has moved it; None makes one."""
+        if node is None:
+            return self.add_mask(role, crop, colour)
+        node.SetAndObserveTransformNodeID(self.transform_id)
+        if node.GetSegmentation().GetSegment(segment_id_of(role)) is None:  # the user removed it
+            self._add_segment(node, role, crop, colour)
+        else:
+            replace_mask(node, segment_id_of(role), crop, self.to_ras)
         return node
 
     def make(self, class_name: str, role: str) -> slicer.vtkMRMLNode:
@@ -138,24 +147,25 @@ class RunWriter:
 
     def add(self, node: slicer.vtkMRMLNode) -> slicer.vtkMRMLNode:
         """Put a node that was made into the scene and, unless it is hidden from people, into the run's folder."""
-        self.scene.AddNode(node)
+        add_own(self.scene, node)
         self.nodes.append(node)
         if not node.GetHideFromEditors():
             self.folder = self.folder or self._add_folder()
             put_into(self.scene, node, self.folder)
         return node
 
-    def _put_map(self, role: str, voxels: np.ndarray, node: slicer.vtkMRMLScalarVolumeNode | None):
+    def _put_map(self, role: str, voxels: np.ndarray, there: dict[str, Any]) -> slicer.vtkMRMLScalarVolumeNode:
         """Volume node of a map, float32 ``(Z, Y, X)``, whose memory it shares; in its own colours, 0 transparent."""
+        node, colours = there.get(role), f"{role} colours"
         if node is not None:
+            self._place_map(node)
             node.SetAndObserveImageData(image_of(voxels))
             return node
         node = self.add(self.make("vtkMRMLScalarVolumeNode", role))
-        node.SetAndObserveTransformNodeID(self.transform_id)
-        node.SetIJKToRASMatrix(self.to_ras)
+        self._place_map(node)
         display = self.scene.AddNewNodeByClass("vtkMRMLScalarVolumeDisplayNode")
         node.SetAndObserveDisplayNodeID(display.GetID())
-        display.SetAndObserveColorNodeID(self._add_colour_table(role).GetID())
+        display.SetAndObserveColorNodeID((there.get(colours) or self._add_colours(colours, MAP_COLOURS[role])).GetID())
         display.AutoWindowLevelOff()
         display.SetWindowLevelMinMax(0.0, MAP_UPPER[role])
         display.AutoThresholdOff()
@@ -163,6 +173,10 @@ class RunWriter:
         display.ApplyThresholdOn()
         node.SetAndObserveImageData(image_of(voxels))  # last: the display would search it for a window of its own
         return node
+
+    def _place_map(self, node: slicer.vtkMRMLScalarVolumeNode) -> None:
+        node.SetAndObserveTransformNodeID(self.transform_id)
+        node.SetIJKToRASMatrix(self.to_ras)
 
     def add_mask(self, role: str, crop: Crop, colour: Colour) -> slicer.vtkMRMLSegmentationNode:
         """Segmentation node of one segment; only the bounding box of the mask is stored."""
@@ -178,17 +192,16 @@ class RunWriter:
         name = f"{self.label}, {role}"
         add_segment(node, segment_id_of(role), name, colour, self.terminology, crop, self.to_ras)
 
-    def _add_colour_table(self, role: str) -> slicer.vtkMRMLColorTableNode:
-        table = self.make("vtkMRMLColorTableNode", f"{role} colours")
+    def _add_colours(self, role: str, anchors: tuple[Colour, ...]) -> slicer.vtkMRMLColorTableNode:
+        table = self.make("vtkMRMLColorTableNode", role)
         table.SetTypeToUser()
         table.SetNumberOfColors(COLOURS_PER_TABLE)
-        anchors = MAP_COLOURS[role]
         place = np.linspace(0, len(anchors) - 1, COLOURS_PER_TABLE)
         channels = [np.interp(place, np.arange(len(anchors)), channel) for channel in zip(*anchors)]
         for index, rgb in enumerate(zip(*channels)):
             table.SetColor(index, str(index), *(float(c) for c in rgb), 1.0)
         table.GetLookupTable().SetRange(0, COLOURS_PER_TABLE - 1)
-        self.scene.AddNode(table)
+        add_own(self.scene, table)
         self.nodes.append(table)
         return table
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -31,11 +32,11 @@ from AmbiguousSegBridge.identity import (
     nodes_by_run,
     nodes_of,
     put_into,
-    remove_run_nodes,
+    remove_nodes,
     sample_index,
     sign,
 )
-from AmbiguousSegBridge.maps import Tally, check_threshold, consensus_of
+from AmbiguousSegBridge.maps import DEFAULT_THRESHOLD, Tally, at_once, check_threshold, consensus_of, maps_of
 from AmbiguousSegBridge.run_writer import THRESHOLD, RunWriter, box_of, segment_id_of
 from AmbiguousSegBridge.segments import add_segment, place_on_grid, read_crop, reference_geometry
 from AmbiguousSegLib.volume.crops import Crop
@@ -43,7 +44,6 @@ from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.io import LESION_TERMINOLOGY
 
 TABLE = ATTRIBUTE + "Table"
-DEFAULT_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,6 @@ class Run:
         folder_item: subject-hierarchy item of its folder; 0 if it is gone.
         samples: by index.
         tables: by role, those that ``tables.write_table`` wrote.
-        geometry: grid of the samples, before their parent transform.
         nodes: all nodes, helpers such as colour tables included, by role.
         input_id: node id of the input, if there was one when the run was made.
     """
@@ -70,7 +69,6 @@ class Run:
     tables: dict[str, slicer.vtkMRMLTableNode]
     provenance: dict[str, Any]
     label: str
-    geometry: Geometry
     nodes: dict[str, slicer.vtkMRMLNode] = field(repr=False)
     input_id: str | None = None
 
@@ -80,9 +78,32 @@ class Run:
         text = self.consensus.GetAttribute(THRESHOLD) if self.consensus is not None else None
         return float(text) if text else DEFAULT_THRESHOLD
 
+    @property
+    def anchor(self) -> slicer.vtkMRMLTransformableNode:
+        """Node whose grid and parent transform are the run's: the mean, or the first sample where that was deleted."""
+        return self.samples[0] if self.mean is None else self.mean
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        """Grid of the maps, on which the samples have to lie, before the parent transform.
+
+        Raises:
+            ValueError: if the anchor lies on no regular grid any more.
+        """
+        try:
+            return reference_geometry(self.samples[0]) if self.mean is None else geometry_of(self.mean)
+        except ValueError as error:
+            raise ValueError(
+                f"{self.anchor.GetName()!r} lies on no regular grid any more. Undo what was done to it, such as "
+                "hardening a transform; or delete it in the module Data."
+            ) from error
+
 
 def find_runs(scene: slicer.vtkMRMLScene) -> list[Run]:
-    """All complete runs, in the order of the scene; not those of which neither a sample nor the mean is left."""
+    """All complete runs, in the order of the scene; not those of which neither a sample nor the mean is left.
+
+    Whatever was done to their nodes: what can be read no more is told where it is needed, see ``Run.geometry``.
+    """
     runs = (_run_of(scene, nodes) for nodes in nodes_by_run(scene).values())
     return [run for run in runs if run is not None]
 
@@ -95,7 +116,21 @@ def find_run_of(scene: slicer.vtkMRMLScene, node: slicer.vtkMRMLNode) -> Run | N
 
 def crops_of(run: Run) -> list[Crop]:
     """Masks of the samples in their order, on the run's grid; ValueError if one was changed beyond reading."""
-    return [read_mask(node, run.geometry) for node in run.samples]
+    return [mask_of(node, run) for node in run.samples]
+
+
+def mask_of(node: slicer.vtkMRMLSegmentationNode, run: Run) -> Crop:
+    """Mask of one of a run's segmentations, on the run's grid.
+
+    Raises:
+        ValueError: as ``read_mask``, or if the segmentation lies under another transform than the run.
+    """
+    if node.GetTransformNodeID() != run.anchor.GetTransformNodeID():
+        raise ValueError(
+            f"{node.GetName()!r} lies under another transform than {run.anchor.GetName()!r}. Put both under one, undo "
+            "it if the transform of one of them was hardened, or delete the segmentation in the module Data."
+        )
+    return read_mask(node, run.geometry)
 
 
 def read_mask(node: slicer.vtkMRMLSegmentationNode, geometry: Geometry) -> Crop:
@@ -118,8 +153,10 @@ def mask_id(node: slicer.vtkMRMLSegmentationNode) -> str:
 
 
 def map_array(node: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
-    """Voxels ``(Z, Y, X)`` of a map, as they lie in memory."""
+    """Voxels ``(Z, Y, X)`` of a map, as they lie in memory; ValueError if it was emptied."""
     image = node.GetImageData()
+    if image is None or image.GetNumberOfPoints() == 0:
+        raise ValueError(f"{node.GetName()!r} holds no voxels any more. Delete it in the module Data.")
     return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
 
 
@@ -139,7 +176,7 @@ def unique_run_name(
 
 def remove_run(scene: slicer.vtkMRMLScene, run: Run) -> None:
     """Remove a run, and its folder unless something else lies in it; copies made of its nodes stay."""
-    remove_run_nodes(scene, list(run.nodes.values()))
+    remove_nodes(scene, list(run.nodes.values()))
 
 
 def rename_run(scene: slicer.vtkMRMLScene, run: Run, name: str) -> Run:
@@ -185,7 +222,7 @@ def renew_maps(scene: slicer.vtkMRMLScene, run: Run, consensus_threshold: float 
     if not run.samples:
         raise ValueError(f"No sample of run {run.name!r} is left. Remove the run, or generate it again.")
     writer = writer_of(scene, run)
-    writer.put_maps(Tally(run.geometry.shape, crops_of(run)), threshold, run.nodes)
+    writer.put_maps(at_once(maps_of(Tally(run.geometry.shape, crops_of(run)), threshold)), run.nodes)
     sign_as(run, writer.nodes)
     return find_run_of(scene, run.samples[0])
 
@@ -216,7 +253,7 @@ def use_as_segmentation(
         ValueError: if the source was changed beyond reading.
     """
     role = source_node.GetAttribute(ROLE)
-    crop = read_mask(source_node, run.geometry)
+    crop = mask_of(source_node, run)
     colour = source_node.GetSegmentation().GetSegment(mask_id(source_node)).GetColor()
     name = name or scene.GenerateUniqueName(f"{run.label}, from {role}")
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
@@ -232,8 +269,7 @@ def use_as_segmentation(
 
 def writer_of(scene: slicer.vtkMRMLScene, run: Run) -> RunWriter:
     """What makes nodes that lie as the run's own; ``sign_as`` makes them the run's."""
-    first = next(node for node in (run.mean, *run.samples, run.consensus) if node is not None)
-    transform_id, terminology = first.GetTransformNodeID(), terminology_of(run)
+    transform_id, terminology = run.anchor.GetTransformNodeID(), terminology_of(run)
     return RunWriter(
         scene, run.name, run.geometry, run.input, run.label, terminology, run.folder_item, transform_id
     )
@@ -247,8 +283,8 @@ def terminology_of(run: Run) -> str:
 
 
 def sign_as(run: Run, nodes: Sequence[slicer.vtkMRMLNode]) -> None:
-    """Make nodes those of ``run``."""
-    sign(nodes, run.name, run.input, run.input_id, run.label, run.provenance)
+    """Make nodes those of ``run``; all refer to its mean map, which may be one of them."""
+    sign([*run.nodes.values(), *nodes], run.name, run.input, run.input_id, run.label, run.provenance)
 
 
 def _run_of(scene: slicer.vtkMRMLScene, nodes: Sequence[slicer.vtkMRMLNode]) -> Run | None:
@@ -270,7 +306,6 @@ def _run_of(scene: slicer.vtkMRMLScene, nodes: Sequence[slicer.vtkMRMLNode]) -> 
         tables={role: node for role, node in by_role.items() if node.GetAttribute(TABLE)},
         provenance=json.loads(first.GetAttribute(PROVENANCE)),
         label=first.GetAttribute(LABEL),
-        geometry=reference_geometry(samples[0]) if samples else geometry_of(mean),
         nodes=by_role,
         input_id=first.GetAttribute(INPUT_ID),
     )

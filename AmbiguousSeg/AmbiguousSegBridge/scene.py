@@ -15,6 +15,7 @@ import slicer
 from AmbiguousSegBridge.grid import ijk_to_ras
 from AmbiguousSegBridge.identity import hierarchy_of, put_into
 from AmbiguousSegBridge.live_run import LiveRun
+from AmbiguousSegBridge.maps import DEFAULT_THRESHOLD
 from AmbiguousSegBridge.run_writer import image_of
 from AmbiguousSegBridge.runs import Run
 from AmbiguousSegBridge.segments import read_crop
@@ -50,7 +51,7 @@ def add_sample_set(
     reference_volume: slicer.vtkMRMLScalarVolumeNode | None = None,
     *,
     terminology: str = LESION_TERMINOLOGY,
-    consensus_threshold: float = 0.5,
+    consensus_threshold: float = DEFAULT_THRESHOLD,
 ) -> Run:
     """Put a whole run into the scene: a segmentation per sample, consensus, mean, variance, volumes, in one folder.
 

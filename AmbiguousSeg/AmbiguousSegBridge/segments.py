@@ -78,7 +78,8 @@ def read_crop(
     before its parent transform.
 
     Raises:
-        ValueError: if there is no such segment, no reference geometry, or the segment does not lie on the grid.
+        ValueError: if there is no such segment, no reference geometry, or the segment has no labelmap or one that does
+            not lie on the grid.
     """
     name, segments = segmentation.GetName(), segmentation.GetSegmentation()
     segment_ids = list(segments.GetSegmentIDs())
@@ -87,19 +88,29 @@ def read_crop(
     if segment_id not in segment_ids:
         raise ValueError(f"Segmentation {name!r} has the segments {segment_ids}; name one of them, got {segment_id!r}.")
     geometry = reference_geometry(segmentation) if geometry is None else geometry
-    labelmap = segmentation.GetBinaryLabelmapInternalRepresentation(segment_id)
-    if labelmap is None or labelmap.IsEmpty():
+    labelmap = _labelmap(segmentation, segment_id)
+    if labelmap is None:
         return _crop(np.zeros((0, 0, 0), bool), np.zeros(3, int), geometry)
-    crop, outside = cut(labelmap, segments.GetSegment(segment_id).GetLabelValue(), geometry)
+    try:
+        crop, outside = cut(labelmap, segments.GetSegment(segment_id).GetLabelValue(), geometry)
+    except ValueError as error:
+        raise ValueError(
+            f"Segment {segment_id!r} of {name!r} has its voxels elsewhere than the grid {geometry}. Undo what moved it "
+            "there, such as hardening a transform; or export it with a volume of that grid as the reference (module "
+            "Segmentations)."
+        ) from error
     if outside:
-        raise ValueError(f"Segment {segment_id!r} of {name!r} reaches out of the grid {geometry}. Give its own grid.")
+        raise ValueError(
+            f"Segment {segment_id!r} of {name!r} reaches out of the grid {geometry}. Erase what lies outside, undo "
+            "what moved it there, or give its own grid."
+        )
     return crop
 
 
 def count_voxels(segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str) -> int:
-    """Voxels that a segment marks."""
-    labelmap = segmentation.GetBinaryLabelmapInternalRepresentation(segment_id)
-    if labelmap is None or labelmap.IsEmpty():
+    """Voxels that a segment marks; ValueError if it is stored as something else than a labelmap."""
+    labelmap = _labelmap(segmentation, segment_id)
+    if labelmap is None:
         return 0
     value = segmentation.GetSegmentation().GetSegment(segment_id).GetLabelValue()
     return int(np.count_nonzero(vtk_to_numpy(labelmap.GetPointData().GetScalars()) == value))
@@ -108,12 +119,15 @@ def count_voxels(segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str) 
 def cut(labelmap: slicer.vtkOrientedImageData, value: int, geometry: Geometry) -> tuple[Crop, int]:
     """Where a labelmap, whose voxels are voxels of the grid, has ``value``; and how many such voxels lie outside.
 
+    It may count them from the other end: Slicer turns round the slices of a left-handed volume that it reads, but not
+    those of a segmentation.
+
     Raises:
         ValueError: if its voxels lie elsewhere than the grid's.
     """
-    first = _first_voxel(labelmap, geometry)[::-1]
+    first, senses = (along[::-1] for along in _place(labelmap, geometry))
     voxels = vtk_to_numpy(labelmap.GetPointData().GetScalars()).reshape(labelmap.GetDimensions()[::-1])
-    marked = voxels == value
+    marked = voxels[tuple(slice(None, None, sense) for sense in senses)] == value
     low = np.maximum(first, 0)
     high = np.maximum(np.minimum(first + marked.shape, geometry.shape), low)
     inside = marked[tuple(slice(lo, hi) for lo, hi in zip(low - first, high - first))]
@@ -131,6 +145,19 @@ def reference_geometry(segmentation: slicer.vtkMRMLSegmentationNode) -> Geometry
     return geometry_from(matrix, np.array(extent[1::2]) - extent[0::2] + 1)
 
 
+def _labelmap(segmentation: slicer.vtkMRMLSegmentationNode, segment_id: str) -> slicer.vtkOrientedImageData | None:
+    """Labelmap of a segment; None if it marks nothing. ValueError if it is stored as something else alone."""
+    segment, stored = segmentation.GetSegmentation().GetSegment(segment_id), []
+    labelmap = segment.GetRepresentation(slicer.vtkSegmentationConverter.GetBinaryLabelmapRepresentationName())
+    segment.GetContainedRepresentationNames(stored)
+    if labelmap is None and stored:
+        raise ValueError(
+            f"Segment {segment_id!r} of {segmentation.GetName()!r} has no labelmap, only: {', '.join(stored)}. Create "
+            "a binary labelmap of it first (module Segmentations)."
+        )
+    return None if labelmap is None or labelmap.IsEmpty() else labelmap
+
+
 def _crop(part: np.ndarray, start: np.ndarray, geometry: Geometry) -> Crop:
     """Crop of ``part``, whose first voxel has the index ``start`` (z, y, x) on the grid."""
     faces = (part.take(end, axis) for axis in range(3) for end in (0, -1) if part.size)
@@ -142,20 +169,21 @@ def _crop(part: np.ndarray, start: np.ndarray, geometry: Geometry) -> Crop:
     return Crop(crop.voxels, tuple(int(a) + int(b) for a, b in zip(crop.start, start)), geometry.shape)
 
 
-def _first_voxel(labelmap: slicer.vtkOrientedImageData, geometry: Geometry) -> np.ndarray:
-    """Index (x, y, z) on ``geometry`` of the first voxel stored in ``labelmap``; it may lie outside."""
+def _place(labelmap: slicer.vtkOrientedImageData, geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest index (x, y, z) on the grid of the voxels stored, maybe outside; and the sense, 1 or -1, of each axis."""
     to_ras, to_grid = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
     labelmap.GetImageToWorldMatrix(to_ras)
     vtk.vtkMatrix4x4.Invert(ijk_to_ras(geometry), to_grid)
     vtk.vtkMatrix4x4.Multiply4x4(to_grid, to_ras, to_grid)
     relative = np.array([[to_grid.GetElement(r, c) for c in range(4)] for r in range(3)])
     extent = np.array(labelmap.GetExtent()).reshape(3, 2)
-    position = relative @ (*extent[:, 0], 1)
+    senses = np.where(np.diag(relative) < 0, -1, 1)
+    position = relative @ (*np.where(senses > 0, extent[:, 0], extent[:, 1]), 1)
     first = np.round(position).astype(int)
-    drift = np.abs(relative[:, :3] - np.eye(3)) @ (extent[:, 1] - extent[:, 0])
+    drift = np.abs(relative[:, :3] - np.diag(senses)) @ (extent[:, 1] - extent[:, 0])
     if np.any(np.abs(position - first) + drift > SAME_VOXEL_WITHIN):
         raise ValueError(
             f"A labelmap of extent {labelmap.GetExtent()} has its voxels elsewhere than the grid {geometry}. Export "
             "the segmentation with that grid's volume as the reference first (module Segmentations)."
         )
-    return first
+    return first, senses

@@ -11,7 +11,7 @@ import slicer
 from AmbiguousSegBridge.identity import ATTRIBUTE, SAMPLE_INDEX, sample_index
 from AmbiguousSegBridge.run_writer import box_of, sample_colour, without_rendering
 from AmbiguousSegBridge.runs import Run
-from AmbiguousSegBridge.views import masks_of_runs, nodes_of_class, slices_of_most_disagreement
+from AmbiguousSegBridge.views import arriving_samples, masks_of_runs, nodes_of_class, slices_of_most_disagreement
 
 MOST_VIEWS = 12
 FIRST_LAYOUT = 7300  # number of the layout of one view, less one; Slicer's own end at 100
@@ -77,6 +77,12 @@ def show_nodes(
             _show_input(scene, run, view)
         if entering and run.mean is not None:
             _look_at_what_is_marked(run, views)
+
+
+def hide_arriving(scene: slicer.vtkMRMLScene) -> None:
+    """Keep samples of a run that is not complete out of the views, where each would lie over all others."""
+    for node in arriving_samples(scene):
+        _restrict(node, None)
 
 
 def leave(scene: slicer.vtkMRMLScene) -> None:
@@ -151,7 +157,10 @@ def _show_input(scene: slicer.vtkMRMLScene, run: Run, view: slicer.vtkMRMLSliceN
 
 
 def _look_at_what_is_marked(run: Run, views: list[slicer.vtkMRMLSliceNode]) -> None:
-    slices, box = slices_of_most_disagreement(run), box_of(run.mean)
+    try:
+        slices, box = slices_of_most_disagreement(run), box_of(run.mean)
+    except ValueError:  # the run lies on no grid any more
+        return
     if not slices:
         return
     edges = [(span.stop - span.start) * mm for span, mm in zip(box, reversed(run.geometry.spacing_mm))]

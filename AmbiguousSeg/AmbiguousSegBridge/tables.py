@@ -54,19 +54,18 @@ def volumes_table(run: Run) -> Table:
     return _volumes_table(run, _volumes_ml(run))
 
 
-def counted_samples(run: Run) -> list[str]:
-    """Roles of the samples that the run's table of volumes was made of."""
-    return [row[NAME] for row in read_table(run.tables[VOLUMES])["rows"][:-SUMMARY_ROWS]]
-
-
 def histogram(scene: slicer.vtkMRMLScene, run: Run) -> slicer.vtkMRMLPlotChartNode:
     """Chart of how many samples have which volume in mL; ValueError if no sample is left."""
     return _histogram(_Sheets(scene, run), _volumes_ml(run))
 
 
-def renew_volumes(scene: slicer.vtkMRMLScene, run: Run) -> None:
-    """Write volumes table and histogram anew; ValueError if no sample is left."""
-    sheets, volumes = _Sheets(scene, run), _volumes_ml(run)
+def renew_volumes(scene: slicer.vtkMRMLScene, run: Run, voxels: Mapping[str, int] | None = None) -> None:
+    """Write volumes table and histogram anew; ValueError if no sample is left.
+
+    Args:
+        voxels: what each sample marks, by the id of its node; None: they are counted.
+    """
+    sheets, volumes = _Sheets(scene, run), _volumes_ml(run, voxels)
     sheets.table(VOLUMES, _volumes_table(run, volumes))
     _histogram(sheets, volumes)
 
@@ -158,10 +157,12 @@ class _Sheets:
         return node
 
 
-def _volumes_ml(run: Run) -> np.ndarray:
+def _volumes_ml(run: Run, voxels: Mapping[str, int] | None = None) -> np.ndarray:
     if not run.samples:
         raise ValueError(f"No sample of run {run.name!r} is left. Remove the run, or generate it again.")
-    return np.array([count_voxels(node, mask_id(node)) for node in run.samples]) * run.geometry.voxel_volume_ml
+    if voxels is None:
+        voxels = {node.GetID(): count_voxels(node, mask_id(node)) for node in run.samples}
+    return np.array([voxels[node.GetID()] for node in run.samples]) * run.geometry.voxel_volume_ml
 
 
 def _volumes_table(run: Run, volumes: np.ndarray) -> Table:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import slicer
 
 from AmbiguousSegBridge.grid import ijk_to_ras
-from AmbiguousSegBridge.identity import ROLE, RUN, sample_index
+from AmbiguousSegBridge.identity import SAMPLE_INDEX, identity_of, is_own, sample_index
 from AmbiguousSegBridge.run_writer import box_of, without_rendering
 from AmbiguousSegBridge.runs import Run, map_array
 from AmbiguousSegLib.ensemble.disagreement import slices_by_disagreement
@@ -101,7 +101,7 @@ def slices_of_most_disagreement(run: Run) -> list[tuple[int, Position]]:
     first = count - span.stop if back else span.start
     centre = _centre(box)
     slices = []
-    for number in slices_by_disagreement(mean * (1 - mean), mean):
+    for number in slices_by_disagreement((share * (1 - share) for share in mean), mean):
         number += first
         centre[along] = count - 1 - number if back else number
         slices.append((number, _world(run, centre)))
@@ -127,11 +127,16 @@ def _world(run: Run, index: list[float]) -> Position:
 
 def masks_of_runs(scene: slicer.vtkMRMLScene) -> Iterator[slicer.vtkMRMLSegmentationNode]:
     """Samples and consensus of all runs, and of those that are being made."""
-    return (node for node in nodes_of_class(scene, "vtkMRMLSegmentationNode") if node.GetAttribute(ROLE))
+    return (node for node in nodes_of_class(scene, "vtkMRMLSegmentationNode") if is_own(node))
+
+
+def arriving_samples(scene: slicer.vtkMRMLScene) -> list[slicer.vtkMRMLSegmentationNode]:
+    """Samples of runs, and of additions to runs, that are being made."""
+    return [n for n in masks_of_runs(scene) if n.GetAttribute(SAMPLE_INDEX) and not _is_of_a_run(n)]
 
 
 def _is_of_a_run(node: slicer.vtkMRMLNode | None) -> bool:
-    return node is not None and bool(node.GetAttribute(RUN))
+    return node is not None and identity_of(node) is not None
 
 
 def nodes_of_class(scene: slicer.vtkMRMLScene, class_name: str) -> Iterator[slicer.vtkMRMLNode]:

@@ -1,0 +1,81 @@
+"""Maps and volumes of a run follow its samples, which the user may delete or edit."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import slicer
+
+from AmbiguousSegBridge import runs, tables
+from AmbiguousSegBridge.identity import ROLE
+from AmbiguousSegBridge.run_writer import box_of
+from AmbiguousSegBridge.runs import Run
+from AmbiguousSegBridge.segments import count_voxels
+
+COUNTING_S = 0.05  # for which one call begins to count voxels of samples
+SAME_WITHIN = 1e-6  # of a sum of float32
+
+
+class Upkeep:
+    """Renews maps and volumes where they were made of other samples; an edit is known by the number of voxels.
+
+    Attributes:
+        pending: whether the last call had no time for all samples: call again.
+    """
+
+    def __init__(self) -> None:
+        self.pending = False
+        self._counted: dict[str, tuple[int, int]] = {}  # labelmap's time of change and voxels, by the sample's node
+
+    def renew(self, scene: slicer.vtkMRMLScene, run: Run, edits: bool) -> bool:
+        """Renew what is not up to date; whether there was anything.
+
+        Args:
+            edits: look for edited samples, too, not only for deleted ones.
+
+        Raises:
+            ValueError: if a mask was changed beyond reading.
+        """
+        self.pending = False
+        of_table = _voxels_of_table(run)
+        if of_table is None and self._is_mean_of_samples(run):
+            tables.renew_volumes(scene, run)  # the user deleted only the table
+        elif of_table is None or self._differ(run, of_table, edits):
+            tables.renew_volumes(scene, runs.renew_maps(scene, run))
+        else:
+            return False
+        return True
+
+    def _differ(self, run: Run, of_table: dict[str, int], edits: bool) -> bool:
+        if list(of_table) != [node.GetAttribute(ROLE) for node in run.samples]:
+            return True
+        end = time.monotonic() + COUNTING_S
+        for node in run.samples if edits else ():
+            if time.monotonic() > end:
+                self.pending = True
+                break
+            if self._voxels(node) != of_table[node.GetAttribute(ROLE)]:
+                return True
+        return False
+
+    def _is_mean_of_samples(self, run: Run) -> bool:
+        total = float(runs.map_array(run.mean)[box_of(run.mean)].sum(dtype=float)) * len(run.samples)
+        return math.isclose(total, sum(map(self._voxels, run.samples)), rel_tol=SAME_WITHIN)
+
+    def _voxels(self, node: slicer.vtkMRMLSegmentationNode) -> int:
+        """Voxels that a sample marks, counted where its mask has changed since; ValueError if it has lost its mask."""
+        mask = runs.mask_id(node)
+        labelmap = node.GetBinaryLabelmapInternalRepresentation(mask)
+        changed = 0 if labelmap is None else labelmap.GetMTime()
+        if self._counted.get(node.GetID(), (None,))[0] != changed:
+            self._counted[node.GetID()] = changed, count_voxels(node, mask)
+        return self._counted[node.GetID()][1]
+
+
+def _voxels_of_table(run: Run) -> dict[str, int] | None:
+    """Voxels of each sample, by its role, as the table of volumes has them; None if the user deleted it."""
+    if tables.VOLUMES not in run.tables:
+        return None
+    rows = tables.read_table(run.tables[tables.VOLUMES])["rows"][: -tables.SUMMARY_ROWS]
+    return {row[tables.NAME]: round(row[tables.VOLUME_ML] / run.geometry.voxel_volume_ml) for row in rows}

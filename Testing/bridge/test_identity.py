@@ -1,0 +1,183 @@
+"""Which nodes are a run's own: not copies of them, not those of another scene that was imported, not orphans."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
+
+from AmbiguousSegBridge import runs, views  # noqa: E402
+from AmbiguousSegBridge.identity import ATTRIBUTE, disown_orphans, is_own  # noqa: E402
+from AmbiguousSegBridge.live_run import LiveRun  # noqa: E402
+from AmbiguousSegBridge.raters import candidates  # noqa: E402
+from AmbiguousSegBridge.scene import add_sample_set, save_scene  # noqa: E402
+from SlicerHost.host import make_host  # noqa: E402
+from SlicerHost.samples import OBLIQUE, input_volume, make_samples  # noqa: E402
+
+from AmbiguousSegLib.volume.crops import Crop  # noqa: E402
+
+
+@pytest.fixture
+def scene():
+    return make_host()
+
+
+def cloned(scene, node):
+    """As the module Data clones a node: it has the attributes, and no references."""
+    copy = scene.AddNewNodeByClass(node.GetClassName())
+    copy.CopyContent(node)
+    copy.CreateDefaultDisplayNodes()
+    copy.SetName(f"{node.GetName()} Copy")
+    return copy
+
+
+def copied(scene, node):
+    """As scripts and older functions of Slicer copy a node: with attributes and references."""
+    copy = scene.AddNewNodeByClass(node.GetClassName())
+    copy.Copy(node)
+    return copy
+
+
+in_both_ways = pytest.mark.parametrize("duplicate", [cloned, copied])
+
+
+@in_both_ways
+@pytest.mark.parametrize("with_input", [True, False])
+def test_copies_of_a_runs_nodes_are_no_run(scene, duplicate, with_input):
+    volume = input_volume(scene)
+    run = add_sample_set(scene, make_samples(), "run", volume)
+    if not with_input:
+        scene.RemoveNode(volume)
+        (run,) = runs.find_runs(scene)
+    copies = [duplicate(scene, node) for node in (run.mean, run.variance, run.consensus, *run.samples)]
+    assert runs.find_runs(scene) == [run]
+    assert not [copy for copy in copies if runs.find_run_of(scene, copy) is not None or is_own(copy)]
+    runs.remove_run(scene, run)
+    assert runs.find_runs(scene) == [] and all(scene.IsNodePresent(copy) for copy in copies)
+
+
+@in_both_ways
+def test_a_copy_does_not_take_the_place_of_the_original(scene, duplicate, tmp_path):
+    run = add_sample_set(scene, make_samples(), "run", input_volume(scene))
+    copy = duplicate(scene, run.samples[2])
+    scene.RemoveNode(run.samples[2])
+    assert runs.find_runs(scene)[0].samples == (*run.samples[:2], *run.samples[3:])
+    save_scene(scene, tmp_path / "scene.mrb")
+    loaded = make_host()
+    for clear in (True, False):
+        assert loaded.ReadFromMRB(str(tmp_path / "scene.mrb"), clear, None)
+    assert [len(found.samples) for found in runs.find_runs(loaded)] == [4, 4]
+    assert scene.IsNodePresent(copy)
+
+
+@in_both_ways
+def test_a_copied_sample_is_an_ordinary_segmentation(scene, duplicate):
+    run = add_sample_set(scene, make_samples(), "run", input_volume(scene))
+    copy = duplicate(scene, run.samples[1])
+    if copy.GetDisplayNode() is run.samples[1].GetDisplayNode():  # a reference that was copied
+        copy.SetAndObserveDisplayNodeID(None)
+        copy.CreateDefaultDisplayNodes()
+    copy.SetDisplayVisibility(True)
+    views.show_sample(scene, run, 0)
+    assert copy.GetDisplayVisibility() and not run.samples[1].GetDisplayVisibility()
+    assert [rater.node for rater in candidates(scene)] == [copy]
+
+
+def test_a_copied_map_stays_in_the_views_when_a_run_is_hidden(scene):
+    run = add_sample_set(scene, make_samples(), "run", input_volume(scene))
+    copy = cloned(scene, run.mean)
+    composite = scene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
+    for shown, left in ((copy, copy.GetID()), (run.mean, None)):
+        composite.SetForegroundVolumeID(shown.GetID())
+        views.hide_runs(scene)
+        assert composite.GetForegroundVolumeID() == left
+
+
+def test_a_copy_of_an_arriving_sample_is_none(scene):
+    live = LiveRun(scene, OBLIQUE, "run", input_volume(scene))
+    sample = live.add(0, Crop.of(make_samples().masks[1]))
+    copy = cloned(scene, sample)
+    assert is_own(sample) and not is_own(copy)
+    assert list(views.masks_of_runs(scene)) == [sample]
+    assert live.complete({}).samples == (sample,)
+
+
+@pytest.mark.parametrize("given", ["an input", "no input", "an input that was deleted"])
+def test_scenes_imported_on_top_of_each_other_keep_their_runs_apart(scene, tmp_path, given):
+    volume = None if given == "no input" else input_volume(scene)
+    add_sample_set(scene, make_samples(), "run", volume)
+    if given == "an input that was deleted":
+        scene.RemoveNode(volume)
+    save_scene(scene, tmp_path / "scene.mrb")
+    loaded = make_host()
+    for clear in (True, False, False):
+        assert loaded.ReadFromMRB(str(tmp_path / "scene.mrb"), clear, None)
+    found = runs.find_runs(loaded)
+    assert [(run.name, len(run.samples), len(run.nodes)) for run in found] == [("run", 5, len(found[0].nodes))] * 3
+    assert len({node.GetID() for run in found for node in run.nodes.values()}) == 3 * len(found[0].nodes)
+    assert all((run.input is None) == (given != "an input") for run in found)
+    runs.remove_run(loaded, found[1])
+    assert [run.nodes for run in runs.find_runs(loaded)] == [found[0].nodes, found[2].nodes]
+
+
+def test_a_run_without_input_stays_one_when_its_mean_is_made_anew(scene):
+    run = add_sample_set(scene, make_samples(), "run")
+    scene.RemoveNode(run.mean)
+    (bare,) = runs.find_runs(scene)
+    assert bare.mean is None and bare.samples == run.samples
+    renewed = runs.renew_maps(scene, bare)
+    assert runs.find_runs(scene) == [renewed] and renewed.samples == run.samples
+    assert set(renewed.nodes) == set(run.nodes)
+    renamed = runs.rename_run(scene, renewed, "patient 7")
+    assert runs.find_runs(scene) == [renamed] and len(renamed.nodes) == len(run.nodes)
+
+
+def test_undone_a_run_is_as_before(scene):
+    run = add_sample_set(scene, make_samples(), "run", input_volume(scene))
+    scene.SetUndoOn()
+    for node in run.nodes.values():
+        node.SetUndoEnabled(True)
+    removed = run.samples[2].GetID()
+    scene.SaveStateForUndo()
+    scene.RemoveNode(run.samples[2])
+    scene.Undo()
+    (found,) = runs.find_runs(scene)
+    assert [node.GetID() for node in found.samples] == [node.GetID() for node in run.samples]
+    np.testing.assert_array_equal(
+        runs.read_mask(scene.GetNodeByID(removed), found.geometry).full(), make_samples().masks[2]
+    )
+
+
+def test_nodes_that_refer_to_themselves_are_freed(scene):
+    run = add_sample_set(scene, make_samples(), "run", input_volume(scene))
+    freed, expected = set(), set(run.nodes)
+    for role, node in run.nodes.items():
+        node.AddObserver("DeleteEvent", lambda *_, role=role: freed.add(role))
+    runs.remove_run(scene, run)
+    del node, run
+    assert freed == expected
+
+
+def test_orphans_of_a_scene_saved_while_sampling_become_ordinary_nodes(scene, tmp_path):
+    volume = input_volume(scene)
+    run = add_sample_set(scene, make_samples(), "run", volume)
+    copy = cloned(scene, run.samples[0])
+    live = LiveRun(scene, OBLIQUE, "another", volume)
+    live.add(0, Crop.of(make_samples().masks[1]))
+    save_scene(scene, tmp_path / "scene.mrb")
+    loaded = make_host()
+    assert loaded.ReadFromMRB(str(tmp_path / "scene.mrb"))
+    orphan = loaded.GetFirstNodeByName("another - sample 01")
+    own = list(runs.find_runs(loaded)[0].nodes.values())
+    disown_orphans(loaded, keep=[orphan])
+    assert is_own(orphan) and orphan in list(views.masks_of_runs(loaded))
+    disown_orphans(loaded)
+    copy = loaded.GetFirstNodeByName("run - sample 01 Copy")
+    for node in (orphan, copy):
+        roles = [node.GetNthNodeReferenceRole(n) for n in range(node.GetNumberOfNodeReferenceRoles())]
+        kept = [*node.GetAttributeNames(), *(role for role in roles if node.GetNodeReferenceID(role))]
+        assert not [name for name in kept if name.startswith(ATTRIBUTE)]
+    assert {rater.node for rater in candidates(loaded)} == {orphan, copy}
+    assert not {*views.masks_of_runs(loaded)} & {orphan, copy}
+    assert list(runs.find_runs(loaded)[0].nodes.values()) == own
