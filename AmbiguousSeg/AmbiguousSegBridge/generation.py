@@ -14,7 +14,8 @@ import slicer
 from AmbiguousSegBridge.grid import channel_arrays, region_of
 from AmbiguousSegBridge.identity import ATTRIBUTE, ROLE, sample_index
 from AmbiguousSegBridge.live_run import LiveRun
-from AmbiguousSegBridge.runner import Failure, Job, Listener, Runner
+from AmbiguousSegBridge.maps import DEFAULT_THRESHOLD
+from AmbiguousSegBridge.runner import Failure, Job, Listener, Runner, Steps
 from AmbiguousSegBridge.runs import Run, find_runs, mask_id, unique_run_name
 from AmbiguousSegBridge.tables import COMPARISON
 from AmbiguousSegLib.card import ModelSummary, read_summary
@@ -26,7 +27,6 @@ from AmbiguousSegLib.volume.geometry import SliceAxes
 log = logging.getLogger(__name__)
 
 REQUEST = ATTRIBUTE + "Request"  # on the mean map: what a run was asked for, so that more of it can be asked
-DEFAULT_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,18 @@ class Settings:
         return {"name": name, "steps": steps}
 
 
+def _log_failure(_run: Run | None, failure: Failure | None) -> None:
+    if failure is not None:
+        log.error("%s %s", failure.message, failure.remedy)
+
+
 @dataclass(frozen=True)
 class Events:
-    """Whom a generation tells what happens; ``ended`` is called once, last."""
+    """Whom a generation tells what happens; ``ended`` is called once, last. By default a failure is logged."""
 
     progress: Callable[[dict[str, Any]], None] = lambda _progress: None
     sample: Callable[[slicer.vtkMRMLSegmentationNode], None] = lambda _node: None
-    ended: Callable[[Run | None, Failure | None], None] = lambda _run, _failure: None
+    ended: Callable[[Run | None, Failure | None], None] = _log_failure
 
 
 def slice_count(model: ModelSummary, volume: slicer.vtkMRMLScalarVolumeNode) -> int:
@@ -138,8 +143,8 @@ class Generation:
     """Samples from the runner into the scene. Started by the constructor; over when ``Events.ended`` was called.
 
     A run of the same input and the same request is replaced when all samples are there, unless something would be lost
-    with it: further samples, edited masks, a comparison with raters. Otherwise a run is made beside it. Cancelled or
-    failed, the samples already shown stay, with maps over just these.
+    with it: further samples, edited masks, segments that were added, a comparison with raters. Otherwise a run is made
+    beside it. Cancelled or failed, the samples already shown stay, with maps over just these.
 
     Args:
         extends: run to add to: its settings, from ``more_of``, are to be given.
@@ -190,6 +195,11 @@ class Generation:
         )
         self._number = runner.start(job, listener)
 
+    @property
+    def samples(self) -> list[slicer.vtkMRMLSegmentationNode]:
+        """Nodes of those that have arrived and are still in the scene."""
+        return self._run.samples
+
     def cancel(self) -> None:
         """Stop soon; ``Events.ended`` tells when."""
         self._runner.cancel(self._number)
@@ -217,15 +227,20 @@ class Generation:
     def _on_sample(self, index: int, crop: Crop) -> None:
         self._events.sample(self._run.add(index, crop))
 
-    def _end(self, provenance: dict[str, Any] | None, failure: Failure | None = None) -> None:
+    def _end(self, provenance: dict[str, Any] | None, failure: Failure | None = None) -> Steps:
         run = None
         try:
+            for _ in self._run.prepare(self._threshold):
+                if self._abandoned:
+                    break
+                yield
             run = self._close(provenance)
+            yield  # showing it takes its time, too
         except Exception as error:  # whatever was done to the scene meanwhile, the end must be told
             log.exception("The run could not be completed")
             self._run.discard()
             failure = failure or Failure("internal", f"The samples could not be kept: {error}", "Generate them again.")
-        self._events.ended(run, failure)
+        self._events.ended(None if self._abandoned else run, failure)
 
     def _close(self, provenance: dict[str, Any] | None) -> Run | None:
         """Make a run of what has arrived; ``provenance`` only if that is everything."""

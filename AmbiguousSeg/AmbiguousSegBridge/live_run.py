@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import slicer
 
-from AmbiguousSegBridge.grid import geometry_of
+from AmbiguousSegBridge.grid import geometry_of, lies_on
 from AmbiguousSegBridge.identity import (
     CONSENSUS,
     MEAN,
@@ -22,17 +21,16 @@ from AmbiguousSegBridge.identity import (
     put_into,
     remove_empty_folder,
     remove_nodes,
-    remove_run_nodes,
     sample_index,
     sign,
     unsign,
 )
-from AmbiguousSegBridge.maps import Tally, check_threshold
+from AmbiguousSegBridge.maps import DEFAULT_THRESHOLD, Tally, at_once, check_threshold
+from AmbiguousSegBridge.outcome import Outcome, outcome_of
 from AmbiguousSegBridge.run_writer import RunWriter, without_rendering
 from AmbiguousSegBridge.runs import (
     Run,
     check_name,
-    crops_of,
     find_run_of,
     read_mask,
     rename_run,
@@ -99,6 +97,7 @@ class LiveRun:
         self._scene, self._extends = scene, extends
         self._added: list[slicer.vtkMRMLSegmentationNode] = []
         self._tally = Tally(geometry.shape)
+        self._outcome: Outcome | None = None
 
     @property
     def samples(self) -> list[slicer.vtkMRMLSegmentationNode]:
@@ -124,8 +123,16 @@ class LiveRun:
             self._added.append(node)
         return node
 
+    def prepare(self, consensus_threshold: float = DEFAULT_THRESHOLD) -> Iterator[None]:
+        """Compute, in steps of some milliseconds, what ``complete`` or ``stop`` will put into the scene.
+
+        Without it, or if the samples are others by then, they compute it themselves. Arguments and errors are theirs.
+        """
+        if self.samples:
+            self._outcome = yield from self._compute(consensus_threshold)
+
     def complete(
-        self, provenance: dict[str, Any], consensus_threshold: float = 0.5, keep_different: bool = False
+        self, provenance: dict[str, Any], consensus_threshold: float = DEFAULT_THRESHOLD, keep_different: bool = False
     ) -> Run:
         """Add maps, consensus, table and histogram of volumes; an earlier run of the same name is removed now.
 
@@ -144,14 +151,14 @@ class LiveRun:
         self._take_in_what_the_user_did()
         if self._extends is not None:
             return self._extend(provenance)
-        name, earlier = self._writer.run_name, self._earlier()
+        name, earlier, outcome = self._writer.run_name, self._earlier(), self._computed(consensus_threshold)
         # Under a name of its own until nothing can fail any more.
-        run = self._close(self._unique(name), provenance, consensus_threshold)
-        if not earlier or (keep_different and not self._holds(earlier, run)):
+        run = self._close(self._unique(name), provenance, outcome)
+        if not earlier or (keep_different and not outcome.holds_earlier):
             return run
         return self._replace(earlier, run, name)
 
-    def stop(self, provenance: dict[str, Any], consensus_threshold: float = 0.5) -> Run | None:
+    def stop(self, provenance: dict[str, Any], consensus_threshold: float = DEFAULT_THRESHOLD) -> Run | None:
         """Keep the samples that are there, as a run with maps over just these; None if there is none.
 
         An earlier run of the name stays, and the stopped one gets a name of its own.
@@ -165,39 +172,25 @@ class LiveRun:
         name = self._writer.run_name
         if self._earlier():
             name = self._unique(f"{name} (stopped at {len(self.samples)})")
-        return self._close(name, provenance, consensus_threshold)
+        return self._close(name, provenance, self._computed(consensus_threshold))
 
     def discard(self) -> None:
         """Remove all that this run added."""
         remove_nodes(self._scene, self.samples)
 
-    def _close(self, name: str, provenance: dict[str, Any], threshold: float) -> Run:
+    def _close(self, name: str, provenance: dict[str, Any], outcome: Outcome) -> Run:
         """Make a run of this name out of the samples."""
         writer, samples = self._writer, self.samples
         with self._all_or_nothing(), without_rendering():
             self._rename(name)
-            nodes = writer.put_maps(self._counted(), threshold, {})
+            nodes = writer.put_maps(outcome.maps, {})
             if writer.reference is None:
                 for node in [*samples, nodes[CONSENSUS]]:
                     place_on_grid(node, writer.geometry, nodes[MEAN])
             made = [node for node in writer.nodes if self._scene.IsNodePresent(node)]
             sign(made, name, writer.input, self._input_id, writer.label, provenance)
-            renew_volumes(self._scene, find_run_of(self._scene, samples[0]))
+            renew_volumes(self._scene, find_run_of(self._scene, samples[0]), outcome.voxels)
         return find_run_of(self._scene, samples[0])
-
-    def _holds(self, earlier: list[slicer.vtkMRMLNode], run: Run) -> bool:
-        """Whether the run has every sample of the earlier one."""
-        before = find_run_of(self._scene, earlier[0])
-        if before is None:
-            return True
-        masks = dict(zip(map(sample_index, run.samples), crops_of(run)))
-        try:
-            return all(
-                sample_index(node) in masks and crop.same(masks[sample_index(node)])
-                for node, crop in zip(before.samples, crops_of(before))
-            )
-        except ValueError:  # edited beyond reading
-            return False
 
     def _replace(self, earlier: list[slicer.vtkMRMLNode], run: Run, name: str) -> Run:
         """Remove the earlier run and give this one its name and place."""
@@ -208,27 +201,45 @@ class LiveRun:
                     if folder_of(scene, [node]):
                         put_into(scene, node, folder)
                 remove_empty_folder(scene, run.folder_item)
-            remove_run_nodes(scene, earlier)
+            remove_nodes(scene, earlier)
             return rename_run(scene, find_run_of(scene, run.samples[0]), name)
 
     def _extend(self, provenance: dict[str, Any]) -> Run:
         """Make the samples those of the run to extend, and renew what was made of its samples."""
         scene, added = self._scene, self.samples
-        rest = (node for node in self._extends.nodes.values() if scene.IsNodePresent(node))
-        run = next((run for run in (find_run_of(scene, node) for node in rest) if run is not None), None)
+        run = self._extended()
+        outcome = self._computed(self._extends.consensus_threshold if run is None else run.consensus_threshold)
         if run is None:  # the user removed it meanwhile
-            return self._close(self._unique(self._writer.run_name), provenance, self._extends.consensus_threshold)
-        tally = copy.deepcopy(self._counted())
-        for crop in crops_of(run):
-            tally.add(crop)
+            return self._close(self._unique(self._writer.run_name), provenance, outcome)
         first = min(map(sample_index, [*run.samples, *added]))
         kept = {**run.provenance, "first_sample": first, "sample_count": len(run.samples) + len(added)}
         with without_rendering():
-            self._writer.put_maps(tally, run.consensus_threshold, run.nodes)
+            self._writer.put_maps(outcome.maps, run.nodes)
             made = [node for node in self._writer.nodes if scene.IsNodePresent(node)]
             sign([*run.nodes.values(), *made], run.name, run.input, run.input_id, run.label, kept)
-            renew_volumes(scene, find_run_of(scene, added[0]))
+            renew_volumes(scene, find_run_of(scene, added[0]), outcome.voxels)
         return find_run_of(scene, added[0])
+
+    def _extended(self) -> Run | None:
+        """The run to extend, as it is now; None if there is none, or the user removed it."""
+        nodes = self._extends.nodes.values() if self._extends is not None else ()
+        found = (find_run_of(self._scene, node) for node in nodes if self._scene.IsNodePresent(node))
+        return next((run for run in found if run is not None), None)
+
+    def _compute(self, threshold: float) -> Generator[None, None, Outcome]:
+        extended, earlier = self._extended(), self._earlier()
+        if extended is not None:
+            return outcome_of(self.samples, self._counted(), extended.consensus_threshold, extended)
+        before = find_run_of(self._scene, earlier[0]) if earlier else None
+        return outcome_of(self.samples, self._counted(), threshold, earlier=before)
+
+    def _computed(self, threshold: float) -> Outcome:
+        """What was prepared; computed now if that was of other samples, or for another threshold."""
+        outcome, self._outcome, extended = self._outcome, None, self._extended()
+        samples = [*self.samples, *(extended.samples if extended is not None else ())]
+        if outcome is not None and outcome.is_of(samples, threshold):
+            return outcome
+        return at_once(self._compute(threshold))
 
     def _counted(self) -> Tally:
         samples = self.samples
@@ -242,7 +253,7 @@ class LiveRun:
         writer = self._writer
         if writer.input is not None and not self._scene.IsNodePresent(writer.input):
             writer.input = writer.reference = None
-        if writer.reference is not None and not geometry_of(writer.reference).same_grid(writer.geometry):
+        if writer.reference is not None and not lies_on(writer.reference, writer.geometry):
             writer.reference = None  # the samples lie where the input lay
         others = self._extends.nodes.values() if self._extends is not None else ()
         writer.folder = folder_of(self._scene, [*self.samples, *others])

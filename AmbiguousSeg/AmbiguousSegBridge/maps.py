@@ -1,14 +1,21 @@
-"""Mean, variance and consensus of masks that come one by one, computed where any of them marks something."""
+"""Mean, variance and consensus of masks that come one by one, computed where any of them marks something.
+
+What takes long is a generator of small steps, so that the GUI can do something else between two of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from AmbiguousSegLib.volume.crops import Box, Crop
 
 EMPTY_BOX: Box = (slice(0, 0),) * 3
+DEFAULT_THRESHOLD = 0.5  # of the consensus: a strict majority
+Result = TypeVar("Result")
 
 
 class Tally:
@@ -46,35 +53,67 @@ class Tally:
             self.box, self.counts = box, grown
         self.counts[_inside(crop.box, box)] += crop.voxels.view(np.uint8)
 
-    def mean(self) -> np.ndarray:
-        """Share of the masks that mark a voxel: float32 ``(Z, Y, X)`` in [0, 1]."""
-        return self._map(lambda share: share)
 
-    def variance(self) -> np.ndarray:
-        """Variance of the masks, mean·(1 − mean): float32 ``(Z, Y, X)`` in [0, 0.25]."""
-        return self._map(lambda share: (1 - share) * share)
+@dataclass(frozen=True)
+class Maps:
+    """What the masks of a run agree on, and where they do not.
 
-    def _map(self, of_share: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        if self.masks == 0:
-            raise ValueError("There is no mean of no masks. Add one.")
-        voxels = np.zeros(self.shape, np.float32)  # the system hands out zeros only where something is written
-        for slab, counts in zip(voxels[self.box], self.counts):  # one slice at a time stays in the cache
-            slab[...] = of_share(np.divide(counts, np.float32(self.masks), dtype=np.float32))
-        return voxels
+    Attributes:
+        mean: share of the masks that mark a voxel, float32 ``(Z, Y, X)`` in [0, 1].
+        variance: variance of the masks, mean·(1 − mean), float32 ``(Z, Y, X)`` in [0, 0.25].
+        box: where any mask marks something; outside both are 0.
+        consensus: voxels that more than ``threshold`` of the masks mark (0.5: strict majority).
+    """
+
+    mean: np.ndarray
+    variance: np.ndarray
+    box: Box
+    consensus: Crop
+    threshold: float
+
+
+def maps_of(tally: Tally, threshold: float) -> Generator[None, None, Maps]:
+    """Maps of the masks counted, one slice in a step; ValueError if there are none, or for another threshold."""
+    check_threshold(threshold)
+    if tally.masks == 0:
+        raise ValueError("There is no mean of no masks. Add one.")
+    # The system hands out zeros only where something is written, which it takes its time for.
+    mean, variance = np.zeros(tally.shape, np.float32), np.zeros(tally.shape, np.float32)
+    above = np.zeros(tally.counts.shape, bool)
+    for counts, share, spread, over in zip(tally.counts, mean[tally.box], variance[tally.box], above):
+        np.divide(counts, np.float32(tally.masks), out=share, dtype=np.float32)
+        np.multiply(1 - share, share, out=spread)
+        np.greater(share, threshold, out=over)
+        yield
+    return Maps(mean, variance, tally.box, _placed(above, tally.box, tally.shape), threshold)
+
+
+def at_once(steps: Generator[None, None, Result]) -> Result:
+    """What a generator of steps returns when all of them are done."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 def consensus_of(mean: np.ndarray, box: Box, threshold: float) -> Crop:
     """Voxels of the box whose mean, float32 ``(Z, Y, X)``, lies above the threshold (0.5: strict majority)."""
     check_threshold(threshold)
-    crop = Crop.of(mean[box] > threshold)
-    start = (0, 0, 0) if crop.empty else tuple(own + span.start for own, span in zip(crop.start, box))
-    return Crop(crop.voxels, start, mean.shape)
+    return _placed(mean[box] > threshold, box, mean.shape)
 
 
 def check_threshold(threshold: float) -> None:
     """ValueError unless ``threshold`` can be that of a consensus."""
     if not 0 <= threshold < 1:
         raise ValueError(f"Consensus threshold must lie in [0, 1), got {threshold}.")
+
+
+def _placed(mask: np.ndarray, box: Box, shape: tuple[int, int, int]) -> Crop:
+    """Crop of a mask that is given inside a box of a grid."""
+    crop = Crop.of(mask)
+    start = (0, 0, 0) if crop.empty else tuple(own + span.start for own, span in zip(crop.start, box))
+    return Crop(crop.voxels, start, shape)
 
 
 def _joint(box: Box, other: Box) -> Box:

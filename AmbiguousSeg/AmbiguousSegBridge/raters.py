@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import time
+import zlib
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import slicer
@@ -12,10 +18,12 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from AmbiguousSegBridge.grid import ijk_to_ras
 from AmbiguousSegBridge.identity import ROLE, RUN, nodes_by_run
-from AmbiguousSegBridge.runs import Run
+from AmbiguousSegBridge.runs import Run, mask_id, mask_of
 from AmbiguousSegBridge.segments import cut, labelmap_of
 from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
+
+READING_S = 0.05  # for which one call of ``Checksums.changed`` begins to read masks
 
 _CONVERTER = slicer.vtkSegmentationConverter
 
@@ -27,6 +35,11 @@ class RaterSegment:
     node: slicer.vtkMRMLSegmentationNode
     segment_id: str
     name: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Ids of node and segment."""
+        return self.node.GetID(), self.segment_id
 
 
 def candidates(scene: slicer.vtkMRMLScene) -> list[RaterSegment]:
@@ -67,10 +80,9 @@ def read_rater(rater: RaterSegment, run: Run, resample: bool) -> Crop:
     segment = rater.node.GetSegmentation().GetSegment(rater.segment_id)
     if segment is None:
         raise ValueError(f"Segment of rater {rater.name!r} is not there any more. Choose the raters again.")
-    own = next(node for node in (run.mean, *run.samples) if node is not None)
     to_run = vtk.vtkGeneralTransform()
     slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(
-        rater.node.GetParentTransformNode(), own.GetParentTransformNode(), to_run
+        rater.node.GetParentTransformNode(), _placed(run).GetParentTransformNode(), to_run
     )
     labelmap = segment.GetRepresentation(_CONVERTER.GetBinaryLabelmapRepresentationName())
     if labelmap is not None:
@@ -178,3 +190,91 @@ def _from_surface(rater: RaterSegment, to_run: vtk.vtkGeneralTransform, geometry
     if not copy.AddSegment(segment, "copy") or not copy.CreateRepresentation(labelmap):
         raise RuntimeError(f"Slicer could not make a labelmap of the surface of rater {rater.name!r}; see its log.")
     return cut(segment.GetRepresentation(labelmap), 1, geometry)
+
+
+class Checksums:
+    """Tells which of the masks that a comparison was made of have changed since.
+
+    A mask is read again only where its labelmap or surface, or a transform of it or of the run, was modified after it
+    was read last; once, where it never was, as in a scene that was loaded.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Any, ...], int | None] = {}
+
+    def of_compared(
+        self, run: Run, raters: Sequence[RaterSegment], resample: bool, crops: Mapping[str, Sequence[Crop]]
+    ) -> dict[str, Any]:
+        """What ``changed`` has to be given, in plain JSON types; ``crops``: all "samples" and "raters" as just read."""
+        compared: dict[str, Any] = {"resample": resample}
+        for kind, masks in _masks(run, raters, resample).items():
+            compared[kind] = {name: _checksum(crop) for name, crop in zip(masks, crops[kind])}
+            self._known |= {state: compared[kind][name] for name, (state, _) in masks.items()}
+        return compared
+
+    def changed(
+        self, compared: Mapping[str, Any], run: Run, candidates: Sequence[RaterSegment]
+    ) -> tuple[set[str], bool]:
+        """Of which kinds, "samples" or "raters", a mask is not the one compared, or is gone; and whether that is all.
+
+        It is not where READING_S did not do for reading what was modified, which then counts as unchanged: call again.
+        """
+        try:
+            there = _masks(run, candidates, compared["resample"])
+        except ValueError:  # the run lies on no grid any more
+            return {"samples"}, True
+        changed, all_read = set(), True
+        if list(there["samples"]) != list(compared["samples"]):  # one more sample is a change, one more rater is none
+            changed.add("samples")
+        end = time.monotonic() + READING_S
+        for kind, masks in there.items():
+            for name, checksum in compared[kind].items():
+                state, read = masks.get(name, (None, None))
+                if read is not None and state not in self._known:
+                    if time.monotonic() > end:
+                        all_read = False
+                        continue
+                    try:
+                        self._known[state] = _checksum(read())
+                    except ValueError:  # what was compared could be read
+                        self._known[state] = None
+                if self._known.get(state) != checksum:
+                    changed.add(kind)
+        return changed, all_read
+
+
+def _masks(
+    run: Run, raters: Sequence[RaterSegment], resample: bool
+) -> dict[str, dict[str, tuple[tuple[Any, ...], Callable[[], Crop]]]]:
+    """For each sample, by role, and each rater, by name: the state that it is in, and what reads it."""
+    samples = {}
+    for node in run.samples:
+        with suppress(ValueError):  # it has lost its mask
+            state = _state(node, mask_id(node), run)
+            samples[node.GetAttribute(ROLE)] = state, partial(mask_of, node, run)
+    drawn = {
+        rater.name: ((*_state(rater.node, rater.segment_id, run), resample), partial(read_rater, rater, run, resample))
+        for rater in raters
+    }
+    return {"samples": samples, "raters": drawn}
+
+
+def _state(node: slicer.vtkMRMLSegmentationNode, segment_id: str, run: Run) -> tuple[Any, ...]:
+    """A mask on the grid of a run is the same as long as this is: it tells of every modification in this session."""
+    segment = node.GetSegmentation().GetSegment(segment_id)
+    names = (_CONVERTER.GetBinaryLabelmapRepresentationName(), _CONVERTER.GetClosedSurfaceRepresentationName())
+    stored = [found.GetMTime() for found in map(segment.GetRepresentation, names) if found is not None]
+    above = [placed.GetParentTransformNode() for placed in (node, _placed(run))]
+    moved = [None if one is None else (one.GetID(), one.GetTransformToWorldMTime()) for one in above]
+    return (node.GetID(), segment_id, segment.GetLabelValue(), *stored[:1], *moved, run.geometry)
+
+
+def _placed(run: Run) -> slicer.vtkMRMLTransformableNode:
+    """A node under the transform under which the run lies."""
+    return next(node for node in (run.mean, *run.samples) if node is not None)
+
+
+def _checksum(crop: Crop) -> int:
+    """Of which voxels of its grid a crop marks."""
+    place = np.array([*crop.start, *crop.voxels.shape], np.int64)
+    return zlib.crc32(np.packbits(crop.voxels), zlib.crc32(place))

@@ -5,7 +5,7 @@ Who does the work, and where, is behind ``Runner``; ``worker_process.WorkerRunne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -55,25 +55,30 @@ def _ignore(*_: Any) -> None:
     """Default of a listener's parts."""
 
 
+Steps = Iterator[None]  # work in pieces of some milliseconds
+
+
 @dataclass(frozen=True)
 class Listener:
     """What hears of a job, in the thread of the GUI. Just one of ``finished``, ``failed`` and ``cancelled`` is called.
+
+    This one may return the rest of what it has to do as steps, which are done between other events.
 
     Attributes:
         progress: called with {"share": 0…1}; a job "sample" adds "seconds_left" (None at first), "slices" of the
             volume that are sampled, "slices_done" of them in the sample under way, "samples" and "samples_done".
         sample: called with the number and the mask of each finished sample.
         finished: called with the result and the job's folder; the files that the result names lie there during the
-            call only.
+            call and its steps only.
         failed: called with the reason.
         cancelled: called when the job has stopped after ``Runner.cancel`` or ``Runner.stop``.
     """
 
     progress: Callable[[dict[str, Any]], None] = _ignore
     sample: Callable[[int, Crop], None] = _ignore
-    finished: Callable[[dict[str, Any], Path], None] = _ignore
-    failed: Callable[[Failure], None] = _ignore
-    cancelled: Callable[[], None] = _ignore
+    finished: Callable[[dict[str, Any], Path], Steps | None] = _ignore
+    failed: Callable[[Failure], Steps | None] = _ignore
+    cancelled: Callable[[], Steps | None] = _ignore
 
 
 class Runner(Protocol):

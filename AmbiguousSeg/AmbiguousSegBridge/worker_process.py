@@ -1,8 +1,8 @@
 """The runner that modules use: jobs are done by a persistent worker process, ``Scripts/worker.py``.
 
 Nothing here blocks, but for ``stop``: Qt's events are only noted down, and a timer does one small step at a time (one
-message, one slab of an array, one ending). Listeners are called as the last thing of a step, so that an exception in
-one of them leaves everything in order.
+message, one slab of an array, one ending or step of an ending). Listeners are called as the last thing of a step, so
+that an exception in one of them leaves everything in order.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import qt
 
 from AmbiguousSegBridge import job_folder, messages
-from AmbiguousSegBridge.runner import Failure, Job, Listener
+from AmbiguousSegBridge.runner import Failure, Job, Listener, Steps
 from AmbiguousSegBridge.worker_link import WorkerLink, find_python, garbage, not_started
 from AmbiguousSegLib.volume.crops import Crop
 
@@ -67,6 +67,7 @@ class WorkerRunner:
         self._about: dict[str, Any] | None = None
         self._numbers = 0
         self._waiting: deque[_Task] = deque()
+        self._endings: deque[tuple[Steps, _Task]] = deque()  # of tasks that are over but for these steps
         self._current: _Task | None = None
         self._worker: WorkerLink | None = None
         self._late = False  # whether patience was prolonged once
@@ -78,7 +79,7 @@ class WorkerRunner:
         self._patience.connect("timeout()", _weakly(self._on_patience))
 
     def __del__(self) -> None:
-        if getattr(self, "_worker", None) is not None:
+        if getattr(self, "_worker", None) is not None or getattr(self, "_endings", ()):
             self.stop()
 
     @property
@@ -116,16 +117,20 @@ class WorkerRunner:
         """See ``Runner.stop``. Waits until the worker has ended, which takes milliseconds, at most three seconds."""
         tasks = [task for task in (self._current, *self._waiting) if task is not None]
         worker, self._worker, self._current = self._worker, None, None
+        endings, self._endings = self._endings, deque()
         self._waiting.clear()
         self._steps.stop()
         self._patience.stop()
-        if worker is not None:
-            worker.stop()
-        for task in tasks:
-            task.clear()
-        with ExitStack() as endings:  # all of them are called, even if one raises
+        with ExitStack() as last:  # all of them are called, even if one raises
             for task in reversed(tasks):
-                endings.callback(task.listener.cancelled)
+                last.callback(lambda task=task: deque(task.listener.cancelled() or (), maxlen=0))
+            for task in tasks:
+                last.callback(task.clear)
+            if worker is not None:
+                last.callback(worker.stop)
+            for steps, task in reversed(endings):  # first: the worker takes all folders with it
+                last.callback(task.clear)
+                last.callback(deque, steps, 0)
 
     def _on_patience(self) -> None:
         worker, task = self._worker, self._current
@@ -149,7 +154,9 @@ class WorkerRunner:
         elif any(waiting.cancelling for waiting in self._waiting):
             cancelled = next(waiting for waiting in self._waiting if waiting.cancelling)
             self._waiting.remove(cancelled)
-            cancelled.listener.cancelled()
+            self._tell(cancelled, cancelled.listener.cancelled)
+        elif self._endings:
+            self._go_on_ending()
         elif task is None and self._waiting and (worker is None or worker.verdict is None):
             self._begin()
         elif task is not None and task.cancelling and not task.sent:
@@ -241,16 +248,28 @@ class WorkerRunner:
         task = self._current
         self._end(task.listener.cancelled if task.cancelling else lambda: task.listener.failed(failure))
 
-    def _end(self, tell: Callable[[], None]) -> None:
+    def _end(self, tell: Callable[[], Steps | None]) -> None:
         """The current job is over: its listener is told, and its folder removed."""
         task, self._current = self._current, None
         if task.sent:
             self._patience.stop()
         self._steps.start()
+        self._tell(task, tell)
+
+    def _tell(self, task: _Task, tell: Callable[[], Steps | None]) -> None:
+        steps = None
         try:
-            tell()
+            steps = tell()
         finally:
-            task.clear()
+            if steps is None:
+                task.clear()
+            else:
+                self._endings.append((steps, task))
+                self._steps.start()
+
+    def _go_on_ending(self) -> None:
+        (steps, task), ended = self._endings.popleft(), object()
+        self._tell(task, lambda: None if next(steps, ended) is ended else steps)
 
 
 def _weakly(method: Callable[[], None]) -> Callable[[], None]:

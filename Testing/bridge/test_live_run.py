@@ -11,7 +11,15 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 from AmbiguousSegBridge import live_run, maps  # noqa: E402
 from AmbiguousSegBridge.live_run import LiveRun  # noqa: E402
-from AmbiguousSegBridge.runs import crops_of, find_run_of, find_runs, map_array, remove_run  # noqa: E402
+from AmbiguousSegBridge.runs import (  # noqa: E402
+    crops_of,
+    find_run_of,
+    find_runs,
+    map_array,
+    remove_run,
+    renew_maps,
+    set_consensus_threshold,
+)
 from AmbiguousSegBridge.scene import add_sample_set, read_sample  # noqa: E402
 from AmbiguousSegBridge.tables import read_table  # noqa: E402
 from SlicerHost.host import make_host  # noqa: E402
@@ -149,6 +157,81 @@ def test_completion_that_fails_can_be_repeated(scene, monkeypatch, fault, with_e
     assert_maps_are_of(run.complete(PROVENANCE, 0.25), masks())
 
 
+def refuse(*_):
+    raise AssertionError("computed again")
+
+
+@pytest.mark.parametrize("extending", [False, True], ids=["new", "more"])
+def test_what_was_prepared_in_steps_is_not_computed_again(scene, monkeypatch, extending):
+    first = add_sample_set(scene, SampleSet(np.stack(masks(0, 2)), OBLIQUE), "run", None) if extending else None
+    run, before = live(scene, extends=first), state(scene)
+    for index in range(2 * extending, 4):
+        run.add(index, Crop.of(masks()[index]))
+    with_samples = state(scene)
+    steps = sum(1 for _ in run.prepare(0.25 if not extending else 0.5))
+    assert steps >= OBLIQUE.size[2] + 4 and state(scene) == with_samples != before
+    monkeypatch.setattr(live_run, "outcome_of", refuse)
+    done = run.complete(PROVENANCE, 0.25)
+    assert done.consensus_threshold == (0.5 if extending else 0.25)  # a run that is extended keeps its own
+    assert_maps_are_of(done, masks(0, 4))
+
+
+@pytest.mark.parametrize("change", ["sample", "sample of the run to extend", "run to extend", "threshold"])
+def test_what_was_prepared_of_something_else_is_computed_again(scene, change):
+    there = SampleSet(np.stack(masks(0, 2)), OBLIQUE)
+    first = add_sample_set(scene, there, "run", None) if "extend" in change else None
+    run = live(scene, extends=first)
+    nodes = [run.add(index, Crop.of(masks()[index])) for index in range(2 if first else 0, 5)]
+    for _ in run.prepare():
+        pass
+    expected, threshold = masks(0, 5), 0.5
+    if change == "sample":
+        scene.RemoveNode(nodes[1])
+        del expected[1]
+    elif change == "sample of the run to extend":
+        scene.RemoveNode(first.samples[0])
+        del expected[0]
+    elif change == "run to extend":
+        remove_run(scene, first)
+        del expected[:2]
+    else:
+        threshold = 0.25
+    done = run.complete(PROVENANCE, threshold)
+    assert done.consensus_threshold == threshold
+    assert_maps_are_of(done, expected)
+
+
+@pytest.mark.parametrize("change", [None, "threshold", "sample", "consensus", "segment", "another sample"])
+def test_an_earlier_run_with_something_of_its_own_is_kept(scene, change):
+    volume = input_volume(scene)
+    earlier = add_sample_set(scene, SampleSet(np.stack(masks(0, 3)), OBLIQUE), "run", volume)
+    if change == "threshold":
+        set_consensus_threshold(scene, earlier, 0.2)
+    elif change in ("sample", "consensus"):
+        node = earlier.samples[1] if change == "sample" else earlier.consensus
+        labelmap = node.GetBinaryLabelmapInternalRepresentation(node.GetSegmentation().GetNthSegmentID(0))
+        vtk_to_numpy(labelmap.GetPointData().GetScalars())[:7] ^= 1
+    elif change == "segment":
+        earlier.samples[2].GetSegmentation().AddEmptySegment("necrosis")
+    run = live(scene, volume)
+    for index, mask in enumerate(masks(0, 2 if change == "another sample" else 3)):
+        run.add(index, Crop.of(mask))
+    done = run.complete(PROVENANCE, keep_different=True)
+    replaced = change in (None, "threshold")  # which is not lost: the module hands it on
+    assert find_runs(scene) == ([done] if replaced else [earlier, done])
+    assert scene.IsNodePresent(earlier.samples[0]) is not replaced
+
+
+def test_a_deleted_map_that_is_made_anew_has_the_colours_that_are_there(scene):
+    run = add_sample_set(scene, make_samples(), "run", None)
+    tables = scene.GetNumberOfNodesByClass("vtkMRMLColorTableNode")
+    colours = run.variance.GetDisplayNode().GetColorNodeID()
+    scene.RemoveNode(run.variance)
+    renewed = renew_maps(scene, find_runs(scene)[0])
+    assert renewed.variance.GetDisplayNode().GetColorNodeID() == colours
+    assert scene.GetNumberOfNodesByClass("vtkMRMLColorTableNode") == tables
+
+
 def test_a_sample_that_fails_is_not_half_there(scene):
     run = live(scene)
     before = state(scene)
@@ -269,6 +352,10 @@ def test_tally_widens_and_grows():
     tally = maps.Tally(shape, map(Crop.of, draws))
     counts = draws.sum(0)
     assert counts.max() > 255
-    np.testing.assert_array_equal(tally.mean(), counts.astype(np.float32) / np.float32(300))
+    found = maps.at_once(maps.maps_of(tally, 0.25))
+    share = counts.astype(np.float32) / np.float32(300)
+    np.testing.assert_array_equal(found.mean, share)
+    np.testing.assert_array_equal(found.variance, (1 - share) * share)
+    np.testing.assert_array_equal(found.consensus.full(), counts > 75)
     with pytest.raises(ValueError, match="no mean of no masks"):
-        maps.Tally(shape).mean()
+        maps.at_once(maps.maps_of(maps.Tally(shape), 0.5))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 vtk = pytest.importorskip("vtk")
 
+from AmbiguousSegBridge import raters  # noqa: E402
 from AmbiguousSegBridge.grid import ijk_to_ras  # noqa: E402
 from AmbiguousSegBridge.live_run import LiveRun  # noqa: E402
-from AmbiguousSegBridge.raters import RaterSegment, candidates, read_rater  # noqa: E402
-from AmbiguousSegBridge.runs import use_as_segmentation  # noqa: E402
+from AmbiguousSegBridge.raters import Checksums, RaterSegment, candidates, read_rater  # noqa: E402
+from AmbiguousSegBridge.runs import crops_of, find_runs, use_as_segmentation  # noqa: E402
 from AmbiguousSegBridge.scene import add_sample_set  # noqa: E402
-from AmbiguousSegBridge.segments import labelmap_of  # noqa: E402
+from AmbiguousSegBridge.segments import labelmap_of, replace_mask  # noqa: E402
 from SlicerHost.host import make_host  # noqa: E402
 from SlicerHost.samples import MIRRORED, OBLIQUE, PLAIN, input_volume, make_samples  # noqa: E402
 from vtk.util.numpy_support import numpy_to_vtk  # noqa: E402
@@ -281,3 +285,128 @@ def test_candidates_are_the_segments_that_no_run_has_made(scene):
     ]
     assert [rater.node for rater in found] == [anna, bert, bert, twin, edited, copy]
     np.testing.assert_array_equal(read_rater(found[5], run, False).full(), make_samples().masks[1])
+
+
+class Study:
+    """A run compared with all raters that are in the scene, and every mask that is read after that."""
+
+    def __init__(self, scene, run, monkeypatch, resample=False):
+        self.scene, self.run, self.checksums, self.read = scene, run, Checksums(), []
+        chosen = candidates(scene)
+        crops = {"samples": crops_of(run), "raters": [read_rater(rater, run, resample) for rater in chosen]}
+        compared = self.checksums.of_compared(run, chosen, resample, crops)
+        self.compared = json.loads(json.dumps(compared))
+        for name in ("mask_of", "read_rater"):
+            original = getattr(raters, name)
+            monkeypatch.setattr(raters, name, lambda *given, original=original: self._count(original, *given))
+
+    def _count(self, original, first, *others):
+        self.read.append(first.name if isinstance(first, RaterSegment) else first.GetName())
+        return original(first, *others)
+
+    def changed(self) -> tuple[set[str], bool, list[str]]:
+        """Kinds that changed, whether all is known, and what was read for it."""
+        self.read.clear()
+        return *self.checksums.changed(self.compared, find_runs(self.scene)[0], candidates(self.scene)), self.read[:]
+
+
+def shifted(scene, voxels: int):
+    return moved(scene, (1, 0, 0, -voxels, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1))
+
+
+def test_only_what_was_modified_is_read_again(scene, monkeypatch):
+    run, mask, to_ras = run_on(scene), block(PLAIN, (2, 4), (1, 3), (0, 5)), ijk_to_ras(PLAIN)
+    anna, bert = drawn(scene, PLAIN, mask), drawn(scene, PLAIN, mask, mask, name="Bert")
+    study = Study(scene, run, monkeypatch)
+    assert study.changed() == (set(), True, [])
+    labelmap = anna.GetSegmentation().GetSegment("s1").GetRepresentation("Binary labelmap")
+    labelmap.Modified()
+    assert study.changed() == (set(), True, ["Anna"])
+    assert study.changed() == (set(), True, [])
+    replace_mask(bert, "s2", Crop.of(block(PLAIN, (2, 4), (1, 3), (1, 6))), to_ras)  # the same shape elsewhere
+    assert study.changed() == ({"raters"}, True, ["Bert, segment 2"])
+    assert study.changed() == ({"raters"}, True, [])
+    replace_mask(bert, "s2", Crop.of(mask), to_ras)
+    assert study.changed() == (set(), True, ["Bert, segment 2"])
+    sample = run.samples[1]
+    replace_mask(sample, sample.GetSegmentation().GetNthSegmentID(0), Crop.of(mask), to_ras)
+    assert study.changed() == ({"samples"}, True, [sample.GetName()])
+    scene.RemoveNode(anna)
+    assert study.changed() == ({"samples", "raters"}, True, [])
+    drawn(scene, PLAIN, mask)  # one of her name and shape
+    assert study.changed() == ({"samples"}, True, ["Anna"])
+
+
+def test_samples_that_are_more_or_fewer_or_have_lost_their_mask_are_others(scene, monkeypatch):
+    run = run_on(scene)
+    study = Study(scene, run, monkeypatch)
+    drawn(scene, PLAIN, block(PLAIN, (1, 2), (1, 2), (1, 2)))  # a rater who was not there
+    assert study.changed() == (set(), True, [])
+    run.samples[0].GetSegmentation().RemoveAllSegments()
+    assert study.changed()[:2] == ({"samples"}, True)
+    scene.RemoveNode(run.samples[0])
+    assert study.changed()[:2] == ({"samples"}, True)
+    study = Study(scene, find_runs(scene)[0], monkeypatch)
+    assert study.changed() == (set(), True, [])
+    study.compared["samples"].popitem()  # a sample that came later
+    assert study.changed() == ({"samples"}, True, [])
+
+
+def test_a_rater_that_is_moved_has_changed(scene, monkeypatch):
+    transform = shifted(scene, 2)
+    run, mask = run_on(scene), block(PLAIN, (2, 4), (1, 3), (4, 6))
+    node = drawn(scene, PLAIN, mask, transform=transform)
+    study = Study(scene, run, monkeypatch)
+    assert study.changed() == (set(), True, [])
+    matrix = vtk.vtkMatrix4x4()
+    transform.SetMatrixTransformToParent(matrix)
+    assert study.changed() == ({"raters"}, True, ["Anna"])
+    matrix.SetElement(0, 3, -2)
+    transform.SetMatrixTransformToParent(matrix)
+    assert study.changed() == (set(), True, ["Anna"])
+    node.SetAndObserveTransformNodeID(None)
+    assert study.changed() == ({"raters"}, True, ["Anna"])
+    matrix.SetElement(0, 3, 0.5)  # between the voxels: it could not be compared any more
+    transform.SetMatrixTransformToParent(matrix)
+    node.SetAndObserveTransformNodeID(transform.GetID())
+    assert study.changed() == ({"raters"}, True, ["Anna"])
+    assert study.changed() == ({"raters"}, True, [])
+    for placed in (run.mean, *run.samples):  # both together lie as they did
+        placed.SetAndObserveTransformNodeID(transform.GetID())
+    node.SetAndObserveTransformNodeID(shifted(scene, 2).GetID())
+    study.changed()
+    matrix.Identity()
+    transform.SetMatrixTransformToParent(matrix)
+    found, _, read_again = study.changed()
+    assert found == set() and "Anna" in read_again
+
+
+def test_a_resampled_rater_and_a_surface_are_known_again(scene, monkeypatch):
+    run = run_on(scene)
+    coarse = Geometry((6, 5, 3), (2.0, 2.0, 2.0), (0.5, 0.5, 0.5), PLAIN.direction)
+    drawn(scene, coarse, block(coarse, (1, 2), (2, 4), (3, 6)))
+    bert = surface(scene, (-4.4, -1.6, -3.4, -1.6, 0.6, 5.4))
+    study = Study(scene, run, monkeypatch, resample=True)
+    assert study.changed() == (set(), True, [])
+    study.checksums = Checksums()  # as after loading the scene
+    assert study.changed()[:2] == (set(), True) and set(study.read) > {"Anna", "Bert"}
+    points = bert.GetSegmentation().GetSegment("s1").GetRepresentation("Closed surface").GetPoints()
+    for k in range(points.GetNumberOfPoints()):
+        x, y, z = points.GetPoint(k)
+        points.SetPoint(k, x - 1, y, z)
+    points.Modified()
+    assert study.changed() == ({"raters"}, True, ["Bert"])
+
+
+def test_reading_many_masks_is_spread_over_several_calls(scene, monkeypatch):
+    run, mask = run_on(scene), block(PLAIN, (2, 4), (1, 3), (0, 5))
+    node = drawn(scene, PLAIN, mask, name="Bert")
+    study = Study(scene, run, monkeypatch)
+    replace_mask(node, "s1", Crop.of(block(PLAIN, (2, 4), (1, 3), (0, 6))), ijk_to_ras(PLAIN))
+    study.checksums = Checksums()
+    ticks = iter(range(10**6))
+    monkeypatch.setattr(raters, "time", SimpleNamespace(monotonic=lambda: next(ticks) * raters.READING_S))
+    calls = [study.changed() for _ in range(len(run.samples) + 1)]
+    assert [read_now for *_, read_now in calls] == [[node.GetName()] for node in run.samples] + [["Bert"]]
+    assert [changed for changed, *_ in calls] == [set()] * len(run.samples) + [{"raters"}]
+    assert [complete for _, complete, _ in calls] == [False] * len(run.samples) + [True]

@@ -20,6 +20,7 @@ import pytest
 from AmbiguousSegBridge import job_folder, messages
 from AmbiguousSegBridge.runner import Job, Listener, crops_argument
 from SlicerHost import errors, lifecycle, qt
+from SlicerHost.processes import alive
 from tiny_models import tiny_model
 
 from AmbiguousSegLib.model import load_model, save_model
@@ -40,11 +41,11 @@ posix_only = pytest.mark.skipif(os.name != "posix", reason="needs signals")
 
 
 class Heard:
-    """A listener that keeps everything."""
+    """A listener that keeps everything; ``steps`` gives what it returns when it hears of the end."""
 
-    def __init__(self, on_progress=lambda _heard: None) -> None:
+    def __init__(self, on_progress=lambda _heard: None, steps=lambda _heard: None) -> None:
         self.progress, self.samples, self.endings = [], [], []
-        self.on_progress, self.started = on_progress, False
+        self.on_progress, self.steps, self.started = on_progress, steps, False
         self.listener = Listener(self._progress, self._sample, self._finished, self._failed, self._cancelled)
 
     def _progress(self, progress):
@@ -59,12 +60,15 @@ class Heard:
         if "file" in result:
             self.file = np.load(folder / result["file"])
         self.folder = folder
+        return self.steps(self)
 
     def _failed(self, failure):
         self.end("failed", failure)
+        return self.steps(self)
 
     def _cancelled(self):
         self.end("cancelled")
+        return self.steps(self)
 
     def end(self, *ending):
         assert self.started, "told from inside start()"
@@ -108,17 +112,6 @@ def until_progress(heard, count=1):
     assert not heard.endings
 
 
-def alive(pid) -> bool:
-    """Zombies count: whoever started a process has to fetch it."""
-    if os.name != "posix":
-        return str(pid) in subprocess.run(["tasklist", "/FI", f"PID eq {pid}"], capture_output=True, text=True).stdout
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 @pytest.fixture(scope="module", autouse=True)
 def application():
     """Qt's; it is made once per process."""
@@ -134,9 +127,15 @@ def folder_of_folders(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def make_runner(folder_of_folders):
-    """Makes runners; at the end none of them has left a process or a folder."""
-    runners, pids = [], []
+def make_runner(folder_of_folders, monkeypatch):
+    """Makes runners; at the end none of the workers that they ever had, and no folder, is left."""
+    runners, pids, meaning = [], [], WorkerRunner._meaning
+
+    def note(runner, message):
+        pids.extend([message["pid"]] if message["type"] == "ready" and "pid" in message else [])
+        return meaning(runner, message)
+
+    monkeypatch.setattr(WorkerRunner, "_meaning", note)
 
     def make(script=FAULTY, environment=QUICK, **options):
         runner = WorkerRunner(script=script, environment=environment, **options)
@@ -146,7 +145,6 @@ def make_runner(folder_of_folders):
     yield make
     errors.check()
     for runner in runners:
-        pids += [runner.about["pid"]] if runner.about and "pid" in runner.about else []
         runner.stop()
     lifecycle.process_events(lambda: not any(map(alive, pids)), 30)
 
@@ -284,6 +282,165 @@ def test_crops_as_arguments_are_read_again(tmp_path):
 def test_what_libraries_print_is_no_message(make_runner):
     runner = make_runner()
     assert do(runner, "prints").result == {"read": ""}
+    assert do(runner, "answers").ending == "finished"
+
+
+# What a listener has still to do when a job has ended.
+
+ENDS = {
+    "finished": ("answers", {}),
+    "failed": ("raises", {"error": "ValueError", "values": []}),
+    "cancelled": ("waits", {}),
+}
+
+
+def until(condition):
+    """Steps that are done until something else has made it true."""
+    for _ in range(100_000):
+        if condition():
+            return
+        yield
+    raise AssertionError("nothing else has happened between the steps")
+
+
+def end_with(runner, ending, steps) -> Heard:
+    """A job that has ended in this way, and whose listener has that to do; the steps are not waited for."""
+    heard = begin(runner, *ENDS[ending], steps=steps)
+    if ending == "cancelled":
+        until_progress(heard)
+        runner.cancel(heard.number)
+    ended(heard)
+    assert heard.ending == ending
+    return heard
+
+
+@pytest.mark.parametrize("ending", ENDS)
+def test_the_steps_of_an_ending_are_done_between_other_events(make_runner, folder_of_folders, ending):
+    runner, folders = make_runner(), []
+
+    def steps(heard):
+        for _ in range(3):
+            fired = []
+            qt.QTimer.singleShot(0, lambda fired=fired: fired.append(True))
+            yield from until(lambda fired=fired: fired)
+            runner.cancel(heard.number)  # which comes too late
+            folders.append(len(list(folder_of_folders.iterdir())))
+
+    heard = end_with(runner, ending, steps)
+    lifecycle.process_events(lambda: list(folder_of_folders.iterdir()) == [])
+    assert folders == [1, 1, 1] and heard.ending == ending
+    assert do(runner, "answers").ending == "finished"
+
+
+def test_another_job_goes_on_between_the_steps_of_an_ending(make_runner):
+    runner, done = make_runner(), []
+    running = begin(runner, "waits")
+    until_progress(running)
+
+    def steps(_heard):
+        for _ in range(3):
+            told = len(running.progress)
+            yield from until(lambda told=told: len(running.progress) > told)
+        done.append(True)
+
+    dropped = begin(runner, "answers", steps=steps)
+    runner.cancel(dropped.number)
+    lifecycle.process_events(lambda: done)
+    assert dropped.ending == "cancelled" and not running.endings
+    runner.cancel(running.number)
+    ended(running)
+    assert running.ending == "cancelled"
+
+
+def test_files_stay_until_the_last_step(make_runner, folder_of_folders):
+    runner, sums = make_runner(), []
+
+    def steps(heard):
+        for _ in range(4):
+            yield
+            sums.append(int(np.load(heard.folder / heard.result["file"]).sum()))
+
+    heard = end_with(runner, "finished", steps)
+    lifecycle.process_events(lambda: not heard.folder.exists())
+    assert sums == [3, 3, 3, 3] and list(folder_of_folders.iterdir()) == []
+
+
+@pytest.mark.parametrize("ending", ENDS)
+def test_a_step_that_raises_leaves_everything_in_order(make_runner, folder_of_folders, ending):
+    runner, seen = make_runner(), []
+
+    def broken(_heard):
+        yield from until(lambda: "go" in seen)
+        seen.append("raised")
+        raise ZeroDivisionError("in a step")
+
+    end_with(runner, ending, broken)
+    seen.append("go")
+    following = begin(runner, "answers", steps=lambda _heard: (seen.append("next") for _ in range(2)))
+    with pytest.raises(errors.StandInError, match="ZeroDivisionError: in a step"):
+        lifecycle.process_events(lambda: following.endings)
+    lifecycle.process_events(lambda: following.endings and list(folder_of_folders.iterdir()) == [])
+    assert following.ending == "finished" and seen == ["go", "raised", "next", "next"]
+
+
+@pytest.mark.parametrize("ending", ENDS)
+def test_stop_does_the_rest_of_an_ending_at_once(make_runner, folder_of_folders, ending):
+    runner, seen = make_runner(), []
+
+    def steps(_heard):
+        seen.append("step")
+        yield from until(lambda: "stop" in seen)
+        for _ in range(3):
+            seen.append(len(list(folder_of_folders.iterdir())))
+            yield
+
+    heard = end_with(runner, ending, steps)
+    waiting = begin(runner, "answers", steps=lambda _heard: (seen.append("waiting") for _ in range(2)))
+    lifecycle.process_events(lambda: seen)
+    pid = runner.about["pid"]
+    seen.append("stop")
+    runner.stop()
+    assert seen[seen.index("stop") :] == ["stop", 1, 1, 1, "waiting", "waiting"]
+    assert list(folder_of_folders.iterdir()) == [] and not alive(pid)
+    assert (heard.ending, waiting.ending) == (ending, "cancelled")
+    assert do(runner, "answers").ending == "finished"
+
+
+@pytest.mark.parametrize("kind, arguments", [("answers", {}), ("exits", {"code": 1})])
+@pytest.mark.parametrize("at", [0, 1])
+def test_stop_from_inside_an_ending(make_runner, folder_of_folders, kind, arguments, at):
+    """As the end is told, or in a step; with a worker, and when it has gone by itself."""
+    runner, seen = make_runner(), []
+
+    def rest():
+        for number in range(1, 4):
+            if number == at:
+                runner.stop()
+            seen.append(number)
+            yield
+
+    def steps(_heard):
+        if at == 0:
+            runner.stop()
+        return rest()
+
+    begin(runner, kind, arguments, steps=steps)
+    lifecycle.process_events(lambda: seen == [1, 2, 3] and list(folder_of_folders.iterdir()) == [])
+
+
+def test_a_step_that_raises_while_it_is_stopped_takes_no_other_along(make_runner, folder_of_folders):
+    runner, seen = make_runner(), []
+
+    def broken(_heard):
+        yield from until(lambda: seen)
+        raise ZeroDivisionError("in a step")
+
+    end_with(runner, "finished", broken)
+    waiting = begin(runner, "answers")
+    seen.append("stop")
+    with pytest.raises(ZeroDivisionError):
+        runner.stop()
+    assert waiting.ending == "cancelled" and list(folder_of_folders.iterdir()) == []
     assert do(runner, "answers").ending == "finished"
 
 
