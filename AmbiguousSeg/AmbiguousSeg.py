@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 import unittest
-from pathlib import Path
 
 import qt
 import slicer
 import vtk
-from AmbiguousSegBridge import packages, sample_data, side_by_side
+from AmbiguousSegBridge import packages, sample_data, side_by_side, views
 from AmbiguousSegBridge.generation import Events, Generation, Settings
+from AmbiguousSegBridge.identity import ROLE, disown_orphans
 from AmbiguousSegBridge.panels.context import Context
 from AmbiguousSegBridge.panels.export import ExportPanel
 from AmbiguousSegBridge.panels.generate import GeneratePanel
@@ -76,13 +76,12 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = AmbiguousSegLogic()
         scene, runner = slicer.mrmlScene, self.logic.runner
         self.context = Context(self.ui, scene, runner, lambda: bool(self.parent.isEntered), self.scheduleRefresh)
-        requirements = Path(self.resourcePath("requirements.txt"))
-        self.inputs = InputsPanel(self.context, requirements)
+        self.inputs = InputsPanel(self.context)
         self.result = ResultPanel(self.context, lambda: self.modes.ask())
         self.modes = ModesPanel(self.context, self.result.refresh)
         self.raters = RatersPanel(self.context)
         self.export = ExportPanel(self.context)
-        self.generate = GeneratePanel(self.context, self.inputs, requirements, self.result.show_arriving, self.onRun)
+        self.generate = GeneratePanel(self.context, self.inputs, self.result.show_arriving, self.onRun)
         self.panels = [self.inputs, self.generate, self.result, self.modes, self.raters, self.export]
 
         self._refreshTimer = qt.QTimer()  # a burst of changes is shown once
@@ -90,17 +89,17 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._refreshTimer.setInterval(0)
         self._refreshTimer.connect("timeout()", self.refresh)
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEnd)
-        self.addObserver(scene, scene.EndImportEvent, self.onSceneEnd)
+        self.addObserver(scene, scene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(scene, scene.EndImportEvent, self.onSceneEndImport)
         for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndBatchProcessEvent):
             self.addObserver(scene, event, self.scheduleRefresh)
-        slicer.app.connect("aboutToQuit()", self.logic.runner.stop)
+        slicer.app.connect("aboutToQuit()", self.stopWork)
         self.initializeParameterNode()
 
     def cleanup(self) -> None:
         """The application closes, or the module is reloaded: the worker ends."""
         self.stopWork()
-        slicer.app.disconnect("aboutToQuit()", self.logic.runner.stop)
+        slicer.app.disconnect("aboutToQuit()", self.stopWork)
         self.setParameterNode(None)
         self.removeObservers()
 
@@ -109,6 +108,7 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self._parameterNode is None:
             self.initializeParameterNode()
         else:
+            self.selectVolume()
             self.refresh()
 
     def onSceneStartClose(self, _caller, _event) -> None:
@@ -116,10 +116,14 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.stopWork()
         self.setParameterNode(None)
 
-    def onSceneEnd(self, _caller, _event) -> None:
-        """A scene was closed or loaded: its parameter node is another one."""
-        self.setParameterNode(None)
+    def onSceneEndClose(self, _caller, _event) -> None:
         if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    def onSceneEndImport(self, _caller, _event) -> None:
+        """A scene was read, perhaps beside what is there and while the worker works for it."""
+        disown_orphans(slicer.mrmlScene, self.generate.arriving)
+        if self._parameterNode is not None or self.parent.isEntered:
             self.initializeParameterNode()
 
     def initializeParameterNode(self) -> None:
@@ -129,8 +133,16 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if layout is not None and not self.hasObserver(layout, vtk.vtkCommand.ModifiedEvent, self.scheduleRefresh):
             self.addObserver(layout, vtk.vtkCommand.ModifiedEvent, self.scheduleRefresh)
         self.setParameterNode(self.logic.getParameterNode())
+        self.selectVolume()
+
+    def selectVolume(self) -> None:
+        """Where no volume is selected, the first that can be an input."""
         if self._parameterNode.channel1 is None:
-            self._parameterNode.channel1 = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+            volumes = views.nodes_of_class(slicer.mrmlScene, "vtkMRMLScalarVolumeNode")
+            inputs = [n for n in volumes if n.GetAttribute(ROLE) is None and not n.GetHideFromEditors()]
+            # A label map, say, is of a class derived from this one.
+            inputs = [node for node in inputs if node.GetClassName() == "vtkMRMLScalarVolumeNode"]
+            self._parameterNode.channel1 = inputs[0] if inputs else None
 
     def setParameterNode(self, parameterNode: AmbiguousSegParameterNode | None) -> None:
         """Show and observe a parameter node, or none."""

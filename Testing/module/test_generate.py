@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import runpy
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,14 +14,73 @@ import slicer
 from AmbiguousSegBridge.grid import geometry_of, ijk_to_ras, read_channels
 from AmbiguousSegBridge.identity import remove_nodes
 from AmbiguousSegBridge.live_run import LiveRun
-from AmbiguousSegBridge.runner import Failure
+from AmbiguousSegBridge.runner import Failure, Job, Listener
 from AmbiguousSegBridge.runs import crops_of, find_runs
 from AmbiguousSegBridge.segments import labelmap_of
 from SlicerHost import dialogs
+from SlicerHost.processes import alive
 
 from AmbiguousSegLib.__main__ import main as command_line
 from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.io import read_segments, write_volume
+
+
+class FakeRunner:
+    """Takes jobs and does nothing; the test tells their listeners what happens."""
+
+    def __init__(self, **about) -> None:
+        self.about, self.jobs, self.cancelled = about or None, [], []
+
+    def start(self, job: Job, listener: Listener) -> int:
+        self.jobs.append((job, listener))
+        return len(self.jobs)
+
+    def cancel(self, number: int) -> None:
+        self.cancelled.append(number)
+
+    def last(self, kind: str) -> tuple[int, Job, Listener]:
+        """Number, job and listener of the last job of a kind."""
+        return next((n, *self.jobs[n - 1]) for n in range(len(self.jobs), 0, -1) if self.jobs[n - 1][0].kind == kind)
+
+
+@pytest.fixture
+def runner(driver, monkeypatch) -> FakeRunner:
+    """A fake in place of the worker, with the sample data loaded."""
+    runner = FakeRunner(
+        devices=[
+            {"name": "cpu", "title": "CPU, 8 cores", "free_bytes": None},
+            {"name": "cuda:0", "title": "Some GPU", "free_bytes": 11_940_000_000},
+        ]
+    )
+    monkeypatch.setattr(driver.widget.context, "runner", runner)
+    driver.load_sample_data()
+    return runner
+
+
+def progress(share: float, **changes) -> dict:
+    told = {"seconds_left": None, "slices": 24, "slices_done": 3, "samples": 8, "samples_done": 1}
+    return {"share": share, **told, **changes}
+
+
+def watch_workers(monkeypatch) -> set[int]:
+    """Ids of all processes of all workers that are started from now on, ready or not."""
+    from AmbiguousSegBridge import worker_process
+
+    pids, meaning = set(), worker_process.WorkerRunner._meaning
+
+    class Link(worker_process.WorkerLink):
+        def __init__(self, *arguments) -> None:
+            super().__init__(*arguments)
+            pids.add(self._process.processId())
+
+    def note(runner, message):
+        if message["type"] == "ready":
+            pids.add(message["pid"])
+        return meaning(runner, message)
+
+    monkeypatch.setattr(worker_process, "WorkerLink", Link)
+    monkeypatch.setattr(worker_process.WorkerRunner, "_meaning", note)
+    return pids
 
 
 def test_one_click_of_sample_data_makes_the_button_ready(driver):
@@ -121,8 +180,91 @@ def test_region_of_interest_is_where_samples_may_lie(driver):
     assert box and all(span.start >= (size - slices) // 2 - 1 and span.stop <= (size + slices) // 2 + 1 for span in box)
 
 
-def test_twenty_cancels_leave_nothing(driver):
-    """At moments that are counted in progress messages, never in seconds."""
+def test_more_segmentations_are_told_as_they_arrive(driver):
+    driver.load_sample_data()
+    driver.generate(1, limitSlices=True, firstSlice=10, lastSlice=10)
+    seen = []
+    driver.widget.generate._on_sample = lambda: seen.append(len(driver.nodes("vtkMRMLSegmentationNode")))
+    before = len(driver.nodes("vtkMRMLSegmentationNode"))
+    driver.parameters.moreSamples = 2
+    driver.press("moreButton")
+    driver.wait(lambda: not driver.widget.generate.busy)
+    assert seen == [before + 1, before + 2] and len(driver.run.samples) == 3
+
+
+def test_the_panel_tells_how_far_it_is_and_its_button_cancels(driver, runner):
+    ui = driver.ui
+    driver.start(8)
+    number, _, listener = runner.last("sample")
+    assert (ui.generateButton.text, ui.statusLabel.text, ui.progressBar.maximum) == ("Cancel", "Starting...", 0)
+    assert ui.progressBar.visible and not ui.moreButton.enabled
+    for seconds, told in ((None, ""), (75.4, ", 75 s left"), (600, ", 10 min left")):
+        listener.progress(progress(0.25, seconds_left=seconds))
+        assert ui.statusLabel.text == "Slice 3 of 24, sample 1 of 8" + told
+        assert 4 * ui.progressBar.value == ui.progressBar.maximum
+    driver.press("generateButton")
+    assert runner.cancelled == [number]
+    assert (ui.generateButton.text, ui.generateButton.enabled) == ("Cancelling...", False)
+    assert list(listener.cancelled()) == []
+    assert ui.statusLabel.text == "Cancelled; nothing was added." and not ui.progressBar.visible
+    assert (ui.generateButton.text, ui.generateButton.enabled) == ("Generate 8 segmentations", True)
+
+
+def test_the_chosen_device_samples(driver, runner):
+    driver.widget.refresh()
+    selector = driver.ui.deviceSelector
+    texts = [selector.itemText(index) for index in range(selector.count)]
+    assert texts == ["Automatic: a GPU if there is one", "CPU, 8 cores", "Some GPU, 11.9 GB free"]
+    selector.currentIndex = 2
+    selector.activated.emit(2)
+    driver.start(2)
+    assert runner.last("sample")[1].arguments["device"] == driver.parameters.device == "cuda:0"
+    driver.settle()
+    assert selector.currentText == "Some GPU, 11.9 GB free"
+
+
+def test_no_more_than_a_hundred_are_sampled_at_a_time(driver):
+    for box, name in ((driver.ui.samplesSpinBox, "samples"), (driver.ui.moreSpinBox, "moreSamples")):
+        for typed, taken in ((1000, 100), (0, 1), (-5, 1), (7, 7)):
+            box.value = typed
+            assert box.value == getattr(driver.parameters, name) == taken
+
+
+def test_sampling_does_not_wait_for_an_estimate(driver, runner):
+    driver.widget.inputs.ask_estimate()
+    estimate = runner.last("estimate")[0]
+    driver.start(2)
+    assert runner.cancelled == [estimate]
+
+
+def test_the_status_speaks_of_no_run_that_is_gone(driver):
+    driver.load_sample_data()
+    driver.generate(2, limitSlices=True, firstSlice=10, lastSlice=10)
+    assert driver.ui.statusLabel.text == "2 samples in run AmbiguousSeg phantom samples"
+    driver.generate(1, seed=1)
+    assert driver.ui.statusLabel.text == "1 samples in run AmbiguousSeg phantom samples 2"
+    for remaining in ("AmbiguousSeg phantom samples", ""):
+        dialogs.expect("confirmOkCancelDisplay", True)
+        driver.press("removeRunButton")
+        driver.settle()
+        assert (driver.run.name if driver.run else "") == remaining and driver.ui.statusLabel.text == ""
+    driver.generate(1, seed=1)
+    assert driver.ui.statusLabel.text.startswith("1 samples")
+    slicer.mrmlScene.Clear()
+    assert driver.ui.statusLabel.text == ""
+
+
+def test_closing_the_scene_while_it_cancels_leaves_no_message(driver, runner):
+    driver.start(2)
+    driver.press("generateButton")
+    slicer.mrmlScene.Clear()
+    list(runner.last("sample")[2].cancelled())
+    assert driver.ui.statusLabel.text == ""
+
+
+def test_twenty_cancels_leave_nothing(driver, monkeypatch):
+    """At moments that are counted in progress messages, never in seconds; some while the worker starts."""
+    pids, starting = watch_workers(monkeypatch), 0
     driver.load_sample_data()
     driver.wait(lambda: driver.ui.estimateLabel.text.startswith("About"))
     before, choose, heard, shown = driver.node_names(), random.Random(0), [], []
@@ -132,12 +274,17 @@ def test_twenty_cancels_leave_nothing(driver):
     for attempt in range(20):
         heard.clear()
         moment = choose.choice((0, 0, 0, 1, 1, 2, 3, 5))
+        if attempt in (4, 11, 18):
+            driver.widget.logic.runner.stop()
+            moment = 0
         driver.start(8, seed=attempt)
         driver.wait(lambda: len(heard) >= moment)
         if attempt in (7, 14):
             driver.wait(lambda: panel._generation._run.samples)
+        assert driver.ui.generateButton.text == "Cancel"
+        driver.press("generateButton")
         samples = len(panel._generation._run.samples)
-        panel._on_generate()
+        starting += driver.widget.logic.runner._worker is None or not driver.widget.logic.runner._worker.ready
         driver.wait(lambda: not panel.busy)
         runs = find_runs(slicer.mrmlScene)
         assert [len(run.samples) for run in runs] == ([samples] if samples else [])
@@ -149,37 +296,30 @@ def test_twenty_cancels_leave_nothing(driver):
             driver.press("removeRunButton")
             driver.settle()
         assert driver.node_names() == before
-    assert 0 in shown and max(shown) > 0
+    assert 0 in shown and max(shown) > 0 and starting >= 3
     driver.widget.stopWork()
     assert list(driver.temporary.iterdir()) == []
+    assert len(pids) >= 4 and not any(map(alive, pids))
 
 
 @pytest.mark.parametrize("kind", ["crashed", "out_of_memory"])
-def test_a_failure_is_one_message_and_leaves_the_scene(driver, kind, monkeypatch):
-    driver.load_sample_data()
+def test_a_failure_is_one_message_with_the_log_in_its_details_and_leaves_the_scene(driver, runner, kind):
     before = driver.node_names()
-    failure = Failure(kind, "The worker ended.", "Press again.", "last line of the log")
-
-    def start(_job, listener):
-        import qt
-
-        qt.QTimer.singleShot(0, lambda: listener.failed(failure))
-        return 1
-
-    failing = SimpleNamespace(start=start, about=None)
-    monkeypatch.setattr(driver.widget.context, "runner", failing)
     driver.start(2)
-    driver.wait(lambda: not driver.widget.generate.busy)
-    assert driver.node_names() == before
+    list(runner.last("sample")[2].failed(Failure(kind, "The worker ended.", "Press again.", "last line of the log")))
+    driver.settle()
+    assert driver.node_names() == before and not driver.widget.generate.busy
     (text,) = dialogs.texts("errorDisplay")
     assert "The worker ended." in text and "Press again." in text and "No segmentations were made." in text
-    assert driver.ui.generateButton.text.startswith("Generate")
+    assert dialogs.details == [("errorDisplay", "last line of the log")]
+    assert driver.ui.generateButton.text.startswith("Generate") and driver.ui.statusLabel.text == ""
 
 
 def test_missing_packages_end_in_one_message(driver, monkeypatch):
     from AmbiguousSegBridge import packages
 
-    def ensure(interactive, requirements):
+    def ensure(interactive):
+        assert interactive
         raise packages.PackagesError("PyTorch is not installed.", "Install the extension PyTorch.")
 
     driver.load_sample_data()
@@ -194,7 +334,10 @@ def test_closing_the_scene_ends_the_worker_and_leaves_nothing(driver):
     driver.load_sample_data()
     driver.start(8)
     driver.wait(lambda: driver.ui.progressBar.value > 0)
+    pid = driver.widget.logic.runner.about["pid"]
+    assert alive(pid)
     slicer.mrmlScene.Clear()
+    assert not alive(pid)
     driver.settle()
     assert not driver.widget.generate.busy
     assert list(driver.temporary.iterdir()) == []
@@ -202,6 +345,61 @@ def test_closing_the_scene_ends_the_worker_and_leaves_nothing(driver):
     driver.load_sample_data()
     driver.generate(1)
     assert len(driver.run.samples) == 1
+
+
+@pytest.mark.parametrize("way", ["unloaded", "quitting"])
+def test_the_worker_ends_with_the_module_and_with_slicer(driver, way):
+    driver.load_sample_data()
+    driver.start(8)
+    driver.wait(lambda: driver.ui.progressBar.value > 0)
+    pid = driver.widget.logic.runner.about["pid"]
+    assert alive(pid)
+    if way == "unloaded":
+        driver.host.unload_module(driver.widget)
+    else:
+        slicer.app.aboutToQuit.emit()
+    assert not alive(pid)
+    assert list(driver.temporary.iterdir()) == []
+
+
+def test_closing_the_scene_between_the_steps_of_an_ending_leaves_nothing(driver, monkeypatch):
+    prepare, steps, pids = LiveRun.prepare, [], watch_workers(monkeypatch)
+
+    def prepare_until_it_is_closed(run, threshold):
+        yield from prepare(run, threshold)
+        while len(steps) < 100_000:
+            steps.append(len(list(driver.temporary.iterdir())))
+            yield
+
+    driver.load_sample_data()
+    with monkeypatch.context() as endless:
+        endless.setattr(LiveRun, "prepare", prepare_until_it_is_closed)
+        driver.start(2, limitSlices=True, firstSlice=9, lastSlice=12)
+        driver.wait(lambda: steps)
+        assert driver.widget.generate.busy and len(driver.nodes("vtkMRMLSegmentationNode")) == 1 + 2
+        slicer.mrmlScene.Clear()
+    assert len(steps) < 100_000 and steps[0] == 1  # the folder was there
+    driver.settle()
+    assert not driver.widget.generate.busy and dialogs.texts("errorDisplay") == []
+    assert driver.nodes("vtkMRMLSegmentationNode") == driver.nodes("vtkMRMLScalarVolumeNode") == []
+    assert driver.nodes("vtkMRMLTableNode") == [] and list(driver.temporary.iterdir()) == []
+    assert pids and not any(map(alive, pids))
+    driver.load_sample_data()
+    driver.generate(1)
+    assert len(driver.run.samples) == 1
+
+
+def test_a_failure_that_nobody_listens_to_is_logged(driver, caplog):
+    """From the Python console there is no other way to hear of it."""
+    driver.load_sample_data()
+    before, logic, fake = driver.node_names(), driver.widget.logic, FakeRunner()
+    logic.generate([driver.parameters.channel1], device="cuda:7")
+    driver.wait(lambda: logic.runner._current is None and not logic.runner._waiting and not logic.runner._endings)
+    sys.modules["AmbiguousSeg"].AmbiguousSegLogic(fake).generate([driver.parameters.channel1])
+    list(fake.last("sample")[2].failed(Failure("crashed", "The worker ended.", "Press again.")))
+    of_device, of_worker = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+    assert "cuda:7" in of_device and of_worker == "The worker ended. Press again."
+    assert driver.node_names() == before
 
 
 def test_the_test_that_runs_inside_slicer(driver):

@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
+from AmbiguousSegBridge import packages, raters
 from AmbiguousSegBridge.grid import ijk_to_ras
-from AmbiguousSegBridge.runs import crops_of
-from AmbiguousSegBridge.scene import add_volume
-from AmbiguousSegBridge.segments import add_segment, place_on_grid
+from AmbiguousSegBridge.runs import crops_of, mask_id
+from AmbiguousSegBridge.scene import add_volume, save_scene
+from AmbiguousSegBridge.segments import add_segment, place_on_grid, replace_mask
 from AmbiguousSegBridge.tables import read_table
 from dicom_files import write_series
+from PySide6.QtCore import Qt
+from PySide6.QtTest import QTest
 from SlicerHost import dialogs
 from tiny_models import tiny_model
 
@@ -60,6 +63,32 @@ def figures(driver) -> dict[str, float]:
     """The summary's column for the whole volume, by figure."""
     rows = read_table(driver.run.tables["comparison summary"])["rows"]
     return {row["figure"]: row["whole volume"] for row in rows}
+
+
+GRID = Geometry((20, 20, 12), (1.0, 1.0, 2.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
+SIGNS = {Qt.Checked: "x", Qt.PartiallyChecked: "-", Qt.Unchecked: " "}
+
+
+def lines(driver) -> list[str]:
+    """The tree as text: tick, and name, of each line; those below another are indented."""
+    found = []
+    for n in range(driver.ui.raterTree.topLevelItemCount):
+        top = driver.ui.raterTree.topLevelItem(n)
+        found.append((top, ""))
+        found += [(top.child(k), "    ") for k in range(top.childCount())]
+    return [f"{indent}[{SIGNS[item.checkState(0)]}] {item.text(0)}" for item, indent in found]
+
+
+def tick(driver, top: int, child: int | None = None) -> None:
+    """Toggle a line's tick as a user does, with the space bar."""
+    item = driver.ui.raterTree.topLevelItem(top)
+    driver.ui.raterTree.setCurrentItem(item if child is None else item.child(child))
+    QTest.keyClick(driver.ui.raterTree, Qt.Key_Space)
+    driver.settle()
+
+
+def visible(node) -> list[bool]:
+    return [node.GetDisplayNode().GetSegmentVisibility(i) for i in node.GetSegmentation().GetSegmentIDs()]
 
 
 @pytest.fixture
@@ -122,15 +151,23 @@ def test_another_grid_is_refused_and_resampled_when_asked_for(sampled):
 
 
 def test_the_samples_own_nodes_are_no_raters_and_the_button_says_what_is_missing(sampled):
-    assert sampled.ui.raterTree.topLevelItemCount == 4  # those of the sample data
-    import qt
-
-    sampled.ui.raterTree.topLevelItem(0).setCheckState(0, qt.Qt.Unchecked)
-    sampled.settle()
+    assert len(lines(sampled)) == 1 + 4  # those of the sample data
+    tick(sampled, 0, 0)
     assert len(sampled.parameters.raterSegments) == 3
     sampled.parameters.raterNodes, sampled.parameters.raterSegments = [], []
     sampled.settle()
     assert not sampled.ui.compareButton.enabled and "Tick" in sampled.ui.compareButton.toolTip
+
+
+def test_without_the_packages_nothing_is_compared_and_one_message_says_why(sampled, monkeypatch):
+    def ensure(_interactive):
+        raise packages.PackagesError("PyTorch is not installed.", "Install the extension PyTorch.")
+
+    monkeypatch.setattr(packages, "ensure", ensure)
+    sampled.press("compareButton")
+    (text,) = dialogs.texts("errorDisplay")
+    assert text == "The raters were not compared.\n\nPyTorch is not installed.\n\nInstall the extension PyTorch."
+    assert sampled.ui.compareButton.text.startswith("Compare with")
 
 
 def test_export_of_the_tables(sampled, tmp_path):
@@ -139,7 +176,7 @@ def test_export_of_the_tables(sampled, tmp_path):
     dialogs.expect("QFileDialog.getExistingDirectory", str(tmp_path))
     sampled.press("exportComparisonButton")
     content = json.loads((tmp_path / "comparison.json").read_text(encoding="utf-8"))
-    assert set(content["tables"]) == {"summary", "dice", "hd95", "dice_max", "consensus", "disagreement"}
+    assert set(content["tables"]) == {"summary", "slices", "dice", "hd95", "dice_max", "consensus", "disagreement"}
     with (tmp_path / "comparison_dice.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     stored = read_table(sampled.run.tables["comparison dice"])["rows"]
@@ -198,8 +235,7 @@ def test_dicom_segmentation_of_a_series(driver, tmp_path, monkeypatch):
 
 
 def test_a_rater_that_is_deleted_takes_no_other_along(driver):
-    geometry = Geometry((20, 20, 12), (1.0, 1.0, 2.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
-    nodes = [add_raters(driver, balls(geometry, 1), geometry, name) for name in ("anna", "ben", "chloe")]
+    nodes = [add_raters(driver, balls(GRID, 1), GRID, name) for name in ("anna", "ben", "chloe")]
     (segment,) = nodes[0].GetSegmentation().GetSegmentIDs()  # all three bear the same id
     driver.parameters.raterNodes = nodes[:2]
     driver.parameters.raterSegments = [segment] * 2
@@ -207,3 +243,211 @@ def test_a_rater_that_is_deleted_takes_no_other_along(driver):
     slicer.mrmlScene.RemoveNode(nodes[0])
     driver.settle()
     assert [rater.name for rater in driver.widget.raters.chosen()] == ["ben"]
+
+
+def test_a_segmentation_of_several_raters_is_ticked_as_a_whole_or_in_part(driver):
+    many, one = add_raters(driver, balls(GRID, 3), GRID, "many"), add_raters(driver, balls(GRID, 1), GRID, "one")
+    writes = []
+    node = driver.parameters.parameterNode
+    tag = node.AddObserver("ModifiedEvent", lambda *_: writes.append(1))
+
+    def state():
+        written = [n.GetName() for n in driver.parameters.raterNodes], list(driver.parameters.raterSegments)
+        return written, [line.split("]")[0][-1] for line in lines(driver)], writes.clear()
+
+    assert lines(driver) == ["[ ] many", "    [ ] doctor 1", "    [ ] doctor 2", "    [ ] doctor 3", "[ ] one"]
+    assert driver.ui.raterTree.topLevelItem(0).isExpanded()
+    steps = [  # what is ticked, what is written, what is shown
+        ((0,), (["many"] * 3, ["r1", "r2", "r3"]), "xxxx "),
+        ((0, 1), (["many"] * 2, ["r1", "r3"]), "-x x "),
+        ((1,), (["many", "many", "one"], ["r1", "r3", "r1"]), "-x xx"),
+        ((0,), (["many"] * 3 + ["one"], ["r1", "r2", "r3", "r1"]), "xxxxx"),  # a part becomes the whole
+        ((0,), (["one"], ["r1"]), "    x"),
+        ((0, 2), (["many", "one"], ["r3", "r1"]), "-  xx"),
+        ((0, 2), (["one"], ["r1"]), "    x"),
+    ]
+    for line, written, shown in steps:
+        tick(driver, *line)
+        assert len(writes) == 1, line
+        assert state() == (written, list(shown), None)
+    driver.parameters.raterNodes, driver.parameters.raterSegments = [many], ["r2"]
+    driver.settle()
+    assert state() == ((["many"], ["r2"]), list("- x  "), None)
+    assert one.GetDisplayNode() is not None
+    node.RemoveObserver(tag)
+
+
+def test_the_tree_is_built_anew_only_for_other_raters(driver):
+    add_raters(driver, balls(GRID, 2), GRID, "many")
+    mark = Qt.UserRole + 1
+    driver.ui.raterTree.topLevelItem(0).setData(0, mark, "mine")
+    driver.ui.raterTree.topLevelItem(0).setExpanded(False)
+    driver.settle()
+    tick(driver, 0)
+    driver.widget.refresh()
+    assert driver.ui.raterTree.topLevelItem(0).data(0, mark) == "mine"
+    twin = add_raters(driver, balls(GRID, 1), GRID, "many")
+    assert driver.ui.raterTree.topLevelItem(0).data(0, mark) is None
+    assert not driver.ui.raterTree.topLevelItem(0).isExpanded()  # as the user left it
+    assert lines(driver) == ["[x] many", "    [x] doctor 1", "    [x] doctor 2", "[ ] many"]
+    twin.GetSegmentation().AddEmptySegment("r2", "doctor 2")
+    driver.widget.refresh()  # as when the module is entered
+    assert lines(driver)[3:] == ["[ ] many", "    [ ] doctor 1 (2)", "    [ ] doctor 2 (2)"]  # as tables name them
+    twin.SetName("other")
+    driver.widget.refresh()
+    assert lines(driver)[3:] == ["[ ] other", "    [ ] doctor 1", "    [ ] doctor 2"]
+
+
+def test_hidden_raters_come_back(driver, tmp_path):
+    node = add_raters(driver, balls(GRID, 3), GRID)
+    node.GetDisplayNode().SetSegmentVisibility("r3", False)  # by the user, who does not tick it
+    tick(driver, 0, 0)
+    assert visible(node) == [True, True, False]
+    driver.ui.showRatersCheckBox.checked = False
+    driver.settle()
+    assert visible(node) == [False, True, False]
+    tick(driver, 0, 1)
+    assert visible(node) == [False, False, False]
+    tick(driver, 0, 0)
+    assert visible(node) == [True, False, False]
+    node.GetDisplayNode().SetSegmentVisibility("r2", True)  # in the module Data
+    driver.widget.refresh()
+    assert visible(node) == [True, True, False]
+    driver.ui.showRatersCheckBox.checked = True
+    driver.settle()
+    assert visible(node) == [True, True, False]
+    driver.ui.showRatersCheckBox.checked = False
+    driver.settle()
+    assert visible(node) == [True, False, False]
+    save_scene(slicer.mrmlScene, tmp_path / "scene.mrb")
+    slicer.mrmlScene.Clear()
+    assert slicer.mrmlScene.ReadFromMRB(str(tmp_path / "scene.mrb"))
+    driver.settle()
+    (node,) = driver.nodes("vtkMRMLSegmentationNode")
+    assert visible(node) == [True, False, False] and not driver.ui.showRatersCheckBox.checked
+    tick(driver, 0, 1)
+    assert visible(node) == [True, True, False]
+
+
+def test_a_rater_that_is_removed_while_hidden_is_no_trouble(driver):
+    nodes = [add_raters(driver, balls(GRID, 2), GRID, name) for name in ("anna", "ben")]
+    driver.ui.showRatersCheckBox.checked = False
+    tick(driver, 0)
+    tick(driver, 1)
+    assert visible(nodes[1]) == [False, False]
+    slicer.mrmlScene.RemoveNode(nodes[0])
+    nodes[1].GetSegmentation().RemoveSegment("r1")
+    driver.ui.showRatersCheckBox.checked = True
+    driver.settle()
+    assert visible(nodes[1]) == [True]
+    assert not nodes[1].GetDisplayNode().GetSegmentVisibility("r1")  # nothing is said of what is gone
+
+
+def test_what_was_hidden_in_one_scene_is_not_shown_in_the_next(driver, tmp_path):
+    node = add_raters(driver, balls(GRID, 2), GRID)
+    node.GetDisplayNode().SetSegmentVisibility("r1", False)
+    tick(driver, 0)
+    save_scene(slicer.mrmlScene, tmp_path / "scene.mrb")
+    driver.ui.showRatersCheckBox.checked = False
+    driver.settle()
+    assert visible(node) == [False, False]
+    driver.widget.parent._entered = False  # another module is open
+    slicer.mrmlScene.Clear()
+    assert slicer.mrmlScene.ReadFromMRB(str(tmp_path / "scene.mrb"))
+    driver.widget.parent._entered = True
+    driver.widget.enter()
+    driver.settle()
+    (node,) = driver.nodes("vtkMRMLSegmentationNode")
+    assert driver.ui.showRatersCheckBox.checked and visible(node) == [False, True]
+
+
+SAMPLES_CHANGED = "The samples have changed since; compare again."
+RATERS_CHANGED = "Raters have changed since; compare again."
+
+
+def warned(driver) -> list[str]:
+    """What the label says of changes, when the module is entered."""
+    driver.widget.refresh()
+    driver.settle()
+    return [text for text in driver.ui.comparisonLabel.text.splitlines() if text.endswith("compare again.")]
+
+
+def compare_again(driver) -> None:
+    driver.press("compareButton")
+    driver.wait(lambda: driver.ui.compareButton.text.startswith("Compare"))
+    assert warned(driver) == []
+
+
+def test_changes_after_a_comparison_are_told(sampled, tmp_path):
+    geometry = sampled.run.geometry
+    masks = balls(geometry, 4)
+    node = add_raters(sampled, masks[:3], geometry)
+    other = add_raters(sampled, masks[:1], geometry, "other")
+    choose(sampled, node)
+    compare_again(sampled)
+
+    def redraw(segmentation, segment_id, mask):
+        replace_mask(segmentation, segment_id, Crop.of(mask), ijk_to_ras(geometry))
+
+    tick(sampled, 1, 0)  # other raters are chosen, drawn, hidden: those compared are the same
+    tick(sampled, 2)
+    assert list(sampled.parameters.raterNodes) == [node, node, other]
+    redraw(other, "r1", masks[3])
+    sampled.ui.showRatersCheckBox.checked = False
+    sampled.ui.resampleCheckBox.checked = True
+    assert warned(sampled) == []
+    redraw(node, "r2", masks[3])
+    assert warned(sampled) == [RATERS_CHANGED]
+    redraw(node, "r2", masks[1])  # undone
+    assert warned(sampled) == []
+    node.GetSegmentation().GetSegment("r2").SetName("professor")
+    assert warned(sampled) == [RATERS_CHANGED]
+    node.GetSegmentation().GetSegment("r2").SetName("doctor 2")
+    assert warned(sampled) == []
+    sample = sampled.run.samples[1]
+    mask, segment_id = crops_of(sampled.run)[1].full(), mask_id(sample)
+    mask[2, 3, 4] ^= True
+    redraw(sample, segment_id, mask)
+    assert warned(sampled) == [SAMPLES_CHANGED]
+    node.GetSegmentation().RemoveSegment("r3")
+    assert warned(sampled) == [SAMPLES_CHANGED, RATERS_CHANGED]
+
+    for key in ("dice", "slices"):  # whichever table is shown says so
+        sampled.parameters.comparisonTable = key
+        assert warned(sampled) == [SAMPLES_CHANGED, RATERS_CHANGED]
+    choose(sampled, node)
+    compare_again(sampled)
+    slicer.mrmlScene.RemoveNode(sampled.run.samples[2])
+    sampled.settle()
+    assert warned(sampled) == [SAMPLES_CHANGED]
+    compare_again(sampled)
+
+    save_scene(slicer.mrmlScene, tmp_path / "scene.mrb")
+    slicer.mrmlScene.Clear()
+    sampled.settle()
+    assert slicer.mrmlScene.ReadFromMRB(str(tmp_path / "scene.mrb"))
+    sampled.settle()
+    assert len(sampled.run.samples) == 2 and warned(sampled) == []
+    (node,) = [found for found in sampled.nodes("vtkMRMLSegmentationNode") if found.GetName() == "raters"]
+    redraw(node, "r1", masks[3])
+    assert warned(sampled) == [RATERS_CHANGED]
+
+
+def test_an_edit_that_was_saved_is_told_when_there_was_time_to_read_the_masks(sampled, tmp_path, monkeypatch):
+    compare_again(sampled)
+    node = sampled.parameters.raterNodes[0]
+    segment = node.GetSegmentation().GetNthSegmentID(0)
+    mask = np.zeros(sampled.run.geometry.shape, bool)
+    mask[10, 20:30, 20:30] = True
+    replace_mask(node, segment, Crop.of(mask), ijk_to_ras(sampled.run.geometry))
+    save_scene(slicer.mrmlScene, tmp_path / "scene.mrb")  # nothing in the tables says that it was changed
+    slicer.mrmlScene.Clear()
+    sampled.settle()
+    ticks = iter(range(10**6))  # time for one mask each time
+    monkeypatch.setattr(raters, "time", SimpleNamespace(monotonic=lambda: next(ticks) * raters.READING_S))
+    assert slicer.mrmlScene.ReadFromMRB(str(tmp_path / "scene.mrb"))
+    sampled.widget.refresh()
+    assert RATERS_CHANGED not in sampled.ui.comparisonLabel.text
+    for _ in range(10):  # 3 samples and 4 raters
+        sampled.settle()
+    assert RATERS_CHANGED in sampled.ui.comparisonLabel.text

@@ -213,6 +213,7 @@ def test_a_fused_mask_that_a_new_comparison_lacks_is_not_left_over(filled):
     put_fused(slicer.mrmlScene, filled.run, masks)
     assert set(masks) <= set(filled.run.nodes)
     before = len(filled.run.nodes)
+    filled.run.nodes["samples majority"].GetSegmentation().RemoveAllSegments()
     put_fused(slicer.mrmlScene, filled.run, {"samples majority": masks["raters STAPLE"]})
     run = filled.run
     assert "raters STAPLE" not in run.nodes and len(run.nodes) == before - 1 and len(run.samples) == 3
@@ -255,7 +256,8 @@ def test_a_sample_that_lost_its_mask_is_named_by_every_button(filled):
     buttons = ("useSampleButton", "histogramButton", "compareButton", "moreButton")
     for button in buttons:
         filled.press(button)
-    filled.widget.modes.ask()
+    filled.ui.modeCutSlider.value = 0.3
+    filled.wait(lambda: not filled.widget.modes._timer.active)
     texts = [*dialogs.texts("errorDisplay"), filled.ui.modesLabel.text]
     assert len(texts) == len(buttons) + 1
     assert all("sample 02' has lost its mask. Delete it" in text for text in texts)

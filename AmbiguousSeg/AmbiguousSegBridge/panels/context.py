@@ -12,6 +12,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from AmbiguousSegBridge import packages
 from AmbiguousSegBridge.runner import Failure, Runner
 from AmbiguousSegBridge.runs import Run, find_run_of
 
@@ -47,6 +48,22 @@ class Context:
         """Show a plot; the layout becomes one that has a place for it."""
         self.leave_grid()
         slicer.modules.plots.logic().ShowChartInLayout(chart)
+
+    def packages_there(self, what: str) -> bool:
+        """Whether the worker finds the packages that it needs; missing ones are installed, if the user agrees.
+
+        Args:
+            what: what does not happen without them, for the one message that says why.
+
+        Raises:
+            OSError, ValueError: the list of the packages cannot be read.
+        """
+        try:
+            packages.ensure(True)
+        except packages.PackagesError as error:
+            self.show_failure(Failure("missing_package", error.message, error.remedy), what)
+            return False
+        return True
 
     def show_failure(self, failure: Failure, what: str) -> None:
         """One message for the user: what did not happen, why, what to do; the log in the details."""

@@ -15,7 +15,7 @@ from AmbiguousSegBridge.identity import sample_index
 from AmbiguousSegBridge.panels.context import Context
 from AmbiguousSegBridge.parameters import ExportContent
 from AmbiguousSegBridge.runner import Failure, Job, Listener, crops_argument
-from AmbiguousSegBridge.runs import Run, crops_of, map_array, read_mask, terminology_of
+from AmbiguousSegBridge.runs import Run, crops_of, map_array, mask_of, terminology_of
 from AmbiguousSegLib.card import Label
 from AmbiguousSegLib.sampling.export import Form
 from AmbiguousSegLib.volume.crops import Crop
@@ -41,6 +41,7 @@ class ExportPanel:
     def stop(self) -> None:
         """The scene is being closed."""
         self._number = None
+        self.ui.exportLabel.text = ""
 
     def _reason(self) -> str:
         run, parameters = self.context.run(), self.context.parameters
@@ -63,7 +64,10 @@ class ExportPanel:
         if self._number is not None:
             self.context.runner.cancel(self._number)
             return
-        with self.context.errors_shown(_("Nothing was exported.")):
+        nothing = _("Nothing was exported.")
+        with self.context.errors_shown(nothing):
+            if not self.context.packages_there(nothing):
+                return
             run, parameters = self.context.run(), self.context.parameters
             folder = parameters.exportFolder
             overwrite = folder.is_dir() and any(folder.iterdir())
@@ -115,7 +119,7 @@ def export_job(
                 number = sample_index(node) + 1
                 named.append((f"sample_{number:02d}", f"{run.label} {number}", crop))
     if content is not ExportContent.SHOWN and run.consensus is not None:
-        named.append(("consensus", f"{run.label} (consensus)", read_mask(run.consensus, run.geometry)))
+        named.append(("consensus", f"{run.label} (consensus)", mask_of(run.consensus, run)))
     if content is ExportContent.EVERYTHING:
         maps = {"mean": run.mean, "variance": run.variance}  # what the user deleted is missing
         arrays = {f"{name}.npy": map_array(node) for name, node in maps.items() if node is not None}

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+import slicer
 from slicer.i18n import tr as _
 
-from AmbiguousSegBridge import packages
 from AmbiguousSegBridge.generation import Events, Generation, Settings, more_of
 from AmbiguousSegBridge.panels.context import Context
 from AmbiguousSegBridge.panels.inputs import InputsPanel, in_words
@@ -22,7 +21,7 @@ class GeneratePanel:
     """Starts and stops sampling, and tells how far it is.
 
     Args:
-        on_sample: called with each sample of a new run that has come into the scene.
+        on_sample: called, without arguments, after each sample that has come into the scene, of a new run or of more.
         on_run: called with a run that is complete, or that was stopped with samples.
     """
 
@@ -30,14 +29,14 @@ class GeneratePanel:
         self,
         context: Context,
         inputs: InputsPanel,
-        requirements: Path,
         on_sample: Callable[[], None],
         on_run: Callable[[Run], None],
     ) -> None:
-        self.context, self.ui, self.inputs, self.requirements = context, context.ui, inputs, requirements
+        self.context, self.ui, self.inputs = context, context.ui, inputs
         self._on_sample, self._on_run = on_sample, on_run
         self._generation: Generation | None = None
         self._cancelling = False
+        self._told_of: slicer.vtkMRMLScalarVolumeNode | None = None  # mean map of the run that the status speaks of
         self.ui.progressBar.hide()
         self.ui.generateButton.connect("clicked(bool)", self._on_generate)
         self.ui.moreButton.connect("clicked(bool)", self._on_more)
@@ -46,8 +45,15 @@ class GeneratePanel:
     def busy(self) -> bool:
         return self.context.generating
 
+    @property
+    def arriving(self) -> list[slicer.vtkMRMLSegmentationNode]:
+        """Samples of the run that is being made."""
+        return [] if self._generation is None else self._generation.samples
+
     def refresh(self) -> None:
-        """Enable what can work; the tool tip says why what cannot."""
+        """Enable what can work; the tool tip says why what cannot. The status speaks of no run that is gone."""
+        if self._told_of is not None and not self.context.scene.IsNodePresent(self._told_of):
+            self._tell("")
         if self.busy:
             self.ui.generateButton.enabled = not self._cancelling
             self.ui.generateButton.text = _("Cancelling...") if self._cancelling else _("Cancel")
@@ -63,6 +69,8 @@ class GeneratePanel:
         """The scene is about to be closed: keep nothing. To be followed by the runner's ``stop``."""
         if self._generation is not None:
             self._generation.abandon()
+        self._cancelling = False
+        self._tell("")
 
     def _enable(self, button: Any, settings: Callable[[], Settings], tip: str) -> None:
         try:
@@ -91,23 +99,20 @@ class GeneratePanel:
 
     def _start(self, settings: Callable[[], Settings], extends: Run | None = None) -> None:
         nothing = _("No segmentations were made.")
-        try:
-            packages.ensure(True, self.requirements)
-        except packages.PackagesError as error:
-            self.context.show_failure(Failure("missing_package", error.message, error.remedy, ""), nothing)
-            return
         with self.context.errors_shown(nothing):
-            new = extends is None
-            events = Events(self._show_progress, lambda _node: self._on_sample() if new else None, self._on_end)
+            if not self.context.packages_there(nothing):
+                return
+            events = Events(self._show_progress, lambda _node: self._on_sample(), self._on_end)
             self._cancelling = False
             threshold = self.context.parameters.consensusThreshold
             self._generation = Generation(
                 self.context.scene, self.context.runner, settings(), events, extends, threshold
             )
+            self.inputs.cancel_estimate()  # sampling is not to wait for it
             self.context.generating = True
             self.ui.progressBar.maximum = 0  # moves without a figure: the worker may have to start
             self.ui.progressBar.show()
-            self.ui.statusLabel.text = _("Starting...")
+            self._tell(_("Starting..."))
             self.refresh()
             self.context.refresh_soon()
 
@@ -122,6 +127,10 @@ class GeneratePanel:
         )
         if progress["seconds_left"] is not None:
             text += _(", {time} left").format(time=in_words(progress["seconds_left"]))
+        self._tell(text)
+
+    def _tell(self, text: str, run: Run | None = None) -> None:
+        self._told_of = None if run is None else run.mean
         self.ui.statusLabel.text = text
 
     def _on_end(self, run: Run | None, failure: Failure | None) -> None:
@@ -129,12 +138,12 @@ class GeneratePanel:
         self.context.generating = False
         self.ui.progressBar.hide()
         if self.context.parameters is None:  # the scene is being closed
-            self.ui.statusLabel.text = ""
+            self._tell("")
             return
         if run is None:
-            self.ui.statusLabel.text = _("Cancelled; nothing was added.") if cancelled else ""
+            self._tell(_("Cancelled; nothing was added.") if cancelled else "")
         else:
-            self.ui.statusLabel.text = _("{count} samples in run {name}").format(count=len(run.samples), name=run.name)
+            self._tell(_("{count} samples in run {name}").format(count=len(run.samples), name=run.name), run)
             self._on_run(run)
         self.refresh()
         self.context.refresh_soon()

@@ -6,38 +6,45 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import qt
 import slicer
+import vtk
 from slicer.i18n import tr as _
 
 from AmbiguousSegBridge import packages, sample_data
 from AmbiguousSegBridge.generation import Settings, sample_job, slice_count
+from AmbiguousSegBridge.grid import geometry_of, region_of
 from AmbiguousSegBridge.panels.context import Context, silent
 from AmbiguousSegBridge.parameters import CHANNELS
-from AmbiguousSegBridge.runner import Failure, Listener
+from AmbiguousSegBridge.runner import Failure, Job, Listener
 from AmbiguousSegLib.card import ModelSummary, card_html, read_summary
 from AmbiguousSegLib.quality import Quality, sampler_of
 from AmbiguousSegLib.resources import DEFAULT_MODEL, bundled_models, find_model
+from AmbiguousSegLib.volume.geometry import SliceAxes
 
 MODEL_FOLDERS = "AmbiguousSeg/ModelFolders"  # of the user, in the application's settings
 ESTIMATE_AFTER_MS = 700  # without a change
+PARALLEL_WITHIN = 1e-4
 
 
 class InputsPanel:
     """Shows and changes the inputs, and says what is missing of them."""
 
-    def __init__(self, context: Context, requirements: Path) -> None:
-        self.context, self.ui, self.requirements = context, context.ui, requirements
+    def __init__(self, context: Context) -> None:
+        self.context, self.ui = context, context.ui
         self._folders = [str(folder) for folder in _remembered_folders()]
         self._estimate: tuple[int, str] | None = None  # number of the job under way, and what it was asked
         self._estimated = ""  # what the label shows the estimate of
+        self._refused = ("", "")  # what the worker was asked last and cannot do, and why
+        self._reason = ""  # why the button is disabled, as it was shown last
         self._estimate_timer = qt.QTimer()
         self._estimate_timer.setSingleShot(True)
         self._estimate_timer.connect("timeout()", self.ask_estimate)
         self.ui.modelSelector.connect("activated(int)", self._on_model)
         self.ui.deviceSelector.connect("activated(int)", self._on_device)
         self.ui.browseModelButton.connect("clicked(bool)", self._on_browse)
-        self.ui.limitSlicesCheckBox.connect("toggled(bool)", self._on_limit_slices)
+        self.ui.limitSlicesCheckBox.connect("clicked(bool)", self._on_limit_slices)
         self.ui.sampleDataButton.connect("clicked(bool)", self._on_sample_data)
         self.ui.regionSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self._on_new_region)
 
@@ -54,6 +61,7 @@ class InputsPanel:
             label.text = f"{names[number - 1]}:" if wanted else ""
         self._show_quality(summary)
         self._show_slices(summary)
+        self._show_region()
         self.schedule_estimate()
 
     def model(self) -> ModelSummary | None:
@@ -62,13 +70,29 @@ class InputsPanel:
             summary = read_summary(find_model(self.context.parameters.model or None))
         except (OSError, ValueError) as error:
             self.ui.cardLabel.text = str(error)
+            self.ui.modelLabel.text = ""
             self.ui.cardSection.collapsed = False
             return None
         self.ui.cardLabel.text = card_html(summary)
+        self.ui.modelLabel.text = _("Marks: {label}. Expects: {channels} ({values}). Trained on: {data}").format(
+            label=summary.label.name,
+            channels=", ".join(summary.channels),
+            values=summary.intensity,
+            data=summary.training.get("data") or _("not stated"),
+        )
         return summary
 
     def settings(self) -> Settings:
-        """What the panel asks for; ValueError with the reason, in one line, if it is not complete."""
+        """What the panel asks for; ValueError with the reason, in one line, if it is not complete or cannot work."""
+        settings = self._chosen()
+        job = sample_job(settings, kind="estimate")
+        _check_region(settings)
+        refused, reason = self._refused
+        if _text_of(job) == refused:
+            raise ValueError(reason)
+        return settings
+
+    def _chosen(self) -> Settings:
         parameters = self.context.parameters
         summary = read_summary(find_model(parameters.model or None))
         if len(summary.channels) > CHANNELS:
@@ -97,24 +121,37 @@ class InputsPanel:
         """Ask the worker how long the chosen inputs will take; nothing where that cannot be known yet."""
         if self.context.generating or self._estimate is not None or self.context.parameters is None:
             return
+        self._show_region()  # it may have been moved, which nobody else is told
         try:
-            job = sample_job(self.settings(), kind="estimate")
-        except (OSError, ValueError):
-            self._show_estimate("")
+            job, reason = sample_job(self.settings(), kind="estimate"), ""
+        except (OSError, ValueError) as error:
+            job, reason = None, str(error)
+        if reason != self._reason:
+            self._reason = reason
+            self.context.refresh_soon()  # the button, too
+        if job is None:
+            self._show_estimate(reason)
             return
-        asked = json.dumps(job.arguments, sort_keys=True)
+        asked = _text_of(job)
         if asked == self._estimated:
             return
-        if packages.torch_missing() or packages.missing(self.requirements):
+        if packages.torch_missing() or packages.missing():
             self._show_estimate(_("Time and memory are estimated once the needed packages are installed."))
             return
         self._show_estimate(_("Estimating time and memory..."))
         listener = Listener(finished=self._on_estimate, failed=self._on_no_estimate, cancelled=self._on_cancelled)
         self._estimate = self.context.runner.start(job, listener), asked
 
+    def cancel_estimate(self) -> None:
+        """Whatever is to be computed now need not wait for an estimate."""
+        self._estimate_timer.stop()
+        if self._estimate is not None:
+            self.context.runner.cancel(self._estimate[0])
+
     def stop(self) -> None:
         """No more estimates: the scene or the module is being closed."""
         self._estimate_timer.stop()
+        self._reason = ""
 
     def schedule_estimate(self) -> None:
         """Estimate soon: the inputs may have changed."""
@@ -129,16 +166,20 @@ class InputsPanel:
             slices=result["slices"],
             evaluations=result["evaluations"],
         )
-        self._estimated, self._estimate = self._estimate[1], None
-        self._show_estimate(text, self._estimated)
+        asked, self._estimate, self._refused = self._estimate[1], None, ("", "")
+        self._show_estimate(text, asked)
         if self.context.parameters is not None:
             self._show_devices()
             self.schedule_estimate()  # the inputs may have changed meanwhile
 
     def _on_no_estimate(self, failure: Failure) -> None:
         asked, self._estimate = self._estimate[1], None
+        reason = f"{failure.message} {failure.remedy}".strip()
         # Remembered as answered: asking the same again would fail again.
-        self._show_estimate(f"{failure.message} {failure.remedy}".strip(), asked)
+        self._show_estimate(reason, asked)
+        if failure.kind == "bad_input":  # so would sampling
+            self._refused = (asked, reason)
+            self.context.refresh_soon()
 
     def _on_cancelled(self) -> None:
         self._estimate = None
@@ -192,11 +233,21 @@ class InputsPanel:
             except ValueError as error:  # an empty or sheared volume
                 self.ui.sliceCountLabel.text = str(error)
                 return
+        if count and max(parameters.firstSlice, parameters.lastSlice) >= count:  # chosen for another volume
+            with slicer.util.NodeModify(parameters):
+                parameters.limitSlices, parameters.firstSlice, parameters.lastSlice = False, 0, 0
         for box in (self.ui.firstSliceSpinBox, self.ui.lastSliceSpinBox):
             box.enabled = parameters.limitSlices
             if count:
                 box.maximum = count - 1
         self.ui.sliceCountLabel.text = _("of {count}, counted from 0").format(count=count) if count else ""
+
+    def _show_region(self) -> None:
+        region, volume, text = self.context.parameters.region, self.context.parameters.channel1, ""
+        if region is not None and volume is not None and _is_turned(region, volume):
+            text = _("The box is turned against the volume or the patient; the upright box around it is used.")
+        self.ui.regionLabel.text = text
+        self.ui.regionLabel.visible = bool(text)
 
     def _on_model(self, _index: int) -> None:
         self.context.parameters.model = self.ui.modelSelector.currentText
@@ -240,6 +291,43 @@ class InputsPanel:
             self.context.parameters.raterNodes = [raters] * len(segments)
             self.context.parameters.raterSegments = segments
         slicer.util.setSliceViewerLayers(background=volume, fit=True)
+
+
+def _text_of(job: Job) -> str:
+    """What a job is asked, to be compared with what was asked before."""
+    return json.dumps(job.arguments, sort_keys=True)
+
+
+def _check_region(settings: Settings) -> None:
+    """ValueError in one line if region and slice range leave nothing of the volume; the worker would refuse it, too."""
+    if settings.region is None:
+        return
+    geometry, region = geometry_of(settings.volumes[0]), region_of(settings.region, settings.volumes[0])
+    try:
+        low, high = SliceAxes.of(geometry, settings.model.plane).box(geometry, region)[0]
+    except ValueError as error:
+        name = settings.region.GetName()
+        raise ValueError(_("The region {name} does not overlap the volume").format(name=name)) from error
+    first, last = settings.slice_range or (low, high)
+    if first > high or last < low:
+        text = _("The region holds the slices {low} to {high}; slices {first} to {last} are chosen")
+        raise ValueError(text.format(low=low, high=high, first=first, last=last))
+
+
+def _is_turned(region: slicer.vtkMRMLMarkupsROINode, volume: slicer.vtkMRMLScalarVolumeNode) -> bool:
+    """Whether ``grid.region_of`` and the worker enlarge the region: where axes of its box, the world, the patient in
+    the volume's own coordinates, and the volume are not all parallel."""
+    to_world, to_ras, parent = region.GetObjectToWorldMatrix(), vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+    volume.GetIJKToRASDirectionMatrix(to_ras)
+    slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(volume.GetParentTransformNode(), None, parent)
+    return any(_turns(matrix) for matrix in (to_world, to_ras, parent))
+
+
+def _turns(matrix: vtk.vtkMatrix4x4) -> bool:
+    """Whether a matrix maps an axis to anything but an axis."""
+    columns = np.array([[matrix.GetElement(row, column) for row in range(3)] for column in range(3)])
+    shares = np.abs(columns) / np.linalg.norm(columns, axis=1, keepdims=True)
+    return bool((np.minimum(shares, 1 - shares) > PARALLEL_WITHIN).any())
 
 
 def in_words(seconds: float) -> str:

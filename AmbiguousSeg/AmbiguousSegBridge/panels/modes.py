@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import qt
+import slicer
 from slicer.i18n import tr as _
 
-from AmbiguousSegBridge import side_by_side, tables
+from AmbiguousSegBridge import packages, side_by_side, tables
 from AmbiguousSegBridge.generation import sample_name
+from AmbiguousSegBridge.identity import ATTRIBUTE
 from AmbiguousSegBridge.panels.context import Context, fill_table
 from AmbiguousSegBridge.run_writer import sample_colour
-from AmbiguousSegBridge.runner import Failure, Job, Listener, crops_argument
-from AmbiguousSegBridge.runs import crops_of, find_run_of
+from AmbiguousSegBridge.runner import Job, Listener, crops_argument
+from AmbiguousSegBridge.runs import Run, find_run_of, mask_of
 from AmbiguousSegLib.evaluation.table import Column, Table
 
 CUT_AFTER_MS = 400  # the slider at rest
 ROLE = "modes"
+MADE_OF = ATTRIBUTE + "ModesOf"  # of the table: what it was made of
 COLUMNS = (
     Column("mode", "mode"),
     Column("frequency", "frequency", 2),
@@ -28,8 +32,20 @@ COLUMNS = (
 )
 
 
+@dataclass
+class _Question:
+    """Modes that were asked for: of which run (its mean map), made of what; the job, and why it failed."""
+
+    mean: slicer.vtkMRMLScalarVolumeNode
+    wanted: str
+    number: int = field(default=0, compare=False)
+    failure: str = field(default="", compare=False)
+
+
 class ModesPanel:
     """Asks the worker for the modes of the run shown, keeps them as a table in its folder, and shows them.
+
+    They are asked for where the table is missing, or was made of other samples or with another cut.
 
     Args:
         on_views: called when the grid of views was entered or left.
@@ -37,18 +53,95 @@ class ModesPanel:
 
     def __init__(self, context: Context, on_views: Callable[[], None]) -> None:
         self.context, self.ui, self._on_views = context, context.ui, on_views
-        self._asked: int | None = None
+        self._asked: _Question | None = None  # what the worker is busy with
+        self._failed: _Question | None = None  # asked again, it would fail again
         self._grid: object = None  # what the grid of views shows
+        self._reading: Iterator[None] = iter(())
+        self._reader = qt.QTimer()
+        self._reader.setInterval(0)
+        self._reader.connect("timeout()", self._on_reading)
         self._timer = qt.QTimer()
         self._timer.setSingleShot(True)
-        self._timer.connect("timeout()", self.ask)
+        self._timer.connect("timeout()", self.refresh)
         self.ui.modeCutSlider.connect("valueChanged(double)", lambda _value: self._timer.start(CUT_AFTER_MS))
         self.ui.modeTable.connect("cellClicked(int,int)", self._on_row)
         self.ui.modesSideBySideButton.connect("toggled(bool)", self._on_side_by_side)
 
     def refresh(self) -> None:
-        """Show the modes that the run's table holds, also in the grid of views if it is theirs."""
-        rows = self._rows()
+        """Show the modes that the run's table holds, also in the grid of views if it is theirs; ask if it is not up
+        to date."""
+        if self.context.in_front() and not self._timer.active:
+            self.ask()
+        self._show()
+
+    def ask(self) -> None:
+        """Have the modes of the run shown found, unless they are known, under way, or just could not be found."""
+        run = self.context.run()
+        if run is None or not run.samples or self.context.generating:
+            return
+        question = _Question(run.mean, self._wanted(run))
+        if question.wanted == _made_of(run) or question in (self._asked, self._failed) or _packages_missing():
+            return
+        if self._asked is not None:  # if it is of another run, that asks again when it is shown
+            self.context.runner.cancel(self._asked.number)
+        self._asked, self._reading = question, self._read(question, run, self.context.parameters.modeCut)
+        self._reader.start()
+
+    def _on_reading(self) -> None:
+        question = self._asked
+        try:
+            next(self._reading)
+        except StopIteration:
+            self._reader.stop()
+        except ValueError as error:  # a mask was changed beyond reading
+            self._reader.stop()
+            self._fail(question, str(error))
+
+    def _read(self, question: _Question, run: Run, cut: float) -> Iterator[None]:
+        """Ask the worker, having read one mask in a step."""
+        crops = []
+        for node in run.samples:
+            crops.append(mask_of(node, run))
+            yield
+        entries, arrays = crops_argument("sample", crops)
+        job = Job("modes", {"masks": entries, "cut": cut}, arrays)
+        names = [sample_name(node) for node in run.samples]
+        listener = Listener(
+            finished=lambda result, _folder: self._on_found(question, modes_table(result, names)),
+            failed=lambda failure: self._fail(question, f"{failure.message} {failure.remedy}".strip()),
+            cancelled=lambda: self._end(question),
+        )
+        question.number = self.context.runner.start(job, listener)
+
+    def _on_found(self, question: _Question, table: Table) -> None:
+        self._end(question)
+        there = self.context.scene.IsNodePresent(question.mean)
+        run = find_run_of(self.context.scene, question.mean) if there else None
+        if run is not None:
+            try:
+                node = tables.write_table(self.context.scene, run, ROLE, table)
+                node.SetAttribute(MADE_OF, question.wanted)
+            except ValueError as error:  # the run was changed meanwhile
+                self._fail(question, str(error))
+        self.refresh()
+
+    def stop(self) -> None:
+        """The scene is being closed."""
+        self._timer.stop()
+        self._reader.stop()
+        self._asked = self._failed = None
+
+    def _end(self, question: _Question) -> None:
+        if self._asked is question:
+            self._asked = None
+
+    def _fail(self, question: _Question, reason: str) -> None:
+        self._end(question)
+        self._failed, question.failure = question, reason
+        self._show()
+
+    def _show(self) -> None:
+        run, rows = self.context.run(), self._rows()
         texts = [
             [str(row["mode"]), f"{100 * row['frequency']:.0f} %", str(row["samples"]), row["representative"]]
             for row in rows
@@ -57,41 +150,29 @@ class ModesPanel:
         headers = [column.title for column in COLUMNS[:4]]
         fill_table(self.ui.modeTable, headers, texts, colours)
         self.ui.modesSideBySideButton.enabled = bool(rows)
-        self.ui.modesLabel.text = (
-            _("{count} distinct hypotheses; frequencies are shares of the samples").format(count=len(rows))
-            if rows
-            else _("Modes are found when a run is complete.")
-        )
+        sentences = [_("{count} distinct hypotheses; frequencies are shares of the samples.").format(count=len(rows))]
+        sentences = [*(sentences if rows else ()), *self._what_is_up(run)]
+        self.ui.modesLabel.text = " ".join(sentences) or _("Modes are found when a run is complete.")
         self._show_grid(rows)
 
-    def ask(self) -> None:
-        """Have the modes of the run shown computed anew."""
-        run = self.context.run()
-        if run is None or not run.samples:
-            return
-        if self._asked is not None:
-            self.context.runner.cancel(self._asked)
-        try:
-            entries, arrays = crops_argument("sample", crops_of(run))
-        except ValueError as error:  # a mask was changed beyond reading
-            self.ui.modesLabel.text = str(error)
-            return
-        job = Job("modes", {"masks": entries, "cut": self.context.parameters.modeCut}, arrays)
-        mean, names = run.mean, [sample_name(node) for node in run.samples]
+    def _what_is_up(self, run: Run | None) -> list[str]:
+        """Why the table shown, if there is one, is not of these samples at this cut."""
+        if run is None or not run.samples or self._wanted(run) == _made_of(run):
+            return []
+        question = _Question(run.mean, self._wanted(run))
+        if question == self._failed:
+            return [self._failed.failure]
+        if question == self._asked:
+            return [_("Modes are being found...")]
+        return [_("Finding modes needs packages that are not installed yet.")] if _packages_missing() else []
 
-        def finished(result: dict[str, Any], _folder: Path) -> None:
-            self._asked = None
-            target = find_run_of(self.context.scene, mean) if self.context.scene.IsNodePresent(mean) else None
-            if target is not None:
-                tables.write_table(self.context.scene, target, ROLE, modes_table(result, names))
-                self.refresh()
-
-        self._asked = self.context.runner.start(job, Listener(finished=finished, failed=self._on_failed))
-
-    def stop(self) -> None:
-        """The scene is being closed."""
-        self._timer.stop()
-        self._asked = None
+    def _wanted(self, run: Run) -> str:
+        """What the table of the run is to be made of: cut, names and volumes of the samples."""
+        node = run.tables.get(tables.VOLUMES)
+        rows = [] if node is None else tables.read_table(node)["rows"]
+        volumes = {row[tables.NAME]: row[tables.VOLUME_ML] for row in rows}
+        names = [sample_name(sample) for sample in run.samples]
+        return json.dumps([self.context.parameters.modeCut, [[name, volumes.get(name)] for name in names]])
 
     def _rows(self) -> list[dict[str, Any]]:
         """Of the modes whose representative is still there."""
@@ -99,10 +180,6 @@ class ModesPanel:
         node = None if run is None else run.tables.get(ROLE)
         names = [] if node is None else [sample_name(sample) for sample in run.samples]
         return [row for row in tables.read_table(node)["rows"] if row["representative"] in names] if names else []
-
-    def _on_failed(self, failure: Failure) -> None:
-        self._asked = None
-        self.ui.modesLabel.text = f"{failure.message} {failure.remedy}"
 
     def _on_row(self, row: int, _column: int) -> None:
         run, rows = self.context.run(), self._rows()
@@ -137,6 +214,16 @@ class ModesPanel:
             [by_name[row["representative"]] for row in shown],
             [_("mode {mode}: {share:.0f} %").format(mode=row["mode"], share=100 * row["frequency"]) for row in shown],
         )
+
+
+def _made_of(run: Run) -> str | None:
+    """What the run's table of modes was made of, as ``ModesPanel._wanted`` says it; None if there is none."""
+    node = run.tables.get(ROLE)
+    return None if node is None else node.GetAttribute(MADE_OF)
+
+
+def _packages_missing() -> bool:
+    return packages.torch_missing() or bool(packages.missing())
 
 
 def modes_table(result: dict[str, Any], names: list[str]) -> Table:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ from slicer.i18n import tr as _
 from AmbiguousSegBridge import raters, tables
 from AmbiguousSegBridge.fusions import put_fused
 from AmbiguousSegBridge.generation import sample_name
+from AmbiguousSegBridge.identity import ATTRIBUTE
 from AmbiguousSegBridge.panels.context import Context, silent
-from AmbiguousSegBridge.raters import RaterSegment
+from AmbiguousSegBridge.raters import Checksums, RaterSegment
 from AmbiguousSegBridge.runner import Failure, Job, Listener, crops_argument
 from AmbiguousSegBridge.runs import Run, crops_of, find_run_of
 from AmbiguousSegBridge.tables import COMPARISON
@@ -25,12 +28,14 @@ from AmbiguousSegLib.volume.crops import Crop
 
 TITLES = {
     "summary": "Summary: GED, CI, HM-IoU, D_max",
+    "slices": "Per slice: GED, CI, HM-IoU, D_max",
     "dice_max": "Each rater: best Dice of any sample",
     "dice": "Dice, raters x samples",
     "hd95": "HD95 in mm, raters x samples",
     "consensus": "Consensus of raters and of samples",
     "disagreement": "Disagreement per slice",
 }
+COMPARED = ATTRIBUTE + "Compared"  # of a comparison's table: which masks it was made of
 DEFINITIONS = "https://github.com/AmbiguousSeg/AmbiguousSeg#what-the-numbers-mean"
 
 
@@ -40,20 +45,25 @@ class RatersPanel:
     def __init__(self, context: Context) -> None:
         self.context, self.ui = context, context.ui
         self._number: int | None = None
+        self._listed: list[tuple[tuple[str, str], str]] = []  # what the tree shows
+        self._hidden: set[tuple[str, str]] = set()  # raters that this panel has hidden
+        self._checksums = Checksums()
         ui = self.ui
         ui.definitionsLabel.text = _("What the numbers mean: {link}").format(
             link=f'<a href="{DEFINITIONS}">{_("definitions")}</a>'
         )
         ui.raterTree.connect("itemChanged(QTreeWidgetItem*,int)", self._on_ticked)
-        ui.showRatersCheckBox.connect("toggled(bool)", self._on_show)
         ui.compareButton.connect("clicked(bool)", self._on_compare)
         ui.comparisonSelector.connect("activated(int)", self._on_table)
         ui.disagreementPlotButton.connect("clicked(bool)", self._on_plot)
         ui.exportComparisonButton.connect("clicked(bool)", self._on_export)
 
     def refresh(self) -> None:
-        """Show the state."""
+        """Show the state, if there is one."""
+        if self.context.parameters is None:
+            return
         self._show_tree()
+        self._show_raters()
         run = self.context.run()
         self._show_button(run)
         self._show_tables(run)
@@ -61,24 +71,29 @@ class RatersPanel:
     def stop(self) -> None:
         """The scene is being closed."""
         self._number = None
+        self._hidden = set()
 
     def chosen(self) -> list[RaterSegment]:
         """The ticked segments that still exist."""
         parameters = self.context.parameters
         ticked = zip(parameters.raterNodes, parameters.raterSegments)  # a node that was deleted is None
         wanted = {(node.GetID(), segment_id) for node, segment_id in ticked if node is not None}
-        return [rater for rater in self._candidates() if (rater.node.GetID(), rater.segment_id) in wanted]
+        return [rater for rater in self._candidates() if rater.key in wanted]
 
     def compare(self) -> None:
         """Start the comparison of the run shown with the raters chosen."""
         run = self.context.run()
         if run is None:
             return
-        with self.context.errors_shown(_("The raters were not compared.")):
-            chosen = self.chosen()
-            crops = [raters.read_rater(rater, run, self.context.parameters.resampleRaters) for rater in chosen]
-            rater_entries, rater_arrays = crops_argument("rater", crops)
-            sample_entries, sample_arrays = crops_argument("sample", crops_of(run))
+        nothing = _("The raters were not compared.")
+        with self.context.errors_shown(nothing):
+            if not self.context.packages_there(nothing):
+                return
+            chosen, resample = self.chosen(), self.context.parameters.resampleRaters
+            crops = {"raters": [raters.read_rater(rater, run, resample) for rater in chosen], "samples": crops_of(run)}
+            compared = self._checksums.of_compared(run, chosen, resample, crops)
+            rater_entries, rater_arrays = crops_argument("rater", crops["raters"])
+            sample_entries, sample_arrays = crops_argument("sample", crops["samples"])
             arguments = {
                 "samples": sample_entries,
                 "raters": rater_entries,
@@ -86,10 +101,10 @@ class RatersPanel:
                 "rater_names": [rater.name for rater in chosen],
                 "geometry": asdict(run.geometry),
             }
-            mean, names = run.mean, arguments["sample_names"]
+            mean = run.mean
             listener = Listener(
                 progress=self._on_progress,
-                finished=lambda result, folder: self._on_finished(mean, names, result, folder),
+                finished=lambda result, folder: self._on_finished(mean, compared, result, folder),
                 failed=self._on_failed,
                 cancelled=self._on_cancelled,
             )
@@ -103,16 +118,47 @@ class RatersPanel:
         return raters.candidates(self.context.scene)
 
     def _show_tree(self) -> None:
-        tree, chosen = self.ui.raterTree, {(rater.node.GetID(), rater.segment_id) for rater in self.chosen()}
+        tree, candidates = self.ui.raterTree, self._candidates()
+        chosen = {rater.key for rater in self.chosen()}
+        listed = [(rater.key, rater.name) for rater in candidates]
         with silent(tree):
-            tree.clear()
-            for rater in self._candidates():
-                item = qt.QTreeWidgetItem()
-                item.setText(0, rater.name)
-                item.setData(0, qt.Qt.UserRole, json.dumps([rater.node.GetID(), rater.segment_id]))
-                ticked = (rater.node.GetID(), rater.segment_id) in chosen
-                item.setCheckState(0, qt.Qt.Checked if ticked else qt.Qt.Unchecked)
-                tree.addTopLevelItem(item)
+            if listed != self._listed:  # what the user has folded and scrolled stays
+                self._listed = listed
+                self._fill_tree(candidates)
+            for item in self._items():
+                ticked = [key in chosen for key in _keys(item)]
+                state = qt.Qt.PartiallyChecked if any(ticked) else qt.Qt.Unchecked
+                item.setCheckState(0, qt.Qt.Checked if all(ticked) else state)
+
+    def _fill_tree(self, candidates: Sequence[RaterSegment]) -> None:
+        """A line for each segmentation, and below it one for each of its segments, if it has several."""
+        tree = self.ui.raterTree
+        folded = {_keys(item)[0][0] for item in self._items() if item.childCount() and not item.isExpanded()}
+        tree.clear()
+        for node_id, group in groupby(candidates, key=lambda rater: rater.node.GetID()):
+            found = list(group)
+            several, name = len(found) > 1, found[0].node.GetName()
+            top = _item(name if several else found[0].name, found)
+            for rater in found if several else ():
+                top.addChild(_item(rater.name.removeprefix(f"{name}, "), [rater]))
+            tree.addTopLevelItem(top)
+            top.setExpanded(node_id not in folded)
+
+    def _items(self) -> Iterator[qt.QTreeWidgetItem]:
+        for number in range(self.ui.raterTree.topLevelItemCount):
+            top = self.ui.raterTree.topLevelItem(number)
+            yield top
+            yield from (top.child(k) for k in range(top.childCount()))
+
+    def _show_raters(self) -> None:
+        """Hide the ticked raters while the box is unticked; one that is no longer to be hidden is shown again."""
+        hide = set() if self.context.parameters.showRaters else {rater.key for rater in self.chosen()}
+        for node_id, segment_id in hide ^ self._hidden:  # others are left as the user has them
+            node = self.context.scene.GetNodeByID(node_id)
+            display = None if node is None else node.GetDisplayNode()
+            if display is not None and node.GetSegmentation().GetSegment(segment_id) is not None:
+                display.SetSegmentVisibility(segment_id, (node_id, segment_id) not in hide)
+        self._hidden = hide
 
     def _show_button(self, run: Run | None) -> None:
         button, chosen = self.ui.compareButton, self.chosen()
@@ -143,28 +189,33 @@ class RatersPanel:
         self.ui.comparisonTable.setMRMLTableNode(node)
         if self._number is None:
             notes = [] if node is None else tables.read_table(node)["notes"]
-            if there and not _is_of(run):
-                notes = [_("The samples have changed since; compare again."), "", *notes]
+            if there and (changes := self._changes(run, node)):
+                notes = [*changes, "", *notes]
             self.ui.comparisonLabel.text = "\n".join(notes)
         self.ui.disagreementPlotButton.enabled = "disagreement" in there
         self.ui.exportComparisonButton.enabled = bool(there)
 
-    def _on_ticked(self, _item: Any, _column: int) -> None:
-        tree, nodes, segments = self.ui.raterTree, [], []
-        for number in range(tree.topLevelItemCount):
-            item = tree.topLevelItem(number)
-            if item.checkState(0) == qt.Qt.Checked:
-                node_id, segment_id = json.loads(item.data(0, qt.Qt.UserRole))
-                nodes.append(self.context.scene.GetNodeByID(node_id))
-                segments.append(segment_id)
-        with slicer.util.NodeModify(self.context.parameters):
-            self.context.parameters.raterNodes = nodes
-            self.context.parameters.raterSegments = segments
+    def _changes(self, run: Run, table: slicer.vtkMRMLTableNode) -> list[str]:
+        """What to say where a table of the comparison was made of other masks than there are now."""
+        compared = table.GetAttribute(COMPARED)
+        if not compared:  # written by an earlier version
+            return []
+        changed, all_read = self._checksums.changed(json.loads(compared), run, self._candidates())
+        if not all_read:
+            self.context.refresh_soon()
+        texts = {
+            "samples": _("The samples have changed since; compare again."),
+            "raters": _("Raters have changed since; compare again."),
+        }
+        return [text for kind, text in texts.items() if kind in changed]
 
-    def _on_show(self, shown: bool) -> None:
-        for rater in self.chosen():
-            if (display := rater.node.GetDisplayNode()) is not None:
-                display.SetSegmentVisibility(rater.segment_id, shown)
+    def _on_ticked(self, item: qt.QTreeWidgetItem, _column: int) -> None:
+        ticked, keys = {rater.key for rater in self.chosen()}, set(_keys(item))
+        ticked = ticked | keys if item.checkState(0) == qt.Qt.Checked else ticked - keys
+        chosen = [rater for rater in self._candidates() if rater.key in ticked]
+        with slicer.util.NodeModify(self.context.parameters):  # the refresh that follows shows it in the other lines
+            self.context.parameters.raterNodes = [rater.node for rater in chosen]
+            self.context.parameters.raterSegments = [rater.segment_id for rater in chosen]
 
     def _on_compare(self, _checked: bool = False) -> None:
         if self._number is not None:
@@ -176,18 +227,20 @@ class RatersPanel:
         self.ui.comparisonLabel.text = _("Comparing: {share:.0f} %").format(share=100 * progress["share"])
 
     def _on_finished(
-        self, mean: slicer.vtkMRMLScalarVolumeNode, names: list[str], result: dict[str, Any], folder: Path
+        self, mean: slicer.vtkMRMLScalarVolumeNode, compared: dict[str, Any], result: dict[str, Any], folder: Path
     ) -> None:
         self._number = None
         run = find_run_of(self.context.scene, mean) if self.context.scene.IsNodePresent(mean) else None
-        fits = run is not None and [sample_name(node) for node in run.samples] == names
+        fits = run is not None and [sample_name(node) for node in run.samples] == list(compared["samples"])
         if fits:
-            found = {key: Table.from_dict(table) for key, table in result["tables"].items()}
-            for key, table in found.items():
-                shown = standing(table) if key == "summary" else table
-                tables.write_table(self.context.scene, run, COMPARISON + key, shown)
-            fused = {entry["name"]: Crop.load(folder / entry["file"], entry) for entry in result["fused"]}
-            put_fused(self.context.scene, run, fused)
+            with self.context.errors_shown(_("The comparison was not kept.")):
+                found = {key: Table.from_dict(table) for key, table in result["tables"].items()}
+                for key, table in found.items():
+                    shown = standing(table) if key == "summary" else table
+                    node = tables.write_table(self.context.scene, run, COMPARISON + key, shown)
+                    node.SetAttribute(COMPARED, json.dumps(compared))
+                fused = {entry["name"]: Crop.load(folder / entry["file"], entry) for entry in result["fused"]}
+                put_fused(self.context.scene, run, fused)
         self.refresh()
         if not fits:
             self.ui.comparisonLabel.text = _("The samples were changed or removed meanwhile; compare again.")
@@ -198,8 +251,7 @@ class RatersPanel:
 
     def _on_cancelled(self) -> None:
         self._number = None
-        if self.context.parameters is not None:
-            self.refresh()
+        self.refresh()
 
     def _on_table(self, index: int) -> None:
         self.context.parameters.comparisonTable = self.ui.comparisonSelector.itemData(index)
@@ -234,13 +286,16 @@ class RatersPanel:
             self.ui.comparisonLabel.text = _("Written: {files}").format(files=", ".join(content))
 
 
-def _is_of(run: Run) -> bool:
-    """Whether the run's comparison was made of the samples that it has now."""
-    node = run.tables.get(COMPARISON + "dice")
-    if node is None:  # deleted by the user
-        return True
-    columns = tables.read_table(node)["columns"]
-    return [column["key"] for column in columns[1:]] == [sample_name(node) for node in run.samples]
+def _item(text: str, found: Sequence[RaterSegment]) -> qt.QTreeWidgetItem:
+    item = qt.QTreeWidgetItem()
+    item.setText(0, text)
+    item.setData(0, qt.Qt.UserRole, json.dumps([rater.key for rater in found]))
+    return item
+
+
+def _keys(item: qt.QTreeWidgetItem) -> list[tuple[str, str]]:
+    """Keys of the segments that a line stands for."""
+    return [tuple(key) for key in json.loads(item.data(0, qt.Qt.UserRole))]
 
 
 def standing(summary: Table) -> Table:

@@ -15,6 +15,7 @@ from AmbiguousSegBridge.identity import sample_index
 from AmbiguousSegBridge.panels.context import Context, fill_table, silent
 from AmbiguousSegBridge.run_writer import sample_colour
 from AmbiguousSegBridge.runs import Run
+from AmbiguousSegBridge.upkeep import Upkeep
 
 THRESHOLD_AFTER_MS = 150  # the slider at rest
 
@@ -23,15 +24,18 @@ class ResultPanel:
     """Shows one run of the scene at a time.
 
     Args:
-        on_deletion: called after the user has deleted samples of the run shown.
+        on_renewal: called after maps and volumes of the run shown were renewed: the user has deleted samples, or
+            edited them.
     """
 
-    def __init__(self, context: Context, on_deletion: Callable[[], None]) -> None:
-        self.context, self.ui, self._on_deletion = context, context.ui, on_deletion
+    def __init__(self, context: Context, on_renewal: Callable[[], None]) -> None:
+        self.context, self.ui, self._on_renewal = context, context.ui, on_renewal
+        self._panel_of: tuple = (None, None)  # parameter node, and mean map of the run, that the widgets speak of
+        self._upkeep = Upkeep()
         self._shown: tuple | None = None  # what the views show; they are set anew only when that changes
         self._arriving = False  # samples of a run that is not complete yet are in the views
         self._first = 0  # place of the first sample shown side by side
-        self._places: tuple[str, list] = ("", [])  # run, and its slices by disagreement
+        self._places: list | None = None  # the run's slices by disagreement; None: not looked for yet
         self._place = -1
         self._threshold_timer = qt.QTimer()
         self._threshold_timer.setSingleShot(True)
@@ -53,7 +57,11 @@ class ResultPanel:
 
     def refresh(self) -> None:
         """Show the state: list of runs, samples, volumes, and the views."""
-        run = self._up_to_date(self._show_runs())
+        if self._arriving and not self.context.generating:
+            self._arriving, self._shown = False, None
+        run = self._show_runs()
+        self._follow(run)
+        run = self._up_to_date(run)
         self._show_samples(run)
         self._show_buttons(run)
         self._show_views(run)
@@ -61,18 +69,20 @@ class ResultPanel:
     def show_new(self, run: Run) -> None:
         """A run that has just been completed becomes the one shown, at the slice of most disagreement."""
         self.context.parameters.run = run.mean
-        self._arriving = False
-        self._places, self._place = ("", []), -1
-        self.ui.disagreementLabel.text = ""
+        self._forget_place()  # there may be more samples than before
         self.refresh()
         if self.context.in_front():
             self._jump(1)
 
     def show_arriving(self) -> None:
-        """The samples of a new run arrive: from the first one on, they alone are to be seen."""
-        if not self._arriving and not self._side_by_side() and self.context.in_front():
-            views.hide_runs(self.context.scene)
-        self._arriving = True
+        """A sample has arrived. Those of a new run are to be seen alone; in a grid, none before the run is complete."""
+        if self._side_by_side():
+            side_by_side.hide_arriving(self.context.scene)
+        elif not self._arriving and self.context.in_front():
+            new = any(sample_index(node) == 0 for node in views.arriving_samples(self.context.scene))
+            if new:  # more of a run begins behind its last sample
+                views.hide_runs(self.context.scene)
+            self._arriving = new
 
     def follow_layout(self) -> None:
         """The layout was changed by something else, such as the toolbar or a scene that was loaded: the grid, too."""
@@ -87,8 +97,8 @@ class ResultPanel:
 
     def stop(self) -> None:
         """The scene is being closed: nothing that waits may still act."""
-        self._threshold_timer.stop()
-        self._arriving, self._shown, self._places, self._place = False, None, ("", []), -1
+        self._follow(None)
+        self._arriving, self._shown, self._upkeep = False, None, Upkeep()
 
     def _show_runs(self) -> Run | None:
         parameters, found = self.context.parameters, runs.find_runs(self.context.scene)
@@ -99,24 +109,46 @@ class ResultPanel:
             parameters.run = shown.mean
         with silent(self.ui.runSelector):
             self.ui.runSelector.clear()
-            for run in found:
-                self.ui.runSelector.addItem(run.name, run.mean.GetID())
+            for run, title in zip(found, _titles(found)):
+                self.ui.runSelector.addItem(title, run.mean.GetID())
             self.ui.runSelector.currentIndex = found.index(shown) if shown is not None else -1
         return shown
 
+    def _follow(self, run: Run | None) -> None:
+        """Have the widgets speak of the run shown; where it is another one, nothing that waits may still act."""
+        panel_of = (self.context.parameters, None if run is None else run.mean)
+        if any(now is not before for now, before in zip(panel_of, self._panel_of)):
+            self._panel_of = panel_of
+            self._threshold_timer.stop()
+            self._forget_place()
+        moving = self._threshold_timer.active  # by the user, since the run was shown
+        if run is not None and not moving and self.context.parameters.consensusThreshold != self._threshold_of(run):
+            self.context.parameters.consensusThreshold = self._threshold_of(run)
+
+    def _forget_place(self) -> None:
+        self._places, self._place = None, -1
+        self.ui.disagreementLabel.text = ""
+
+    def _threshold_of(self, run: Run) -> float:
+        """Threshold of the run's consensus as the slider can show it."""
+        slider = self.ui.thresholdSlider
+        return min(round(run.consensus_threshold, slider.decimals), slider.maximum)
+
     def _up_to_date(self, run: Run | None) -> Run | None:
-        """The run with maps and volumes of just the samples that the user has left in the scene."""
-        if run is None or not run.samples or tables.VOLUMES not in run.tables or self.context.generating:
-            return run
-        if tables.counted_samples(run) == [sample_name(node) for node in run.samples]:
+        """The run with maps and volumes of just the samples that the user has left in the scene, as they are."""
+        if run is None or not run.samples or self.context.generating:
             return run
         try:
-            run = runs.renew_maps(self.context.scene, run)
-            tables.renew_volumes(self.context.scene, run)
+            renewed = self._upkeep.renew(self.context.scene, run, edits=self.context.in_front())
         except ValueError as error:  # a mask was changed beyond reading
             self.ui.statusLabel.text = str(error)
             return run
-        self._on_deletion()
+        if self._upkeep.pending:
+            self.context.refresh_soon()
+        if not renewed:
+            return run
+        self._forget_place()
+        self._on_renewal()
         return self.context.run()
 
     def _show_samples(self, run: Run | None) -> None:
@@ -194,15 +226,14 @@ class ResultPanel:
             views.show_overlay(self.context.scene, run, overlay, parameters.overlayOpacity)
 
     def apply_threshold(self) -> None:
-        """Make the consensus of the run follow the slider."""
-        run = self.context.run()
-        if run is not None:
-            runs.set_consensus_threshold(self.context.scene, run, self.context.parameters.consensusThreshold)
+        """Make the consensus of the run follow the slider, if the user has moved it: the consensus may be edited."""
+        run, threshold = self.context.run(), self.context.parameters.consensusThreshold
+        if run is not None and run.mean is self._panel_of[1] and threshold != self._threshold_of(run):
+            with self.context.errors_shown(_("The consensus stays as it was.")):
+                runs.set_consensus_threshold(self.context.scene, run, threshold)
 
     def _on_run(self, index: int) -> None:
         self.context.parameters.run = self.context.scene.GetNodeByID(self.ui.runSelector.itemData(index))
-        if (run := self.context.run()) is not None:
-            self.context.parameters.consensusThreshold = run.consensus_threshold
         self._first = 0
 
     def _on_remove(self, _checked: bool = False) -> None:
@@ -239,10 +270,11 @@ class ResultPanel:
         run = self.context.run()
         if run is None:
             return
-        key = f"{run.mean.GetID()} {len(run.samples)}"
-        if self._places[0] != key:
-            self._places, self._place = (key, views.slices_of_most_disagreement(run)), -1
-        places = self._places[1]
+        if self._places is None:
+            with self.context.errors_shown(_("There is no slice to go to.")):
+                self._places = views.slices_of_most_disagreement(run)
+        if (places := self._places) is None:
+            return
         if not places:
             self.ui.disagreementLabel.text = _("the samples agree everywhere")
             return
@@ -269,6 +301,17 @@ class ResultPanel:
     def _on_histogram(self, _checked: bool = False) -> None:
         with self.context.errors_shown(_("There is no plot to show.")):
             self.context.show_chart(tables.histogram(self.context.scene, self.context.run()))
+
+
+def _titles(found: list[Run]) -> list[str]:
+    """Names of runs; where several bear one name, with that of the input, and numbered if need be."""
+    names = [run.name for run in found]
+    titles = [
+        f"{run.name} ({run.input.GetName()})" if names.count(run.name) > 1 and run.input is not None else run.name
+        for run in found
+    ]
+    numbers = [titles[: place + 1].count(title) for place, title in enumerate(titles)]
+    return [f"{title} #{n}" if titles.count(title) > 1 else title for title, n in zip(titles, numbers)]
 
 
 def _cell(value: object) -> str:
