@@ -89,25 +89,3 @@ class Choice(Validator):
     def validate(self, value) -> None:
         if value not in self.choices:
             raise ValueError(f"Value must be one of {self.choices}, got {value!r}")
-
-
-@dataclass
-class RangeBounds(Validator):
-    minimum: float
-    maximum: float
-
-    def validate(self, value) -> None:
-        if not (self.minimum <= value.minimum and value.maximum <= self.maximum):
-            raise ValueError(f"Range must lie in [{self.minimum}, {self.maximum}], got {value}")
-
-
-@dataclass(frozen=True)
-class FloatRange:
-    """A lower and an upper number. Slicer's can be changed in place; assign a new one instead."""
-
-    minimum: float = 0.0
-    maximum: float = 0.0
-
-    def __post_init__(self):
-        if not self.minimum <= self.maximum:
-            raise ValueError(f"FloatRange needs minimum <= maximum, got {self.minimum}, {self.maximum}")

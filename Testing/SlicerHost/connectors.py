@@ -14,11 +14,8 @@ from SlicerHost import ctk, node_widgets, qt
 from SlicerHost.annotations import (
     Choice,
     Decimals,
-    Default,
-    FloatRange,
     Maximum,
     Minimum,
-    RangeBounds,
     SingleStep,
     WithinRange,
 )
@@ -58,12 +55,12 @@ def connector(widget, datatype) -> Connector:
     if kind is int and cls in (qt.QSpinBox, qt.QSlider):
         _limit(widget, notes, cls is qt.QSlider, -(2**31), 2**31 - 1)
         return _attribute(widget, "value", "valueChanged(int)")
-    if kind in (int, float) and cls in (qt.QDoubleSpinBox, ctk.ctkSliderWidget, ctk.ctkDoubleSpinBox):
+    if kind in (int, float) and cls in (qt.QDoubleSpinBox, ctk.ctkSliderWidget):
         _limit(widget, notes, cls is ctk.ctkSliderWidget, float("-inf"), float("inf"))
         if kind is int:
             widget.decimals = 0
         return _attribute(widget, "value", "valueChanged(double)", kind)
-    if cls in (qt.QComboBox, ctk.ctkComboBox):
+    if cls is qt.QComboBox:
         if kind in (int, float, str, bool):
             choice = _first(notes, Choice)
             if choice is None:
@@ -72,8 +69,6 @@ def connector(widget, datatype) -> Connector:
         if isinstance(kind, type) and issubclass(kind, enum.Enum):
             label = getattr(kind, "label", lambda member: member.name)
             return _combo_box(widget, [(label(member), member) for member in kind], keep=True)
-    if cls is ctk.ctkRangeWidget and kind is FloatRange:
-        return _range(widget, notes)
     if cls is node_widgets.qMRMLNodeComboBox and node_types(kind) is not None:
         widget.nodeTypes = node_types(kind)
         return Connector(widget, "currentNodeChanged(vtkMRMLNode*)", widget.currentNode, widget.setCurrentNode)
@@ -82,13 +77,11 @@ def connector(widget, datatype) -> Connector:
 
 _PLAIN = {
     (qt.QCheckBox, bool): ("checked", "stateChanged(int)"),
-    (ctk.ctkCheckBox, bool): ("checked", "stateChanged(int)"),
     (qt.QPushButton, bool): ("checked", "toggled(bool)"),
     (qt.QLineEdit, str): ("text", "textChanged(QString)"),
     (qt.QLabel, str): ("text", None),
     (qt.QTextEdit, str): ("plainText", "textChanged()"),
     (ctk.ctkPathLineEdit, PATHS[0]): ("currentPath", "currentPathChanged(QString)"),
-    (ctk.ctkDirectoryButton, PATHS[0]): ("directory", "directoryChanged(QString)"),
 }
 
 
@@ -138,23 +131,3 @@ def _combo_box(widget, items: list[tuple[str, object]], keep: bool = False) -> C
     if keep:
         write(selected)
     return Connector(widget, "currentIndexChanged(int)", lambda: values[widget.currentIndex], write)
-
-
-def _range(widget, notes) -> Connector:
-    bounds = _first(notes, RangeBounds)
-    if bounds is None:
-        raise RuntimeError("A ctkRangeWidget needs a parameter with the annotation RangeBounds.")
-    if _first(notes, Default) is None and not bounds.minimum <= 0 <= bounds.maximum:
-        raise RuntimeError("RangeBounds without 0 need the annotation Default, too.")
-    _limit(widget, [note for note in notes if isinstance(note, (Decimals, SingleStep))], False, *_ends(bounds))
-    widget.setRange(bounds.minimum, bounds.maximum)
-    return Connector(
-        widget,
-        "valuesChanged(double,double)",
-        lambda: FloatRange(widget.minimumValue, widget.maximumValue),
-        lambda value: widget.setValues(value.minimum, value.maximum),
-    )
-
-
-def _ends(bounds: RangeBounds) -> tuple[float, float]:
-    return bounds.minimum, bounds.maximum

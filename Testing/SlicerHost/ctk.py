@@ -6,7 +6,7 @@ from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Property, Signal
 
 from SlicerHost import errors, manners
-from SlicerHost.ctk_paths import attribute, ctkDirectoryButton, ctkPathLineEdit  # noqa: F401  (ctk's, too)
+from SlicerHost.ctk_paths import attribute, ctkPathLineEdit  # noqa: F401  (ctk's, too)
 
 manners.install()
 HEADER_HEIGHT = 24
@@ -180,101 +180,3 @@ class ctkSliderWidget(QtWidgets.QWidget):
     suffix = Property(str, lambda self: self._box.suffix, setSuffix)
     prefix = Property(str, lambda self: self._box.prefix, setPrefix)
     spinBoxVisible = Property(bool, lambda self: not self._box.isHidden(), setSpinBoxVisible)
-
-
-class ctkRangeWidget(QtWidgets.QWidget):
-    """Two spin boxes and two sliders for a lower and an upper number."""
-
-    valuesChanged = Signal(float, float)
-    minimumValueChanged = Signal(float)
-    maximumValueChanged = Signal(float)
-    rangeChanged = Signal(float, float)
-    SLOTS = ("setValues(double,double)", "setMinimumValue(double)", "setMaximumValue(double)", "setDecimals(int)")
-    tracking = attribute(bool, "tracking", True)
-
-    def __init__(self, parent=None):
-        super().__init__(parent)
-        self._low, self._high = ctkSliderWidget(self), ctkSliderWidget(self)
-        row = QtWidgets.QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self._low)
-        row.addWidget(self._high)
-        self._high.value = 99.0
-        self._low.valueChanged.connect(lambda value: self.setValues(value, max(value, self.maximumValue)))
-        self._high.valueChanged.connect(lambda value: self.setValues(min(value, self.minimumValue), value))
-        self._reported = (0.0, 99.0)
-
-    def setRange(self, minimum: float, maximum: float) -> None:
-        low, high = self.minimumValue, self.maximumValue
-        for part in (self._low, self._high):
-            part.blockSignals(True)
-            part.setRange(minimum, maximum)
-            part.blockSignals(False)
-        self.rangeChanged.emit(minimum, maximum)
-        self.setValues(low, high)
-
-    def setValues(self, low: float, high: float) -> None:
-        for part, value in ((self._low, min(low, high)), (self._high, max(low, high))):
-            part.blockSignals(True)
-            part.value = value
-            part.blockSignals(False)
-        now, before = (self.minimumValue, self.maximumValue), self._reported
-        self._reported = now
-        if now[0] != before[0]:
-            self.minimumValueChanged.emit(now[0])
-        if now[1] != before[1]:
-            self.maximumValueChanged.emit(now[1])
-        if now != before:
-            self.valuesChanged.emit(*now)
-
-    def _set(self, name: str, value) -> None:
-        setattr(self._low, name, value)
-        setattr(self._high, name, value)
-
-    def setMinimum(self, value: float) -> None:
-        self.setRange(value, self.maximum)
-
-    def setMaximum(self, value: float) -> None:
-        self.setRange(self.minimum, value)
-
-    def setMinimumValue(self, value: float) -> None:
-        self.setValues(value, max(value, self.maximumValue))
-
-    def setMaximumValue(self, value: float) -> None:
-        self.setValues(min(value, self.minimumValue), value)
-
-    def setSingleStep(self, value: float) -> None:
-        self._set("singleStep", value)
-
-    def setDecimals(self, value: int) -> None:
-        self._set("decimals", value)
-
-    def setTracking(self, value: bool) -> None:
-        self.tracking = value
-
-    minimum = Property(float, lambda self: self._low.minimum, setMinimum)
-    maximum = Property(float, lambda self: self._low.maximum, setMaximum)
-    minimumValue = Property(float, lambda self: self._low.value, setMinimumValue)
-    maximumValue = Property(float, lambda self: self._high.value, setMaximumValue)
-    singleStep = Property(float, lambda self: self._low.singleStep, setSingleStep)
-    decimals = Property(int, lambda self: self._low.decimals, setDecimals)
-
-
-class ctkComboBox(QtWidgets.QComboBox):
-    """A combo box; CTK's has a default text besides."""
-
-    defaultText = attribute(str, "defaultText", "")
-
-
-class ctkDoubleSpinBox(QtWidgets.QDoubleSpinBox):
-    """A spin box; CTK's adjusts its decimals besides."""
-
-
-class ctkCheckBox(QtWidgets.QCheckBox):
-    """A check box; CTK's can show icons besides."""
-
-
-class ctkMessageBox(QtWidgets.QMessageBox):
-    """A message box that may not be shown again."""
-
-    dontShowAgainSettingsKey = attribute(str, "dontShowAgainSettingsKey", "")

@@ -97,33 +97,3 @@ class ctkPathLineEdit(QtWidgets.QWidget):
     settingKey = Property(str, lambda self: self._key, setSettingKey)
     showBrowseButton = Property(bool, lambda self: not self._browse.isHidden(), setShowBrowseButton)
     showHistoryButton = attribute(bool, "showHistoryButton", True)
-
-
-class ctkDirectoryButton(QtWidgets.QWidget):
-    """A button that shows a folder and lets one choose another."""
-
-    directoryChanged = Signal(str)
-    directorySelected = Signal(str)
-    SLOTS = ("browse()",)
-    caption = attribute(str, "caption", "")
-
-    def __init__(self, parent=None):
-        super().__init__(parent)
-        self._button, self._directory = QtWidgets.QPushButton(self), ""
-        row = QtWidgets.QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self._button)
-        self._button.clicked.connect(self.browse)
-
-    def setDirectory(self, path: str) -> None:
-        changed, self._directory = path != self._directory, path
-        self._button.text = path
-        if changed:
-            self.directoryChanged.emit(path)
-
-    def browse(self) -> None:
-        if path := dialogs.answer("ctkDirectoryButton.browse", self._directory):
-            self.setDirectory(path)
-            self.directorySelected.emit(path)
-
-    directory = Property(str, lambda self: self._directory, setDirectory)

@@ -1,7 +1,8 @@
 """Questions and messages of the user interface: recorded, and answered as the test has said beforehand.
 
-``shown`` holds what was shown, as ``(kind, text)``; ``expect(kind, answer)`` says the answer to the next question of a
-kind. A question that nobody expected fails: in Slicer it would wait for a user, without a display for ever.
+``shown`` holds what was shown, as ``(kind, text)``, and ``details`` what a message shows at its button "Details", in
+the same way; ``expect(kind, answer)`` says the answer to the next question of a kind. A question that nobody expected
+fails: in Slicer it would wait for a user, without a display for ever.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ MODAL = {
 }
 
 shown: list[tuple[str, str]] = []
+details: list[tuple[str, str]] = []
 _answers: list[tuple[str, object]] = []
 _originals: dict = {}
 
@@ -50,6 +52,7 @@ def texts(kind: str) -> list[str]:
 
 def clear() -> None:
     shown.clear()
+    details.clear()
     _answers.clear()
 
 
@@ -72,7 +75,7 @@ def install() -> None:
     for name in QUESTIONS:
         setattr(slicer.util, name, lambda text, *_, kind=name, **__: answer(kind, text))
     for name, level in MESSAGES.items():
-        setattr(slicer.util, name, lambda text, *_, kind=name, level=level, **__: _message(kind, text, level))
+        setattr(slicer.util, name, _message(name, level))
     slicer.util.showStatusMessage = lambda text, duration=0: shown.append(("showStatusMessage", text))
     slicer.util.selectModule = lambda module: shown.append(("selectModule", module))
     for cls, names in MODAL.items():
@@ -92,11 +95,16 @@ def uninstall() -> None:
     _originals.clear()
 
 
-def _message(kind: str, text: str, level: int) -> None:
-    if not isinstance(text, str):
-        raise TypeError(f"{kind} takes a str, got {text!r}")
-    logging.log(level, text)
-    shown.append((kind, text))
+def _message(kind: str, level: int):
+    def show(text, windowTitle=None, parent=None, standardButtons=None, *, detailedText="", **_):
+        for given in (text, detailedText):
+            if not isinstance(given, str):
+                raise TypeError(f"{kind} takes a str, got {given!r}")
+        logging.log(level, text)
+        shown.append((kind, text))
+        details.append((kind, detailedText))
+
+    return show
 
 
 def _modal(kind: str, static: bool):

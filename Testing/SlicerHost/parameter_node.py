@@ -2,7 +2,7 @@
 
 Written from what Slicer's does: values are cached and read anew whenever the node is modified, missing ones are
 written with their default, widgets with the property SlicerParameterName are bound by ``connectGui``. Parameter packs,
-tuples and dictionaries are lacking.
+ranges, tuples and dictionaries are lacking.
 """
 
 from __future__ import annotations
@@ -19,12 +19,10 @@ from SlicerHost.annotations import (  # noqa: F401  (what ``from slicer.paramete
     Choice,
     Decimals,
     Default,
-    FloatRange,
     IsInstance,
     Maximum,
     Minimum,
     NotNone,
-    RangeBounds,
     SingleStep,
     Validator,
     WithinRange,

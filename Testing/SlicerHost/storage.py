@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import slicer
 
 from SlicerHost import errors
-from SlicerHost.annotations import FloatRange, IsInstance, NotNone, Validator
+from SlicerHost.annotations import IsInstance, NotNone, Validator
 
 PATHS = (pathlib.Path, pathlib.PurePath, pathlib.PosixPath, pathlib.WindowsPath)
 
@@ -225,26 +225,6 @@ class ObservedList(MutableSequence):
         self._save()
 
 
-class StoredRange(Stored):
-    """A FloatRange, its ends under ``name._minimum`` and ``name._maximum``."""
-
-    def is_in(self, node, name: str) -> bool:
-        return bool(node.HasParameter(f"{name}._minimum"))
-
-    def write(self, node, name: str, value) -> None:
-        self.validate(value)
-        with slicer.util.NodeModify(node):
-            node.SetParameter(f"{name}._minimum", str(value.minimum))
-            node.SetParameter(f"{name}._maximum", str(value.maximum))
-
-    def read(self, node, name: str) -> FloatRange:
-        return FloatRange(*(float(node.GetParameter(f"{name}.{end}")) for end in ("_minimum", "_maximum")))
-
-    def remove(self, node, name: str) -> None:
-        node.UnsetParameter(f"{name}._minimum")
-        node.UnsetParameter(f"{name}._maximum")
-
-
 def stored(annotated) -> Stored:
     """How a type is stored.
 
@@ -259,8 +239,6 @@ def stored(annotated) -> Stored:
         return StoredNode(kind, [IsInstance(kind), *limits])
     if kind is type(None):
         return StoredNone(kind)
-    if kind is FloatRange:
-        return StoredRange(kind, [NotNone(), IsInstance(FloatRange), *limits])
     if isinstance(kind, type) and issubclass(kind, enum.Enum) and len(kind):
         return Stored(kind, [NotNone(), IsInstance(kind), *limits])
     if typing.get_origin(kind) is typing.Union:

@@ -21,7 +21,7 @@ def toy(slicer_host):  # noqa: F811
 
 
 def state(parameters):
-    names = "samples threshold quality limited folder window title chosen".split()
+    names = "samples threshold quality limited folder title chosen".split()
     values = {name: parameters.getValue(name) for name in names}
     return {**values, "volume": parameters.volume and parameters.volume.GetName()}
 
@@ -46,7 +46,7 @@ def test_widgets_are_of_their_classes_and_show_the_defaults(toy):
     assert (ui.samples.minimum, ui.samples.maximum, ui.samples.value) == (1, 64, 8)
     assert (ui.threshold.minimum, ui.threshold.maximum, ui.threshold.value) == (0.0, 1.0, 0.5)
     assert [ui.quality.itemText(row) for row in range(ui.quality.count)] == ["Fast, rough", "Best"]
-    assert (ui.window.minimumValue, ui.window.maximumValue, ui.title.text) == (10.0, 20.0, "untitled")
+    assert ui.title.text == "untitled"
     assert ui.volumeSelector.mrmlScene() is slicer.mrmlScene and ui.folder.currentPath == "."
 
 
@@ -65,12 +65,11 @@ def test_state_survives_saving_clearing_and_loading(toy, tmp_path):
     ui.volumeSelector.setCurrentNode(volume)
     ui.samples.value, ui.threshold.value, ui.quality.currentIndex = 5, 0.25, 1
     ui.limited.checked, ui.folder.currentPath, ui.title.text = True, str(tmp_path), 'é; "a:b'
-    ui.window.setValues(30, 40)
     toy.parameters.chosen = ["a", "b"]
     toy.parameters.chosen.append("c")
     saved = state(toy.parameters)
     assert saved["quality"] is quality.BEST and saved["folder"] == tmp_path and saved["volume"] == "scan"
-    assert saved["window"].minimum == 30 and list(saved["chosen"]) == ["a", "b", "c"]
+    assert list(saved["chosen"]) == ["a", "b", "c"]
     assert slicer.mrmlScene.WriteToMRB(str(tmp_path / "scene.mrb"), None)
 
     slicer.mrmlScene.Clear(0)
@@ -81,7 +80,7 @@ def test_state_survives_saving_clearing_and_loading(toy, tmp_path):
     assert slicer.mrmlScene.ReadFromMRB(str(tmp_path / "scene.mrb"), True)
     assert state(toy.parameters) == saved
     assert (ui.samples.value, ui.threshold.value, ui.quality.currentText) == (5, 0.25, "Best")
-    assert ui.volumeSelector.currentNode().GetName() == "scan" and ui.window.maximumValue == 40
+    assert ui.volumeSelector.currentNode().GetName() == "scan"
 
 
 def test_unloading_leaves_and_cleans_up(toy, slicer_host):  # noqa: F811

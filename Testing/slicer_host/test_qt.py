@@ -164,12 +164,13 @@ def test_questions_get_the_expected_answer_or_fail(qt):
     dialogs.expect("QFileDialog.getExistingDirectory", "/there")
     assert slicer.util.confirmYesNoDisplay("Sure?") is False
     assert qt.QFileDialog.getExistingDirectory(None, "Where") == "/there"
-    slicer.util.errorDisplay("Bad")
+    slicer.util.errorDisplay("Bad", detailedText="line 1")
     assert dialogs.shown == [
         ("confirmYesNoDisplay", "Sure?"),
         ("QFileDialog.getExistingDirectory", "Where"),
         ("errorDisplay", "Bad"),
     ]
+    assert dialogs.details == [("errorDisplay", "line 1")]
     with pytest.raises(StandInError, match="no answer was expected"):
         slicer.util.confirmOkCancelDisplay("Really?")
     with pytest.raises(StandInError, match="no answer was expected"):

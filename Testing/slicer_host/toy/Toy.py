@@ -9,7 +9,7 @@ from typing import Annotated
 import slicer
 from slicer import vtkMRMLScalarVolumeNode
 from slicer.i18n import tr as _
-from slicer.parameterNodeWrapper import Default, FloatRange, RangeBounds, WithinRange, parameterNodeWrapper
+from slicer.parameterNodeWrapper import Default, WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -34,7 +34,6 @@ class ToyParameterNode:
     quality: Quality
     limited: bool
     folder: pathlib.Path
-    window: Annotated[FloatRange, RangeBounds(0, 100)] = FloatRange(10, 20)
     title: str = "untitled"
     chosen: list[str]
 
