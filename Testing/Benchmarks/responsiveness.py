@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ from AmbiguousSegLib.volume.geometry import Geometry  # noqa: E402
 
 TICK_MS = 2
 SAMPLES = 8
-LIVERS, RADII = 16, (85, 95)  # voxels of 0.7 x 0.7 x 2.5 mm: 3 to 4.5 L
+LIVERS, RADII = 16, (85, 95)  # voxels; with 0.7 x 0.7 x 1 mm they are 1.3 to 1.8 L
 
 
 class Gaps:
@@ -150,7 +151,7 @@ def hand_over(driver: Driver) -> list[str]:
         wait(lambda: not driver.widget.generate.busy)
         end = time.perf_counter()
         driver.settle()
-        what = f"{LIVERS} masks of 3 to 4.5 L in 512 x 512 x 300, {name}"
+        what = f"{LIVERS} balls of radius {RADII[0]} to {RADII[1]} in 512 x 512 x 300, {name}"
         rows.append(f"| {what} | - | {end - begin:.1f} | {gaps.stop()} |")
         print(rows[-1], flush=True)
     return rows
@@ -174,7 +175,8 @@ def main(out: Path | None) -> None:
     rows += hand_over(driver)
     text = (
         f"# Waiting for the module\n\nN = {SAMPLES}, bundled model, 10 steps; two-core x86-64, no GPU, torch 2.13.0 "
-        "on the CPU. Made by `Testing/Benchmarks/responsiveness.py`, in Slicer's stand-in: rendering is not in it.\n\n"
+        f"on the CPU; {date.today()}. Made by `Testing/Benchmarks/responsiveness.py`, in Slicer's stand-in: rendering "
+        "is not in it. The last rows are of masks that were not sampled but handed over, one in an event.\n\n"
         "| press | first sample, s | whole run, s | longest gap of the GUI thread, ms | 99th percentile, ms |\n"
         "|---|---:|---:|---:|---:|\n" + "\n".join(rows) + "\n"
     )

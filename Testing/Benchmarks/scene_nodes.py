@@ -31,6 +31,7 @@ from AmbiguousSegLib.volume.geometry import Geometry  # noqa: E402
 SIZE = (512, 512, 300)
 GRID = Geometry(SIZE, (0.7, 0.7, 1.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
 SAMPLES, ROUNDS = 16, 3
+END = object()
 
 
 def lesions() -> list[Crop]:
@@ -66,6 +67,9 @@ def measure(crops: list[Crop]) -> dict[str, list[float]]:
     live = timed("LiveRun", LiveRun, scene, GRID, "run", volume)
     for index, crop in enumerate(crops):
         timed("add, each of 16", live.add, index, crop)
+    steps = live.prepare()
+    while timed("prepare, each step", next, steps, END) is not END:
+        pass
     run = timed("complete", live.complete, {"seed": 0})
     for threshold in (0.25, 0.75):
         timed("set_consensus_threshold", set_consensus_threshold, scene, run, threshold)
@@ -73,6 +77,9 @@ def measure(crops: list[Crop]) -> dict[str, list[float]]:
     timed("crops_of", crops_of, run)
     more = LiveRun(scene, GRID, "run", volume, extends=run)
     more.add(SAMPLES, crops[0])
+    steps = more.prepare()
+    while timed("prepare with one more sample, each step", next, steps, END) is not END:
+        pass
     timed("complete with one more sample", more.complete, {"seed": 0})
     timed("remove_run", remove_run, scene, find_runs(scene)[0])
     return seconds
@@ -85,7 +92,8 @@ def main() -> None:
         print(f"| {name} | longest call, ms |\n|---|---:|")
         for call in rounds[0]:
             print(f"| {call} | {1000 * min(max(measured[call]) for measured in rounds):.0f} |")
-        into = [sum(measured["add, each of 16"]) + sum(measured["complete"]) for measured in rounds]
+        parts = ("add, each of 16", "prepare, each step", "complete")
+        into = [sum(sum(measured[part]) for part in parts) for measured in rounds]
         print(f"| 16 samples, maps, table and histogram together | {1000 * min(into):.0f} |\n")
         del crops
     print(f"Peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB")
