@@ -294,3 +294,10 @@ def test_samples_of_a_new_run_that_comes_to_nothing_leave_the_views_as_they_were
 
     driver.generate(3, seed=1)
     assert driver.run.samples == (sample,) and sample.GetDisplayVisibility()
+
+
+def test_a_slider_moved_without_a_run_is_no_trouble_when_the_scene_is_closed(driver):
+    driver.ui.thresholdSlider.value = 0.3
+    driver.widget.parent._entered = False
+    slicer.mrmlScene.Clear()
+    driver.wait(lambda: not driver.widget.result._threshold_timer.active)

@@ -227,8 +227,11 @@ class ResultPanel:
 
     def apply_threshold(self) -> None:
         """Make the consensus of the run follow the slider, if the user has moved it: the consensus may be edited."""
-        run, threshold = self.context.run(), self.context.parameters.consensusThreshold
-        if run is not None and run.mean is self._panel_of[1] and threshold != self._threshold_of(run):
+        run = self.context.run()
+        if run is None or run.mean is not self._panel_of[1]:
+            return
+        threshold = self.context.parameters.consensusThreshold
+        if threshold != self._threshold_of(run):
             with self.context.errors_shown(_("The consensus stays as it was.")):
                 runs.set_consensus_threshold(self.context.scene, run, threshold)
 
