@@ -262,3 +262,29 @@ def test_a_sample_that_lost_its_mask_is_named_by_every_button(filled):
     assert len(texts) == len(buttons) + 1
     assert all("sample 02' has lost its mask. Delete it" in text for text in texts)
     assert not filled.widget.generate.busy and filled.widget.raters._number is None
+
+
+PRESSES = ("useSampleButton", "useConsensusButton", "histogramButton", "disagreementPlotButton", "exportButton")
+PRESSES += ("compareButton", "moreDisagreementButton", "sideBySideButton", "modesSideBySideButton")
+
+
+@pytest.mark.parametrize("gone", ["samples", "run", "scene"])
+def test_a_press_a_moment_after_everything_went_does_nothing(filled, tmp_path, gone):
+    filled.parameters.shownSample = 3
+    filled.parameters.exportFolder = tmp_path / "out"
+    filled.press("compareButton")
+    filled.wait(lambda: "comparison summary" in filled.run.tables)
+    filled.settle()
+    buttons = [getattr(filled.ui, name) for name in PRESSES]
+    assert all(button.enabled for button in buttons)
+    if gone == "samples":
+        remove_nodes(slicer.mrmlScene, filled.run.samples)
+    elif gone == "run":
+        remove_run(slicer.mrmlScene, filled.run)
+    else:
+        slicer.mrmlScene.Clear()
+    for button in buttons:  # as they are until the event loop comes to it
+        if button.enabled:
+            button.click()
+    filled.settle()
+    assert filled.run is None or not filled.run.samples

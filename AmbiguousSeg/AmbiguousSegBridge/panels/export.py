@@ -69,6 +69,8 @@ class ExportPanel:
             if not self.context.packages_there(nothing):
                 return
             run, parameters = self.context.run(), self.context.parameters
+            if run is None:  # it may have gone a moment before the press
+                return
             folder = parameters.exportFolder
             overwrite = folder.is_dir() and any(folder.iterdir())
             if overwrite and not slicer.util.confirmOkCancelDisplay(

@@ -258,7 +258,10 @@ class RatersPanel:
 
     def _on_plot(self, _checked: bool = False) -> None:
         run = self.context.run()
-        table = Table.from_dict(tables.read_table(run.tables[COMPARISON + "disagreement"]))
+        node = None if run is None else run.tables.get(COMPARISON + "disagreement")
+        if node is None:  # it may have gone a moment before the press
+            return
+        table = Table.from_dict(tables.read_table(node))
         title = _("Disagreement per slice")
         with self.context.errors_shown(_("There is no plot to show.")):
             self.context.show_chart(
@@ -266,10 +269,10 @@ class RatersPanel:
             )
 
     def _on_export(self, _checked: bool = False) -> None:
-        folder = qt.QFileDialog.getExistingDirectory(None, _("Folder for the tables"), "")
-        if not folder:
+        folder, run = qt.QFileDialog.getExistingDirectory(None, _("Folder for the tables"), ""), self.context.run()
+        if not folder or run is None:
             return
-        content = table_files(self.context.run())
+        content = table_files(run)
         there = [name for name in content if (Path(folder) / name).exists()]
         if there and not slicer.util.confirmOkCancelDisplay(
             _("Folder {folder} holds {file} already. Replace it?").format(folder=folder, file=", ".join(there))

@@ -289,12 +289,14 @@ class ResultPanel:
         )
 
     def _on_use_sample(self, _checked: bool = False) -> None:
-        run = self.context.run()
-        self._use(run, run.samples[self.context.parameters.shownSample - 1])
+        run, shown = self.context.run(), self.context.parameters.shownSample
+        if run is not None and 1 <= shown <= len(run.samples):  # it may have gone a moment before the press
+            self._use(run, run.samples[shown - 1])
 
     def _on_use_consensus(self, _checked: bool = False) -> None:
         run = self.context.run()
-        self._use(run, run.consensus)
+        if run is not None and run.consensus is not None:
+            self._use(run, run.consensus)
 
     def _use(self, run: Run, source: slicer.vtkMRMLSegmentationNode) -> None:
         with self.context.errors_shown(_("Nothing was copied.")):
@@ -302,8 +304,10 @@ class ResultPanel:
             self.ui.statusLabel.text = _("Copied to segmentation {name}").format(name=node.GetName())
 
     def _on_histogram(self, _checked: bool = False) -> None:
-        with self.context.errors_shown(_("There is no plot to show.")):
-            self.context.show_chart(tables.histogram(self.context.scene, self.context.run()))
+        run = self.context.run()
+        if run is not None:
+            with self.context.errors_shown(_("There is no plot to show.")):
+                self.context.show_chart(tables.histogram(self.context.scene, run))
 
 
 def _titles(found: list[Run]) -> list[str]:
