@@ -242,7 +242,7 @@ class AmbiguousSegTest(ScriptedLoadableModuleTest):
 
     def test_sampleDataToSegmentations(self) -> None:
         """The bundled model on the sample data: nodes appear, hold nodules, and come back from the scene."""
-        if packages.torch_missing() or packages.missing():
+        if packages.incomplete():
             self.skipTest("PyTorch, or a package of requirements.txt, is not installed in this Slicer.")
         volume, raters = sample_data.add_phantom(slicer.mrmlScene)
         logic, ends = AmbiguousSegLogic(), []

@@ -59,6 +59,12 @@ class Driver:
         self.start(samples, **parameters)
         self.wait(lambda: not self.widget.generate.busy)
 
+    def sampled(self, samples: int, first: int, last: int) -> None:
+        """A run of the sample data over these slices, with its modes."""
+        self.load_sample_data()
+        self.generate(samples, limitSlices=True, firstSlice=first, lastSlice=last)
+        self.wait(lambda: "modes" in self.run.tables)
+
     def start(self, samples: int, **parameters) -> None:
         """Press the button."""
         self.parameters.samples = samples

@@ -13,7 +13,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 from AmbiguousSegLib.volume.geometry import Geometry, Region
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-ORTHOGONAL_WITHIN = 1e-4
+ORTHOGONAL_WITHIN = PARALLEL_WITHIN = 1e-4
 
 
 def ijk_to_ras(geometry: Geometry) -> vtk.vtkMatrix4x4:
@@ -110,7 +110,7 @@ def read_channels(volume_nodes: Sequence[slicer.vtkMRMLScalarVolumeNode]) -> tup
 def region_of(roi: slicer.vtkMRMLMarkupsROINode, volume_node: slicer.vtkMRMLVolumeNode) -> Region:
     """Box, in the volume's own coordinates and parallel to the patient's axes, that holds a region of interest.
 
-    A rotated region, and one under another transform than the volume's, gives the box around it.
+    A rotated region, and one under another transform than the volume's, gives the box around it, see ``is_turned``.
 
     Raises:
         ValueError: if the region was not placed yet, or a warp lies between it and the volume.
@@ -127,3 +127,19 @@ def region_of(roi: slicer.vtkMRMLMarkupsROINode, volume_node: slicer.vtkMRMLVolu
     corners = product(*zip(bounds[0::2], bounds[1::2]))
     lps = np.array([from_world.MultiplyPoint((*corner, 1.0)) for corner in corners]) @ LPS_TO_RAS
     return tuple(lps[:, :3].min(axis=0).tolist()), tuple(lps[:, :3].max(axis=0).tolist())
+
+
+def is_turned(roi: slicer.vtkMRMLMarkupsROINode, volume_node: slicer.vtkMRMLVolumeNode) -> bool:
+    """Whether more than a region of interest is taken: ``region_of``, and the volume's slices, rows and columns after
+    it, are boxes around it, unless the axes of region, world, patient and volume are all parallel."""
+    to_ras, parent = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+    volume_node.GetIJKToRASDirectionMatrix(to_ras)
+    slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(volume_node.GetParentTransformNode(), None, parent)
+    return any(_turns(matrix) for matrix in (roi.GetObjectToWorldMatrix(), to_ras, parent))
+
+
+def _turns(matrix: vtk.vtkMatrix4x4) -> bool:
+    """Whether a matrix maps an axis to anything but an axis."""
+    columns = np.array([[matrix.GetElement(row, column) for row in range(3)] for column in range(3)])
+    shares = np.abs(columns) / np.linalg.norm(columns, axis=1, keepdims=True)
+    return bool((np.minimum(shares, 1 - shares) > PARALLEL_WITHIN).any())

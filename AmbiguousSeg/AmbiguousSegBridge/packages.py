@@ -55,6 +55,11 @@ def torch_missing() -> bool:
     return spec is None or spec.origin is None  # a folder without __init__.py has a spec, but no origin
 
 
+def incomplete() -> bool:
+    """Whether the worker would miss PyTorch or a requirement."""
+    return torch_missing() or bool(missing())
+
+
 def ensure(interactive: bool, requirements_file: Path | str = REQUIREMENTS_FILE) -> None:
     """Return once everything is installed; what is missing is installed if the user agrees.
 

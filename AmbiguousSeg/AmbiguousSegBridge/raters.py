@@ -17,7 +17,7 @@ import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
 from AmbiguousSegBridge.grid import ijk_to_ras
-from AmbiguousSegBridge.identity import ROLE, RUN, nodes_by_run
+from AmbiguousSegBridge.identity import ROLE, is_own
 from AmbiguousSegBridge.runs import Run, mask_id, mask_of
 from AmbiguousSegBridge.segments import cut, labelmap_of
 from AmbiguousSegLib.volume.crops import Crop
@@ -43,13 +43,10 @@ class RaterSegment:
 
 
 def candidates(scene: slicer.vtkMRMLScene) -> list[RaterSegment]:
-    """All segments that can be a rater's, in scene order: those of nodes that no run has made."""
-    own = {node.GetID() for nodes in nodes_by_run(scene).values() for node in nodes}
+    """All segments that can be a rater's, in scene order: those of nodes that no run has made or is making."""
     found = []
     for node in scene.GetNodes():
-        if not node.IsA("vtkMRMLSegmentationNode") or node.GetID() in own or node.GetHideFromEditors():
-            continue
-        if node.GetAttribute(ROLE) and not node.GetAttribute(RUN):  # of a run that is being made
+        if not node.IsA("vtkMRMLSegmentationNode") or is_own(node) or node.GetHideFromEditors():
             continue
         segmentation = node.GetSegmentation()
         alone = segmentation.GetNumberOfSegments() == 1

@@ -45,15 +45,6 @@ def read_table(node: slicer.vtkMRMLTableNode) -> dict[str, Any]:
     return json.loads(text)
 
 
-def volumes_table(run: Run) -> Table:
-    """Volume of each sample in mL, then their mean, median and the ends of the interval that holds the central 95 %.
-
-    Raises:
-        ValueError: if no sample is left.
-    """
-    return _volumes_table(run, _volumes_ml(run))
-
-
 def histogram(scene: slicer.vtkMRMLScene, run: Run) -> slicer.vtkMRMLPlotChartNode:
     """Chart of how many samples have which volume in mL; ValueError if no sample is left."""
     return _histogram(_Sheets(scene, run), _volumes_ml(run))

@@ -5,8 +5,6 @@ Tests say what is there by ``installed`` and ``torch_state``, and read ``asked``
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import slicer
 from packaging.requirements import Requirement
 
@@ -22,11 +20,6 @@ def reset() -> None:
     installed.clear()
     asked.clear()
     torch_state.update(installed=True, error=None)
-
-
-def load_requirements(path: str | Path) -> list[Requirement]:
-    lines = [line.split(" #")[0].strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
-    return [Requirement(line) for line in lines if line and not line.startswith(("#", "-"))]
 
 
 def _to_requirements(requirements) -> list[Requirement]:
@@ -80,10 +73,6 @@ def pip_install(requirements, **options) -> None:
 
 def pip_uninstall(requirements, **options) -> None:
     asked.append(("pip_uninstall", [str(r) for r in _to_requirements(requirements)]))
-
-
-def isPipInstallInProgress() -> bool:
-    return False
 
 
 def __getattr__(name: str):

@@ -57,7 +57,6 @@ class Parameter:
 class _Wrapper:
     """The methods of a wrapped class."""
 
-    _is_parameter_node_wrapper = True
     allParameters: dict[str, Parameter] = {}
 
     def __init__(self, parameterNode, prefix: str | None = None):
@@ -203,14 +202,3 @@ def parameterNodeWrapper(classtype=None):
 
 def _property(name: str) -> property:
     return property(lambda self: self.getValue(name), lambda self, value: self.setValue(name, value))
-
-
-def isParameterNodeWrapper(classOrObject) -> bool:
-    return getattr(classOrObject, "_is_parameter_node_wrapper", False)
-
-
-def findChildWidgetForParameter(widget, parameter: str):
-    """The widget under ``widget`` that is bound to a parameter by its property, or None."""
-    return next(
-        (w for w in widget.findChildren(qt.QWidget) if w.property(SlicerParameterNamePropertyName) == parameter), None
-    )

@@ -32,7 +32,7 @@ def test_a_sample_stored_as_a_surface_alone_is_not_an_empty_one(scene):
     for attempt in (
         lambda: runs.crops_of(run),
         lambda: count_voxels(run.samples[1], "sample_02"),
-        lambda: tables.volumes_table(run),
+        lambda: tables.renew_volumes(scene, run),
     ):
         with pytest.raises(ValueError, match="'run - sample 02' has no labelmap, only: Closed surface. Create a"):
             attempt()

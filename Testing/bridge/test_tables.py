@@ -107,7 +107,7 @@ def test_what_does_not_fit_is_refused(scene, run):
 
 def test_volumes_by_hand(scene):
     run = add_sample_set(scene, cubes(1, 2, 3, 10, 0), "run")
-    rows = {row["sample"]: row["volume_ml"] for row in tables.volumes_table(run).rows}
+    rows = {row["sample"]: row["volume_ml"] for row in tables.read_table(run.tables["volumes"])["rows"]}
     # Sorted 0 1 2 3 10: the 2.5th percentile lies 0.1 of the way from 0 to 1, the 97.5th 0.9 of that from 3 to 10.
     expected = {"mean": 3.2, "median": 2, "2.5th percentile": 0.1, "97.5th percentile": 9.3}
     expected |= {f"sample 0{number}": volume for number, volume in enumerate((1, 2, 3, 10, 0), 1)}
@@ -120,7 +120,8 @@ def test_volumes_count_only_the_samples_own_segment(scene):
     run = add_sample_set(scene, cubes(4), "run")
     segmentation = run.samples[0].GetSegmentation()
     segmentation.CopySegmentFromSegmentation(run.consensus.GetSegmentation(), "consensus")
-    assert tables.volumes_table(run).rows[0]["volume_ml"] == pytest.approx(4)
+    tables.renew_volumes(scene, run)
+    assert tables.read_table(run.tables["volumes"])["rows"][0]["volume_ml"] == pytest.approx(4)
 
 
 def bars_of(chart):
@@ -178,7 +179,9 @@ def test_tables_and_plots_are_saved_and_go_with_the_run(scene, tmp_path):
     assert loaded.ReadFromMRB(str(tmp_path / "scene.mrb"))
     (again,) = find_runs(loaded)
     assert_is_table(again.tables["comparison"])
-    kept, anew = tables.read_table(again.tables["volumes"]), tables.volumes_table(again).as_dict()
+    kept = tables.read_table(again.tables["volumes"])
+    tables.renew_volumes(loaded, again)
+    anew = tables.read_table(again.tables["volumes"])
     assert [row["sample"] for row in kept["rows"]] == [row["sample"] for row in anew["rows"]]
     assert [row["volume_ml"] for row in kept["rows"]] == pytest.approx([row["volume_ml"] for row in anew["rows"]])
     centres, counts = bars_of(again.nodes[tables.HISTOGRAM])

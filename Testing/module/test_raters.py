@@ -93,9 +93,7 @@ def visible(node) -> list[bool]:
 
 @pytest.fixture
 def sampled(driver):
-    driver.load_sample_data()
-    driver.generate(3, limitSlices=True, firstSlice=8, lastSlice=15)
-    driver.wait(lambda: "modes" in driver.run.tables)
+    driver.sampled(3, 8, 15)
     return driver
 
 

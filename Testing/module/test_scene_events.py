@@ -6,8 +6,6 @@ import pytest
 import slicer
 from AmbiguousSegBridge.scene import save_scene
 
-SLICES = {"limitSlices": True, "firstSlice": 9, "lastSlice": 12}
-
 
 @pytest.fixture
 def other_scene(driver, tmp_path):
@@ -24,7 +22,7 @@ def leave(driver) -> None:
 
 def test_a_scene_read_beside_a_run_under_way_is_in_nobodys_way(driver, other_scene):
     driver.load_sample_data()
-    driver.start(3, **SLICES)
+    driver.start(3, limitSlices=True, firstSlice=9, lastSlice=12)
     driver.wait(lambda: driver.ui.progressBar.value > 0)
     leave(driver)
     assert slicer.mrmlScene.ReadFromMRB(str(other_scene))
@@ -37,8 +35,7 @@ def test_a_scene_read_beside_a_run_under_way_is_in_nobodys_way(driver, other_sce
 
 
 def test_a_scene_read_beside_a_comparison_is_in_nobodys_way(driver, other_scene):
-    driver.load_sample_data()
-    driver.generate(2, **SLICES)
+    driver.sampled(2, 9, 12)
     driver.press("compareButton")
     leave(driver)
     assert slicer.mrmlScene.ReadFromMRB(str(other_scene))
@@ -47,8 +44,7 @@ def test_a_scene_read_beside_a_comparison_is_in_nobodys_way(driver, other_scene)
 
 
 def test_a_grid_is_left_with_a_scene_closed_in_another_module(driver, other_scene):
-    driver.load_sample_data()
-    driver.generate(2, **SLICES)
+    driver.sampled(2, 9, 12)
     driver.press("sideBySideButton")
     leave(driver)
     assert slicer.mrmlScene.ReadFromMRB(str(other_scene))

@@ -20,9 +20,7 @@ GRIDS = ["sideBySideButton", "modesSideBySideButton"]
 @pytest.fixture
 def filled(driver):
     """The module with a run of three samples."""
-    driver.load_sample_data()
-    driver.generate(3, limitSlices=True, firstSlice=9, lastSlice=12)
-    driver.wait(lambda: "modes" in driver.run.tables)
+    driver.sampled(3, 9, 12)
     return driver
 
 

@@ -6,15 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import qt
 import slicer
-import vtk
 from slicer.i18n import tr as _
 
 from AmbiguousSegBridge import packages, sample_data
 from AmbiguousSegBridge.generation import Settings, sample_job, slice_count
-from AmbiguousSegBridge.grid import geometry_of, region_of
+from AmbiguousSegBridge.grid import geometry_of, is_turned, region_of
 from AmbiguousSegBridge.panels.context import Context, silent
 from AmbiguousSegBridge.parameters import CHANNELS
 from AmbiguousSegBridge.runner import Failure, Job, Listener
@@ -25,7 +23,6 @@ from AmbiguousSegLib.volume.geometry import SliceAxes
 
 MODEL_FOLDERS = "AmbiguousSeg/ModelFolders"  # of the user, in the application's settings
 ESTIMATE_AFTER_MS = 700  # without a change
-PARALLEL_WITHIN = 1e-4
 
 
 class InputsPanel:
@@ -135,7 +132,7 @@ class InputsPanel:
         asked = _text_of(job)
         if asked == self._estimated:
             return
-        if packages.torch_missing() or packages.missing():
+        if packages.incomplete():
             self._show_estimate(_("Time and memory are estimated once the needed packages are installed."))
             return
         self._show_estimate(_("Estimating time and memory..."))
@@ -244,7 +241,7 @@ class InputsPanel:
 
     def _show_region(self) -> None:
         region, volume, text = self.context.parameters.region, self.context.parameters.channel1, ""
-        if region is not None and volume is not None and _is_turned(region, volume):
+        if region is not None and volume is not None and is_turned(region, volume):
             text = _("The box is turned against the volume or the patient; the upright box around it is used.")
         self.ui.regionLabel.text = text
         self.ui.regionLabel.visible = bool(text)
@@ -313,21 +310,6 @@ def _check_region(settings: Settings) -> None:
         text = _("The region holds the slices {low} to {high}; slices {first} to {last} are chosen")
         raise ValueError(text.format(low=low, high=high, first=first, last=last))
 
-
-def _is_turned(region: slicer.vtkMRMLMarkupsROINode, volume: slicer.vtkMRMLScalarVolumeNode) -> bool:
-    """Whether ``grid.region_of`` and the worker enlarge the region: where axes of its box, the world, the patient in
-    the volume's own coordinates, and the volume are not all parallel."""
-    to_world, to_ras, parent = region.GetObjectToWorldMatrix(), vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
-    volume.GetIJKToRASDirectionMatrix(to_ras)
-    slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(volume.GetParentTransformNode(), None, parent)
-    return any(_turns(matrix) for matrix in (to_world, to_ras, parent))
-
-
-def _turns(matrix: vtk.vtkMatrix4x4) -> bool:
-    """Whether a matrix maps an axis to anything but an axis."""
-    columns = np.array([[matrix.GetElement(row, column) for row in range(3)] for column in range(3)])
-    shares = np.abs(columns) / np.linalg.norm(columns, axis=1, keepdims=True)
-    return bool((np.minimum(shares, 1 - shares) > PARALLEL_WITHIN).any())
 
 
 def in_words(seconds: float) -> str:

@@ -80,7 +80,7 @@ class ModesPanel:
         if run is None or not run.samples or self.context.generating:
             return
         question = _Question(run.mean, self._wanted(run))
-        if question.wanted == _made_of(run) or question in (self._asked, self._failed) or _packages_missing():
+        if question.wanted == _made_of(run) or question in (self._asked, self._failed) or packages.incomplete():
             return
         if self._asked is not None:  # if it is of another run, that asks again when it is shown
             self.context.runner.cancel(self._asked.number)
@@ -164,7 +164,7 @@ class ModesPanel:
             return [self._failed.failure]
         if question == self._asked:
             return [_("Modes are being found...")]
-        return [_("Finding modes needs packages that are not installed yet.")] if _packages_missing() else []
+        return [_("Finding modes needs packages that are not installed yet.")] if packages.incomplete() else []
 
     def _wanted(self, run: Run) -> str:
         """What the table of the run is to be made of: cut, names and volumes of the samples."""
@@ -220,10 +220,6 @@ def _made_of(run: Run) -> str | None:
     """What the run's table of modes was made of, as ``ModesPanel._wanted`` says it; None if there is none."""
     node = run.tables.get(ROLE)
     return None if node is None else node.GetAttribute(MADE_OF)
-
-
-def _packages_missing() -> bool:
-    return packages.torch_missing() or bool(packages.missing())
 
 
 def modes_table(result: dict[str, Any], names: list[str]) -> Table:

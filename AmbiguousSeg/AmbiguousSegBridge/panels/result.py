@@ -97,6 +97,7 @@ class ResultPanel:
 
     def stop(self) -> None:
         """The scene is being closed: nothing that waits may still act."""
+        self._threshold_timer.stop()
         self._follow(None)
         self._arriving, self._shown, self._upkeep = False, None, Upkeep()
 
