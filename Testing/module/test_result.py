@@ -178,11 +178,12 @@ def test_counting_the_masks_of_a_scene_stops_nobody(module, monkeypatch):
     monkeypatch.setattr(upkeep, "time", now)
     monkeypatch.setattr(upkeep, "count_voxels", lambda *of: (counted.append(of), count_voxels(*of))[1])
     add_run("run", None)
-    module.widget._refreshTimer.stop()  # what the new nodes asked for
-    module.widget.refresh()
-    assert len(counted) == 2
-    module.settle()
-    assert len(counted) == 4
+    asked = []
+    monkeypatch.setattr(module.widget.context, "refresh_soon", lambda: asked.append(len(counted)))
+    for number in (2, 4, 4):
+        module.widget.refresh()
+        assert len(counted) == number
+    assert asked == [2]
 
 
 def test_masks_are_left_alone_while_they_are_edited_elsewhere(two_runs):
