@@ -1,4 +1,4 @@
-"""Runs the command line: ``python -m AmbiguousSegLib <verb> …``."""
+"""Runs the command line: ``python -m AmbiguousSegLib <subcommand> …``."""
 
 from AmbiguousSegLib.cli import main
 

@@ -29,9 +29,7 @@ from AmbiguousSegLib.networks.gaussian_encoder import GaussianEncoder, GaussianE
 from AmbiguousSegLib.networks.unet import UNet, UNetConfig  # noqa: E402
 
 # The two networks of the golden numbers, and the seeds of their weights.
-SMALL = UNetConfig(
-    image_size=64, model_channels=32, channel_mult=(1, 2, 3, 4), num_res_blocks=1, attention_sizes=(16,)
-)
+SMALL = UNetConfig(image_size=64, model_channels=32, channel_mult=(1, 2, 3, 4), num_res_blocks=1, attention_sizes=(16,))
 TINY = UNetConfig(
     image_size=32, model_channels=32, channel_mult=(1, 2), num_res_blocks=1, attention_sizes=(16,), num_heads=2
 )

@@ -18,7 +18,7 @@ from AmbiguousSegLib.data.cases import read_cases
 from AmbiguousSegLib.diffusion.samplers import SamplerSettings
 from AmbiguousSegLib.methods import build_method
 from AmbiguousSegLib.training.config import TrainingConfig
-from AmbiguousSegLib.training.sources import open_data, split_cases
+from AmbiguousSegLib.training.dataset import open_data, split_cases
 
 PRESETS = Path(__file__).resolve().parents[1] / "Resources" / "Presets"
 ALL = sorted(path.relative_to(PRESETS).as_posix() for path in PRESETS.rglob("*.yaml"))

@@ -10,7 +10,7 @@ import torch
 from shared_data import shared_path
 
 from AmbiguousSegLib.diffusion import samplers
-from AmbiguousSegLib.diffusion.objective import learned_range_log_variance
+from AmbiguousSegLib.diffusion.process import learned_range_log_variance
 from AmbiguousSegLib.diffusion.samplers import Denoised, SamplerSettings
 from AmbiguousSegLib.diffusion.schedule import ScheduleConfig
 from AmbiguousSegLib.model import load_model, save_model

@@ -11,11 +11,12 @@ from shared_data import REPOSITORY
 
 LIBRARY = REPOSITORY / "AmbiguousSegLib"
 FLOORS = [
-    {"__init__", "files", "configuration", "resources", "quality"},
+    {"__init__", "files", "configuration", "resources", "quality", "devices"},
     {"networks", "diffusion", "metrics", "volume", "data"},
     {"methods", "ensemble", "card"},
     {"model", "evaluation"},
-    {"sampling", "training", "published"},
+    {"inference", "plotting", "published"},
+    {"outputs", "training"},
     {"cli"},
     {"__main__"},
 ]
@@ -23,7 +24,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted(LIBRARY.rglob("*.py"))
 TORCH_FREE = [  # what Slicer's own process may import: importing torch would block it for seconds
     *("card", "configuration", "files", "quality", "resources"),
-    *("data.phantom", "ensemble.sample_set", "evaluation.table", "sampling.export"),
+    *("data.lung_phantom", "ensemble.sample_set", "evaluation.table", "outputs.export_formats"),
     *("volume.dicom_seg", "volume.geometry", "volume.io"),
 ]
 

@@ -37,9 +37,7 @@ def tiny_cimd(channels: int = 1, size: int = 16) -> CIMD:
         norm_groups=4,
         use_scale_shift_norm=True,
     )
-    config = CIMDConfig(
-        image_channels=channels, unet=unet, prediction="x0", variance="posterior", beta_ambiguity=0.0
-    )
+    config = CIMDConfig(image_channels=channels, unet=unet, prediction="x0", variance="posterior", beta_ambiguity=0.0)
     return randomised(CIMD(config))
 
 
@@ -49,6 +47,4 @@ def tiny_model(
     """Model around ``tiny_cimd`` that takes values from 0 to 1."""
     names = tuple(f"channel {i}" for i in range(channels))
     preprocessing = Preprocessing(names, plane, spacing_mm, (size, size), 2, Intensity("window", 0.0, 1.0))
-    return Model(
-        tiny_cimd(channels, size), preprocessing, SamplerSettings("ddim", steps), Card(name="tiny"), "0" * 64
-    )
+    return Model(tiny_cimd(channels, size), preprocessing, SamplerSettings("ddim", steps), Card(name="tiny"), "0" * 64)

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from AmbiguousSegLib.configuration import from_dict, to_dict
 from AmbiguousSegLib.training.checkpoint import FILE
 from AmbiguousSegLib.training.config import TrainingConfig
-from AmbiguousSegLib.training.loop import Trainer
-from AmbiguousSegLib.training.sources import held_out_cases, open_data
+from AmbiguousSegLib.training.dataset import held_out_cases, open_data
+from AmbiguousSegLib.training.trainer import Trainer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SIZE, CASES, RATERS = 16, 10, 3

@@ -19,8 +19,8 @@ from AmbiguousSegBridge.report import Report
 from AmbiguousSegLib.volume.crops import Box, Crop, joint_box, stack
 
 if TYPE_CHECKING:
+    from AmbiguousSegLib.inference.volume_sampling import SampleRequest
     from AmbiguousSegLib.model import Model
-    from AmbiguousSegLib.sampling.volume import SampleRequest
     from AmbiguousSegLib.volume.geometry import Geometry
 
 ROUNDING = 1e-6  # of a slice
@@ -37,13 +37,10 @@ class LoadedModel:
 
     def get(self, folder: str, device: str) -> Model:
         """Raises as ``load_model``; ValueError for a device that is not here."""
-        from AmbiguousSegLib.cli.common import CommandError, choose_device
+        from AmbiguousSegLib.devices import choose_device
         from AmbiguousSegLib.model import CARD_FILE, WEIGHTS_FILE, load_model
 
-        try:
-            chosen = choose_device(device)
-        except CommandError as error:
-            raise ValueError(str(error)) from error
+        chosen = choose_device(device)
         paths = [Path(folder).resolve() / name for name in (CARD_FILE, WEIGHTS_FILE)]
         states = [(path, *((s := path.stat()).st_size, s.st_mtime_ns)) for path in paths if path.exists()]
         key = (str(chosen), *states)
@@ -68,8 +65,8 @@ def sample(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any]
     Returns "provenance" of the ``SampleSet``, and "label" (name, color, terminology).
     """
     from AmbiguousSegLib.configuration import to_dict
-    from AmbiguousSegLib.sampling.estimate import without_voxels
-    from AmbiguousSegLib.sampling.volume import sample_volume
+    from AmbiguousSegLib.inference.estimate import without_voxels
+    from AmbiguousSegLib.inference.volume_sampling import sample_volume
 
     report.check()
     model, geometry = _loaded.get(arguments["model"], arguments["device"]), _geometry(arguments)
@@ -109,7 +106,7 @@ def estimate(arguments: Arguments, _folder: Path, report: Report) -> dict[str, A
     Returns "seconds", "seconds_per_sample", "memory_bytes", "slices", "evaluations", "device".
     """
     from AmbiguousSegLib.configuration import to_dict
-    from AmbiguousSegLib.sampling import estimate as estimation
+    from AmbiguousSegLib.inference import estimate as estimation
 
     report.check()
     model = _loaded.get(arguments["model"], arguments["device"])
@@ -140,7 +137,7 @@ def compare(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any
 
     Returns "tables" by key, and "fused": entries {"name", "file", "start", "shape"}.
     """
-    from AmbiguousSegLib.evaluation.raters import compare_with_raters
+    from AmbiguousSegLib.evaluation.rater_comparison import compare_with_raters
 
     samples, raters = _crops(folder, arguments["samples"]), _crops(folder, arguments["raters"])
     box = _box([*samples, *raters], margin=1)
@@ -173,7 +170,7 @@ def export(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any]
     """
     from AmbiguousSegLib.card import Label
     from AmbiguousSegLib.configuration import from_dict
-    from AmbiguousSegLib.sampling.export import Form, export_masks
+    from AmbiguousSegLib.outputs.export_formats import Form, export_masks
 
     entries, notes = arguments["masks"], []
     crops = _crops(folder, entries)
@@ -211,7 +208,7 @@ def _geometry(arguments: Arguments) -> Geometry:
 
 
 def _request(arguments: Arguments, model: Model) -> SampleRequest:
-    from AmbiguousSegLib.sampling.volume import SampleRequest
+    from AmbiguousSegLib.inference.volume_sampling import SampleRequest
 
     slices, region = arguments["slice_range"], arguments["region"]
     return SampleRequest(

@@ -18,8 +18,8 @@ from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
 from AmbiguousSegBridge.maps import DEFAULT_THRESHOLD
 from AmbiguousSegBridge.views import Overlay
+from AmbiguousSegLib.outputs.export_formats import Form
 from AmbiguousSegLib.quality import Quality
-from AmbiguousSegLib.sampling.export import Form
 
 CHANNELS = 6  # selectors in the .ui
 MOST_SAMPLES = 100

@@ -270,9 +270,7 @@ def use_as_segmentation(
 def writer_of(scene: slicer.vtkMRMLScene, run: Run) -> RunWriter:
     """What makes nodes that lie as the run's own; ``sign_as`` makes them the run's."""
     transform_id, terminology = run.anchor.GetTransformNodeID(), terminology_of(run)
-    return RunWriter(
-        scene, run.name, run.geometry, run.input, run.label, terminology, run.folder_item, transform_id
-    )
+    return RunWriter(scene, run.name, run.geometry, run.input, run.label, terminology, run.folder_item, transform_id)
 
 
 def terminology_of(run: Run) -> str:

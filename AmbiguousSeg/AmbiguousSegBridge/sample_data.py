@@ -47,7 +47,7 @@ def add_phantom(
         ValueError: negative seed.
     """
     # Imported late: it brings parts of scipy for which Slicer's start need not wait.
-    from AmbiguousSegLib.data.phantom import phantom_volume
+    from AmbiguousSegLib.data.lung_phantom import phantom_volume
 
     phantom = phantom_volume(seed)
     masks = phantom.draw_masks(np.random.default_rng([seed, 1]), len(RATER_COLOURS))

@@ -76,7 +76,7 @@ class WorkerLink:
         self._process.waitForReadyRead(1)  # what lies in the pipe has not been noticed yet if this process was busy
         return bool(self.lines)
 
-    def condemn(self, failure: Failure) -> None:
+    def fail(self, failure: Failure) -> None:
         """It is of no more use, for this reason: kill it."""
         self.verdict = self.verdict or failure
         self.lines.clear()
@@ -125,7 +125,7 @@ class WorkerLink:
             try:
                 self.lines += self._pieces.feed(data)
             except messages.NotAMessage as error:
-                self.condemn(garbage(error))
+                self.fail(garbage(error))
         self._news()
 
     def _on_log(self) -> None:

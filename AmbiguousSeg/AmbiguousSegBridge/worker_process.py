@@ -142,7 +142,7 @@ class WorkerRunner:
             self._patience.start()
             return
         log.warning("The worker does not stop; it is killed.")
-        worker.condemn(Failure("killed", "The worker did not stop when it was told to."))
+        worker.fail(Failure("killed", "The worker did not stop when it was told to."))
 
     def _step(self) -> None:
         """The next thing that is to be done; none takes long, and only the last thing of each calls a listener."""
@@ -150,11 +150,11 @@ class WorkerRunner:
         if worker is not None and worker.lines:
             self._take(worker.lines.popleft())
         elif worker is not None and worker.gone:
-            self._bury()
+            self._on_exit()
         elif any(waiting.cancelling for waiting in self._waiting):
             cancelled = next(waiting for waiting in self._waiting if waiting.cancelling)
             self._waiting.remove(cancelled)
-            self._tell(cancelled, cancelled.listener.cancelled)
+            self._notify(cancelled, cancelled.listener.cancelled)
         elif self._endings:
             self._go_on_ending()
         elif task is None and self._waiting and (worker is None or worker.verdict is None):
@@ -197,28 +197,28 @@ class WorkerRunner:
 
     def _take(self, line: bytes) -> None:
         try:
-            then = self._meaning(messages.decode(line))
+            then = self._dispatch(messages.decode(line))
         except messages.NotAMessage as error:
-            self._worker.condemn(garbage(error))
+            self._worker.fail(garbage(error))
         except (KeyError, TypeError, ValueError, OSError) as error:
-            self._worker.condemn(garbage(f"{error!r} in {line[: messages.QUOTED]!r}"))
+            self._worker.fail(garbage(f"{error!r} in {line[: messages.QUOTED]!r}"))
         else:
             then()
 
-    def _meaning(self, message: messages.Message) -> Callable[[], Any]:
+    def _dispatch(self, message: messages.Message) -> Callable[[], Any]:
         """What a message asks to be done. Raises for one that is not as it must be, or not about the current job."""
         kind, number, task = message.pop("type"), message.pop("job", None), self._current
         if kind == "ready":
             if message["protocol"] != messages.PROTOCOL:
                 other = Failure("internal", "The worker is of another version than the module.", "Restart Slicer.")
-                return lambda: self._worker.condemn(other)
+                return lambda: self._worker.fail(other)
             self._worker.pid = int(message["pid"])
             self._about = message
             return self._patience.stop
         if kind == "error":
             failure = Failure(*(str(message[key]) for key in ("kind", "message", "remedy", "details")))
             if number is None or message["fatal"]:
-                return lambda: self._worker.condemn(failure)
+                return lambda: self._worker.fail(failure)
         if task is None or not task.sent or number != task.number:
             raise ValueError(f"{kind!r} of job {number}, which is not under way")
         if kind == "error":
@@ -237,7 +237,7 @@ class WorkerRunner:
             return lambda: None if task.cancelling else task.listener.sample(index, crop)
         raise ValueError(f"unknown type {kind!r}")
 
-    def _bury(self) -> None:
+    def _on_exit(self) -> None:
         worker, self._worker = self._worker, None
         failure = worker.failure()
         log.info("The worker has ended: %s", failure.message)
@@ -254,9 +254,9 @@ class WorkerRunner:
         if task.sent:
             self._patience.stop()
         self._steps.start()
-        self._tell(task, tell)
+        self._notify(task, tell)
 
-    def _tell(self, task: _Task, tell: Callable[[], Steps | None]) -> None:
+    def _notify(self, task: _Task, tell: Callable[[], Steps | None]) -> None:
         steps = None
         try:
             steps = tell()
@@ -269,7 +269,7 @@ class WorkerRunner:
 
     def _go_on_ending(self) -> None:
         (steps, task), ended = self._endings.popleft(), object()
-        self._tell(task, lambda: None if next(steps, ended) is ended else steps)
+        self._notify(task, lambda: None if next(steps, ended) is ended else steps)
 
 
 def _weakly(method: Callable[[], None]) -> Callable[[], None]:

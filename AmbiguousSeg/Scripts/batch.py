@@ -225,11 +225,12 @@ def _write(path: Path, text: str) -> None:
 
 def library_sampler(options: argparse.Namespace) -> Sample:
     """The real sampler: the model is loaded once, here; ImportError, OSError or ValueError if it cannot be."""
-    from AmbiguousSegLib.cli.common import CommandError, choose_device
+    from AmbiguousSegLib.cli.common import CommandError
     from AmbiguousSegLib.cli.sample import sampler_settings
+    from AmbiguousSegLib.devices import choose_device
+    from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
     from AmbiguousSegLib.model import load_model
-    from AmbiguousSegLib.sampling.outputs import write_outputs
-    from AmbiguousSegLib.sampling.volume import SampleRequest, sample_volume
+    from AmbiguousSegLib.outputs.result_folder import write_outputs
     from AmbiguousSegLib.volume.io import read_channels
 
     try:

@@ -108,9 +108,8 @@ def introduce() -> dict[str, Any]:
     """
     import torch
 
-    import AmbiguousSegLib.metrics.overlap
-    import AmbiguousSegLib.sampling.estimate
-    import AmbiguousSegLib.sampling.volume  # noqa: F401
+    import AmbiguousSegLib.inference.estimate
+    import AmbiguousSegLib.inference.volume_sampling  # noqa: F401
 
     try:
         torch.zeros(1).numpy()

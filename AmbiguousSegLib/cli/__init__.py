@@ -1,4 +1,4 @@
-"""Command line: one module per verb, imported when it is asked for."""
+"""Command line: one module per subcommand, imported when it is asked for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib
 import logging
 import sys
 
-VERBS = {
+SUBCOMMANDS = {
     "sample": "sample plausible segmentations of a volume or image",
     "train": "train a method from a configuration file",
     "evaluate": "score models against several raters on held-out cases",
@@ -17,25 +17,25 @@ VERBS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one verb; the exit code: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    """Run one subcommand; the exit code: 0 done, 1 failed, 2 bad input, 130 interrupted."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # on Windows a redirected one is not UTF-8 and lacks characters of ours
             stream.reconfigure(errors="replace")
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: python -m AmbiguousSegLib VERB …\n")
-        for verb, text in VERBS.items():
-            print(f"  {verb:10s}{text}")
-        print("\npython -m AmbiguousSegLib VERB --help says more.")
+        print("usage: python -m AmbiguousSegLib SUBCOMMAND …\n")
+        for subcommand, text in SUBCOMMANDS.items():
+            print(f"  {subcommand:10s}{text}")
+        print("\npython -m AmbiguousSegLib SUBCOMMAND --help says more.")
         return 0 if arguments else 2
-    verb, rest = arguments[0], arguments[1:]
-    if verb not in VERBS:
-        print(f"error: unknown verb {verb!r}; known: {', '.join(VERBS)}", file=sys.stderr)
+    subcommand, rest = arguments[0], arguments[1:]
+    if subcommand not in SUBCOMMANDS:
+        print(f"error: unknown subcommand {subcommand!r}; known: {', '.join(SUBCOMMANDS)}", file=sys.stderr)
         return 2
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     from AmbiguousSegLib.cli.common import CommandError
 
-    name = "import_" if verb == "import" else verb  # a module cannot be called import
+    name = "import_" if subcommand == "import" else subcommand  # a module cannot be called import
     module = importlib.import_module(f"AmbiguousSegLib.cli.{name}")
     try:
         return module.main(rest)

@@ -1,4 +1,4 @@
-"""What the verbs share."""
+"""What the subcommands share."""
 
 from __future__ import annotations
 
@@ -9,32 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 if TYPE_CHECKING:
     from AmbiguousSegLib.evaluation.comparison import Result
 
 
 class CommandError(Exception):
     """Bad input, said in one line; ends a command with exit code 2."""
-
-
-def choose_device(name: str) -> torch.device:
-    """Device by name; "auto" takes a GPU (CUDA, then MPS) if there is one, else the CPU.
-
-    Raises:
-        CommandError: no such device here.
-    """
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()  # the device "meta" holds no values
-    except (RuntimeError, AssertionError, ImportError) as error:  # the last: a device of a package that is not there
-        raise CommandError(f"Device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
-    return device
 
 
 def check_out(folder: Path, files: Sequence[str], overwrite: bool) -> None:
@@ -55,7 +35,7 @@ def check_out(folder: Path, files: Sequence[str], overwrite: bool) -> None:
 def figure_writer(file: str) -> Callable[[Path, Sequence[Result]], None]:
     """What draws the figure ``file``; CommandError without matplotlib."""
     try:
-        from AmbiguousSegLib.evaluation.figures import write_figure
+        from AmbiguousSegLib.plotting.charts import write_figure
     except ImportError as error:
         raise CommandError(
             f"{file} needs {error.name}; install AmbiguousSegLib[figures], or say --no-figure."

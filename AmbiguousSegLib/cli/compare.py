@@ -16,9 +16,9 @@ import SimpleITK as sitk
 from AmbiguousSegLib import __version__
 from AmbiguousSegLib.cli.common import CommandError, check_out, figure_writer, progress_bar
 from AmbiguousSegLib.evaluation.comparison import Result
-from AmbiguousSegLib.evaluation.raters import RaterComparison, compare_with_raters
+from AmbiguousSegLib.evaluation.rater_comparison import RaterComparison, compare_with_raters
 from AmbiguousSegLib.files import write_together
-from AmbiguousSegLib.sampling.outputs import SAMPLE_FILE, SUMMARY
+from AmbiguousSegLib.outputs.result_folder import SAMPLE_FILE, SUMMARY
 from AmbiguousSegLib.volume.crops import Crop, joint_box, stack
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.io import file_stem, is_flat, placed_on, read_mask, read_segments
@@ -49,9 +49,9 @@ class _Rater:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Arguments of the verb."""
+    """Arguments of the subcommand."""
     p = argparse.ArgumentParser(prog="AmbiguousSegLib compare", description=HELP, allow_abbrev=False)
-    p.add_argument("results", type=Path, metavar="RESULTS", help="folder that the verb sample has written")
+    p.add_argument("results", type=Path, metavar="RESULTS", help="folder that the subcommand sample has written")
     p.add_argument(
         "--raters",
         nargs="+",
@@ -114,7 +114,7 @@ def _checked(options: argparse.Namespace) -> Callable[[Path, Sequence[Result]], 
 def _read_samples(folder: Path) -> tuple[dict[str, Any], Geometry, list[str], list[Crop]]:
     """Content of the folder's summary, the grid, and the samples in the order of their numbers."""
     if not (folder / SUMMARY).is_file():
-        raise CommandError(f"{folder} holds no {SUMMARY}; give a folder that the verb sample has written.")
+        raise CommandError(f"{folder} holds no {SUMMARY}; give a folder that the subcommand sample has written.")
     try:
         summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
         grid, count = summary["grid"], summary["samples"]

@@ -11,17 +11,18 @@ from pathlib import Path
 import numpy as np
 
 from AmbiguousSegLib import __version__
-from AmbiguousSegLib.cli.common import CommandError, check_out, choose_device, figure_writer, progress_bar
-from AmbiguousSegLib.cli.held_out import Judged, add_data_arguments, choose_cases
+from AmbiguousSegLib.cli.common import CommandError, check_out, figure_writer, progress_bar
+from AmbiguousSegLib.cli.evaluation_set import EvaluationSet, add_data_arguments, choose_cases
 from AmbiguousSegLib.configuration import to_dict
+from AmbiguousSegLib.devices import choose_device
 from AmbiguousSegLib.diffusion.samplers import SAMPLERS, SamplerSettings
-from AmbiguousSegLib.evaluation.comparison import CaseResult, Result, case_table, judge, summary_table
-from AmbiguousSegLib.evaluation.held_out import case_number, sample_case
-from AmbiguousSegLib.evaluation.phantom import mode_frequencies
-from AmbiguousSegLib.evaluation.pictures import enlarged, ensemble_row, sheet, write_png
+from AmbiguousSegLib.evaluation.comparison import CaseResult, Result, case_table, evaluate_case, summary_table
+from AmbiguousSegLib.evaluation.mode_frequencies import mode_frequencies
 from AmbiguousSegLib.files import write_together
-from AmbiguousSegLib.methods.drawing import OnBatchStep
+from AmbiguousSegLib.inference.batches import OnBatchStep
+from AmbiguousSegLib.inference.case_sampling import case_number, sample_case
 from AmbiguousSegLib.model import Model, load_model
+from AmbiguousSegLib.plotting.pictures import enlarged, ensemble_row, sheet, write_png
 from AmbiguousSegLib.resources import find_model
 
 HELP = "score models against several raters on held-out cases"
@@ -35,7 +36,7 @@ Draw = Callable[[int, int, OnBatchStep], np.ndarray]  # number of a case, how ma
 
 
 @dataclass(frozen=True)
-class Contender:
+class Candidate:
     """A source of masks: a model with its sampler, or the true distribution (no model)."""
 
     name: str
@@ -52,7 +53,7 @@ class Contender:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Arguments of the verb."""
+    """Arguments of the subcommand."""
     p = argparse.ArgumentParser(prog="AmbiguousSegLib evaluate", description=HELP, allow_abbrev=False)
     p.add_argument("--model", nargs="+", required=True, metavar="MODEL", help="model folders, or names of bundled ones")
     add_data_arguments(p)
@@ -76,24 +77,24 @@ def main(arguments: list[str]) -> int:
     options = parser().parse_args(arguments)
     write_figure = _checked(options)  # None: none is wanted
     models = _load_models(options)
-    judged = choose_cases(options, models)
-    contenders = [_contender(name, model, judged, options) for name, model in models]
-    if judged.phantoms:
-        contenders.append(_truth(judged, options.seed))
-    results, rows = _run(contenders, judged, options)
-    table = summary_table(results, [*judged.notes, *_notes(results, options)])
+    evaluation_set = choose_cases(options, models)
+    candidates = [_candidate(name, model, evaluation_set, options) for name, model in models]
+    if evaluation_set.phantoms:
+        candidates.append(_truth(evaluation_set, options.seed))
+    results, rows = _run(candidates, evaluation_set, options)
+    table = summary_table(results, [*evaluation_set.notes, *_notes(results, options)])
     summary = {
         "format_version": 1,
         "software": f"AmbiguousSegLib {__version__}",
         "settings": {key: str(v) if isinstance(v, Path) else v for key, v in vars(options).items()},
-        "samplers": {c.name: None if c.settings is None else to_dict(c.settings) for c in contenders},
-        "spacing_mm": judged.spacing_mm,
-        "cases": [case.identity for case in judged.cases],
+        "samplers": {c.name: None if c.settings is None else to_dict(c.settings) for c in candidates},
+        "spacing_mm": evaluation_set.spacing_mm,
+        "cases": [case.identity for case in evaluation_set.cases],
         "results": [result.as_dict() for result in results],
         "table": table.as_dict(),
     }
     order = f"{SHEET_FILE}: image, raters, samples, mean of the samples; per case the rows are " + ", ".join(
-        contender.name for contender in contenders
+        candidate.name for candidate in candidates
     )
 
     def write(place: Path) -> list[str]:
@@ -101,7 +102,9 @@ def main(arguments: list[str]) -> int:
         (place / TABLE_FILE).write_text(f"{table.markdown()}\n{order}.\n", encoding="utf-8")
         text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False)
         (place / SUMMARY_FILE).write_text(text + "\n", encoding="utf-8")
-        write_png(place / SHEET_FILE, enlarged(sheet(rows), max(1, _SHEET_PIXELS // judged.cases[0].image.shape[-1])))
+        write_png(
+            place / SHEET_FILE, enlarged(sheet(rows), max(1, _SHEET_PIXELS // evaluation_set.cases[0].image.shape[-1]))
+        )
         if write_figure is not None:
             write_figure(place / FIGURE_FILE, results)
         return _files(options)
@@ -147,42 +150,42 @@ def _load_models(options: argparse.Namespace) -> list[tuple[str, Model]]:
     return list(zip(names, models))
 
 
-def _contender(name: str, model: Model, judged: Judged, options: argparse.Namespace) -> Contender:
+def _candidate(name: str, model: Model, evaluation_set: EvaluationSet, options: argparse.Namespace) -> Candidate:
     settings = None
     if model.method.samples_by_steps:
         given = {"name": options.sampler, "steps": options.steps, "eta": options.eta}
         settings = replace(model.sampling, **{key: value for key, value in given.items() if value is not None})
 
     def draw(number: int, samples: int, on_step: OnBatchStep) -> np.ndarray:
-        case, used = judged.cases[number], settings or model.sampling
+        case, used = evaluation_set.cases[number], settings or model.sampling
         return sample_case(
             model.method, case.identity, case.image, samples, options.seed, used, options.batch_size, on_step
         )
 
-    return Contender(name, draw, model, settings)
+    return Candidate(name, draw, model, settings)
 
 
-def _truth(judged: Judged, seed: int) -> Contender:
+def _truth(evaluation_set: EvaluationSet, seed: int) -> Candidate:
     """What a perfect model would score: masks of more raters, drawn one by one so that fewer are the first of more."""
 
     def draw(number: int, samples: int, on_step: OnBatchStep) -> np.ndarray:
-        rng = np.random.default_rng([seed, _TRUTH_STREAM, case_number(judged.cases[number].identity)])
-        return np.concatenate([judged.phantoms[number].draw_masks(rng, 1) for _ in range(samples)])
+        rng = np.random.default_rng([seed, _TRUTH_STREAM, case_number(evaluation_set.cases[number].identity)])
+        return np.concatenate([evaluation_set.phantoms[number].draw_masks(rng, 1) for _ in range(samples)])
 
-    return Contender(TRUTH, draw)
+    return Candidate(TRUTH, draw)
 
 
 def _run(
-    contenders: Sequence[Contender], judged: Judged, options: argparse.Namespace
+    candidates: Sequence[Candidate], evaluation_set: EvaluationSet, options: argparse.Namespace
 ) -> tuple[list[Result], list[list[np.ndarray | None]]]:
-    """Results, and the rows of the contact sheet: for each of the first cases, one per contender."""
-    spacing = None if judged.spacing_mm is None else (judged.spacing_mm,) * 2
-    modes = [phantom.distinct_modes() for phantom in judged.phantoms] or [None] * len(judged.cases)
+    """Results, and the rows of the contact sheet: for each of the first cases, one per candidate."""
+    spacing = None if evaluation_set.spacing_mm is None else (evaluation_set.spacing_mm,) * 2
+    modes = [phantom.distinct_modes() for phantom in evaluation_set.phantoms] or [None] * len(evaluation_set.cases)
     # More masks than are scored are drawn only where there are modes to count; the first are the same either way.
     most = max(options.samples, options.mode_samples)
     draws = [most if mode is not None and len(mode[1]) >= 2 else options.samples for mode in modes]
-    total, done = len(contenders) * sum(draws), 0
-    found: list[list[CaseResult]] = [[] for _ in contenders]
+    total, done = len(candidates) * sum(draws), 0
+    found: list[list[CaseResult]] = [[] for _ in candidates]
     pictures = []
 
     def on_step(rows: int, step: int, steps: int) -> None:
@@ -191,19 +194,19 @@ def _run(
         done += rows if step == steps else 0
 
     with progress_bar("evaluating") as advance:
-        for number, (case, mode, count) in enumerate(zip(judged.cases, modes, draws)):
-            for place, (contender, results) in enumerate(zip(contenders, found), start=1):
-                masks = contender.draw(number, count, on_step)
-                done = len(contenders) * sum(draws[:number]) + place * count
+        for number, (case, mode, count) in enumerate(zip(evaluation_set.cases, modes, draws)):
+            for place, (candidate, results) in enumerate(zip(candidates, found), start=1):
+                masks = candidate.draw(number, count, on_step)
+                done = len(candidates) * sum(draws[:number]) + place * count
                 scored = masks[: options.samples]
-                result = judge(case.identity, scored, case.masks, spacing)
+                result = evaluate_case(case.identity, scored, case.masks, spacing)
                 if mode is not None and len(mode[1]) >= 2:
                     frequencies = mode_frequencies(masks[: options.mode_samples], mode[0])
                     result = replace(result, mode_frequencies=frequencies, mode_probabilities=mode[1])
                 results.append(result)
                 if number < _SHEET_CASES:
                     pictures.append(ensemble_row(case.image, case.masks, scored, _SHEET_RATERS, _SHEET_SAMPLES))
-    return [contender.result(cases) for contender, cases in zip(contenders, found)], pictures
+    return [candidate.result(cases) for candidate, cases in zip(candidates, found)], pictures
 
 
 def _notes(results: Sequence[Result], options: argparse.Namespace) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from AmbiguousSegLib.card import CARD_FILE, Label
 from AmbiguousSegLib.cli.common import CommandError
-from AmbiguousSegLib.diffusion.objective import PREDICTIONS
+from AmbiguousSegLib.diffusion.process import PREDICTIONS
 from AmbiguousSegLib.diffusion.schedule import ScheduleConfig
 from AmbiguousSegLib.model import save_model
 from AmbiguousSegLib.published import KINDS, ImportOptions, import_published

@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from AmbiguousSegLib.cli.common import CommandError
-from AmbiguousSegLib.data.phantom import MODES, Phantom, phantom_case, phantom_volume, window
+from AmbiguousSegLib.data.lung_phantom import MODES, Phantom, phantom_case, phantom_volume, window
 from AmbiguousSegLib.files import replacing
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.io import write_segmentation, write_volume

@@ -11,20 +11,21 @@ from pathlib import Path
 
 import numpy as np
 
-from AmbiguousSegLib.cli.common import CommandError, check_out, choose_device, progress_bar
+from AmbiguousSegLib.cli.common import CommandError, check_out, progress_bar
+from AmbiguousSegLib.devices import choose_device
 from AmbiguousSegLib.diffusion.samplers import SAMPLERS, SamplerSettings
+from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
 from AmbiguousSegLib.model import Model, load_model
+from AmbiguousSegLib.outputs.result_folder import OVERVIEW, SUMMARY, earlier_files, write_outputs
 from AmbiguousSegLib.quality import Quality, sampler_of
 from AmbiguousSegLib.resources import find_model
-from AmbiguousSegLib.sampling.outputs import OVERVIEW, SUMMARY, earlier_files, write_outputs
-from AmbiguousSegLib.sampling.volume import SampleRequest, sample_volume
 from AmbiguousSegLib.volume.io import read_channels
 
 HELP = "sample plausible segmentations of a volume or image"
 
 
 def parser() -> argparse.ArgumentParser:
-    """Arguments of the verb."""
+    """Arguments of the subcommand."""
     p = argparse.ArgumentParser(prog="AmbiguousSegLib sample", description=HELP, allow_abbrev=False)
     p.add_argument(
         "volume",

@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 
-from AmbiguousSegLib.cli.common import CommandError, choose_device
+from AmbiguousSegLib.cli.common import CommandError
 from AmbiguousSegLib.configuration import from_dict, to_dict
+from AmbiguousSegLib.devices import choose_device
 from AmbiguousSegLib.methods import METHODS
 from AmbiguousSegLib.training.config import (
     AugmentationConfig,
@@ -25,8 +26,8 @@ from AmbiguousSegLib.training.config import (
     TrainingConfig,
     ValidationConfig,
 )
-from AmbiguousSegLib.training.loop import Trainer
-from AmbiguousSegLib.training.sources import held_out_cases, open_data
+from AmbiguousSegLib.training.dataset import held_out_cases, open_data
+from AmbiguousSegLib.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from AmbiguousSegLib.diffusion.objective import at, epsilon_from_x0, posterior_mean
+from AmbiguousSegLib.diffusion.process import at, epsilon_from_x0, posterior_mean
 from AmbiguousSegLib.diffusion.schedule import Schedule
 
 
@@ -118,16 +118,12 @@ def ddim(
     return x
 
 
-def dpm_solver_pp_2m(
-    denoise: Denoiser, schedule: Schedule, noise: Noise, shape: tuple[int, ...]
-) -> Tensor:
+def dpm_solver_pp_2m(denoise: Denoiser, schedule: Schedule, noise: Noise, shape: tuple[int, ...]) -> Tensor:
     """DPM-Solver++(2M), deterministic (Lu et al. 2022, algorithm 2); the last two steps are of first order."""
     return _dpm_solver_pp_2m(denoise, schedule, noise, shape, stochastic=False)
 
 
-def dpm_solver_pp_2m_sde(
-    denoise: Denoiser, schedule: Schedule, noise: Noise, shape: tuple[int, ...]
-) -> Tensor:
+def dpm_solver_pp_2m_sde(denoise: Denoiser, schedule: Schedule, noise: Noise, shape: tuple[int, ...]) -> Tensor:
     """SDE-DPM-Solver++(2M), with fresh noise at each step (Lu et al. 2022, Eq. 18 and appendix)."""
     return _dpm_solver_pp_2m(denoise, schedule, noise, shape, stochastic=True)
 

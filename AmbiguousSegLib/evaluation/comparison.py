@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from AmbiguousSegLib.evaluation.phantom import FrequencyAgreement, frequency_agreement
+from AmbiguousSegLib.evaluation.mode_frequencies import FrequencyAgreement, frequency_agreement
 from AmbiguousSegLib.evaluation.table import Column, Table, plain
 from AmbiguousSegLib.metrics.distribution import DistributionAverages, DistributionMetrics, average, compare
 from AmbiguousSegLib.metrics.surface import pairwise_surface_metrics
@@ -151,7 +151,7 @@ class Result:
         return float(np.corrcoef(points.T)[0, 1])
 
 
-def judge(
+def evaluate_case(
     identity: str, samples: np.ndarray, raters: np.ndarray, spacing_mm: tuple[float, float] | None = None
 ) -> CaseResult:
     """Figures of one case: masks bool ``(N, H, W)`` and ``(M, H, W)``, pixel spacing along rows and columns.

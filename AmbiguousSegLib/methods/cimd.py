@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.distributions import kl_divergence
 
-from AmbiguousSegLib.diffusion import objective, samplers
+from AmbiguousSegLib.diffusion import losses, process, samplers
 from AmbiguousSegLib.diffusion.noise import RowNoise
 from AmbiguousSegLib.diffusion.samplers import Denoised, OnStep, SamplerSettings
 from AmbiguousSegLib.diffusion.schedule import ScheduleConfig, spaced_steps
@@ -63,7 +63,7 @@ class CIMDConfig:
 
     def __post_init__(self) -> None:
         for name, known in (
-            ("prediction", objective.PREDICTIONS),
+            ("prediction", process.PREDICTIONS),
             ("variance", VARIANCES),
             ("acn_input", ACN_INPUTS),
         ):
@@ -87,9 +87,7 @@ class CIMD(Method):
     def __init__(self, config: CIMDConfig) -> None:
         super().__init__(config)
         learned = config.variance == "learned_range"
-        self.unet = UNet(
-            replace(config.unet, in_channels=config.image_channels + 1, out_channels=2 if learned else 1)
-        )
+        self.unet = UNet(replace(config.unet, in_channels=config.image_channels + 1, out_channels=2 if learned else 1))
         self.schedule = config.schedule.build()
         self.amn = self.acn = None
         if config.beta_ambiguity > 0:
@@ -125,11 +123,11 @@ class CIMD(Method):
         ``simple`` is the squared error, ``vlb`` λ·T times one term of the bound (an unbiased estimate of λ·L_vlb),
         ``ambiguity`` β times the divergence of AMN from ACN, ``loss`` their sum.
         """
-        x_t = objective.q_sample(self.schedule, x0, index, epsilon)
+        x_t = process.q_sample(self.schedule, x0, index, epsilon)
         prediction, v = self._network(image, x_t, index)
-        wanted = objective.target(self.config.prediction, self.schedule, x0, index, epsilon)
+        wanted = process.target(self.config.prediction, self.schedule, x0, index, epsilon)
         terms = {"simple": ((prediction - wanted) ** 2).flatten(1).mean(1)}
-        estimate = objective.x0_from(self.config.prediction, self.schedule, prediction, x_t, index)
+        estimate = process.x0_from(self.config.prediction, self.schedule, prediction, x_t, index)
         if v is not None and self.config.lambda_vlb > 0:
             terms["vlb"] = self.config.lambda_vlb * len(self.schedule) * self._vlb(x0, x_t, index, estimate, v)
         if self.amn is not None:
@@ -148,14 +146,14 @@ class CIMD(Method):
         dtype = torch.float32 if x0.device.type == "mps" else torch.float64
         given = x0.dtype
         x0, x_t, estimate, v = (tensor.to(dtype) for tensor in (x0, x_t, estimate.detach(), v))
-        mean = objective.posterior_mean(self.schedule, estimate, x_t, index)
-        log_variance = objective.learned_range_log_variance(self.schedule, v, index)
-        return objective.vlb_term(self.schedule, x0, x_t, index, mean, log_variance).to(given)
+        mean = process.posterior_mean(self.schedule, estimate, x_t, index)
+        log_variance = process.learned_range_log_variance(self.schedule, v, index)
+        return losses.vlb_term(self.schedule, x0, x_t, index, mean, log_variance).to(given)
 
     def _ambiguity(self, image: Tensor, x0: Tensor, x_t: Tensor, index: Tensor, estimate: Tensor) -> Tensor:
         """KL(Q ‖ P) of Eq. 14: ``(B,)`` in nats."""
         if self.config.acn_input == "noise":
-            seen = objective.epsilon_from_x0(self.schedule, estimate, x_t, index)
+            seen = process.epsilon_from_x0(self.schedule, estimate, x_t, index)
         else:
             seen = estimate.clamp(*self.config.mask_levels)
         q = self.amn(torch.cat([image, x0], dim=1))
@@ -165,7 +163,7 @@ class CIMD(Method):
     def denoise(self, image: Tensor, x_t: Tensor, index: Tensor) -> Denoised:
         """Mask estimate, clipped to ±1 as published, and the learned log-variance for the full schedule."""
         prediction, v = self._network(image, x_t, index)
-        x0 = objective.x0_from(self.config.prediction, self.schedule, prediction, x_t, index).clamp(-1, 1)
+        x0 = process.x0_from(self.config.prediction, self.schedule, prediction, x_t, index).clamp(-1, 1)
         return Denoised(x0, v)
 
     def sample(
@@ -178,7 +176,7 @@ class CIMD(Method):
         def denoise(x: Tensor, index: Tensor) -> Denoised:
             x0, v = self.denoise(image, x, chosen[index])
             # The range of the learned variance is that of the steps taken, not of the steps trained.
-            return Denoised(x0, None if v is None else objective.learned_range_log_variance(respaced, v, index))
+            return Denoised(x0, None if v is None else process.learned_range_log_variance(respaced, v, index))
 
         x = samplers.run(settings, denoise, respaced, noise, (1, *image.shape[-2:]), on_step)
         low, high = self.config.mask_levels

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from AmbiguousSegLib.data.augmentation import AugmentationConfig
+from AmbiguousSegLib.data.transforms import AugmentationConfig
 from AmbiguousSegLib.diffusion.samplers import SamplerSettings
 from AmbiguousSegLib.volume.preprocessing import Intensity
 

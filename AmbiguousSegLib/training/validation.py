@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from AmbiguousSegLib.diffusion.samplers import SamplerSettings
-from AmbiguousSegLib.evaluation.held_out import sample_case
+from AmbiguousSegLib.inference.case_sampling import sample_case
 from AmbiguousSegLib.methods import Method
 from AmbiguousSegLib.metrics.distribution import DistributionMetrics, compare
-from AmbiguousSegLib.training.sources import HeldOutCase
+from AmbiguousSegLib.training.dataset import HeldOutCase
 
 
 def score(

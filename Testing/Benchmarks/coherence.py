@@ -19,11 +19,11 @@ import numpy as np
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from AmbiguousSegLib.data.phantom import phantom_volume  # noqa: E402
+from AmbiguousSegLib.data.lung_phantom import phantom_volume  # noqa: E402
+from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume  # noqa: E402
 from AmbiguousSegLib.metrics.distribution import ged  # noqa: E402
 from AmbiguousSegLib.model import load_model  # noqa: E402
 from AmbiguousSegLib.resources import find_model  # noqa: E402
-from AmbiguousSegLib.sampling.volume import SampleRequest, sample_volume  # noqa: E402
 from AmbiguousSegLib.volume.geometry import Geometry  # noqa: E402
 
 COHERENCE_MM = (0.0, 10.0, 30.0, math.inf)

@@ -30,7 +30,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from AmbiguousSegLib.diffusion.noise import RowNoise  # noqa: E402
-from AmbiguousSegLib.diffusion.objective import at  # noqa: E402
+from AmbiguousSegLib.diffusion.process import at  # noqa: E402
 from AmbiguousSegLib.diffusion.samplers import Denoised, SamplerSettings, run  # noqa: E402
 from AmbiguousSegLib.diffusion.schedule import Schedule, ScheduleConfig, spaced_steps  # noqa: E402
 

@@ -31,9 +31,9 @@ class Pictures:
     """The scene, one axial view of it, and what is shown there."""
 
     def __init__(self) -> None:
+        from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
         from AmbiguousSegLib.model import load_model
         from AmbiguousSegLib.resources import find_model
-        from AmbiguousSegLib.sampling.volume import SampleRequest, sample_volume
 
         self.scene = make_host()
         self.scene.RegisterNodeClass(slicer.vtkMRMLColorLegendDisplayNode())  # as Slicer's module Colors does

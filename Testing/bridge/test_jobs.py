@@ -16,12 +16,12 @@ from AmbiguousSegBridge.runner import crops_argument
 from tiny_models import randomised, tiny_model
 
 from AmbiguousSegLib.card import Label
-from AmbiguousSegLib.evaluation.raters import compare_with_raters
+from AmbiguousSegLib.evaluation.rater_comparison import compare_with_raters
 from AmbiguousSegLib.evaluation.table import Table
+from AmbiguousSegLib.inference import volume_sampling as sampling_volume
+from AmbiguousSegLib.inference.estimate import estimate
+from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
 from AmbiguousSegLib.model import load_model, save_model
-from AmbiguousSegLib.sampling import volume as sampling_volume
-from AmbiguousSegLib.sampling.estimate import estimate
-from AmbiguousSegLib.sampling.volume import SampleRequest, sample_volume
 from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
 

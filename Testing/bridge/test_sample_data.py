@@ -22,7 +22,7 @@ from SlicerHost.host import make_host  # noqa: E402
 from SlicerHost.samples import hierarchy_of, node_names  # noqa: E402
 
 from AmbiguousSegLib import cli  # noqa: E402
-from AmbiguousSegLib.data import phantom  # noqa: E402
+from AmbiguousSegLib.data import lung_phantom as phantom  # noqa: E402
 from AmbiguousSegLib.volume.geometry import Geometry  # noqa: E402
 from AmbiguousSegLib.volume.io import LESION_TERMINOLOGY, read_mask  # noqa: E402
 

@@ -1,4 +1,4 @@
-"""What the verbs share."""
+"""What the subcommands share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from AmbiguousSegLib import cli
-from AmbiguousSegLib.cli.common import CommandError, choose_device, progress_bar
+from AmbiguousSegLib.cli.common import progress_bar
 
 
 def test_progress_without_tqdm_is_a_line_for_every_tenth(monkeypatch, capsys):
@@ -17,13 +17,6 @@ def test_progress_without_tqdm_is_a_line_for_every_tenth(monkeypatch, capsys):
         for share in (0.05, 0.1, 0.19, 0.55, 1.0):
             advance(share)
     assert capsys.readouterr().err.splitlines() == [f"sampling: {n} %" for n in (10, 50, 100)]
-
-
-def test_a_device_that_is_not_there_is_named():
-    assert choose_device("cpu").type == "cpu"
-    for name in ("abacus", "hpu", "privateuseone", "meta"):
-        with pytest.raises(CommandError, match=f"'{name}' cannot be used here"):
-            choose_device(name)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])

@@ -1,4 +1,4 @@
-"""The verb ``compare``: the library's own tables in files, and one clear line for bad input."""
+"""The subcommand ``compare``: the library's own tables in files, and one clear line for bad input."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import SimpleITK as sitk
 from AmbiguousSegLib import cli
 from AmbiguousSegLib.cli import compare
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
-from AmbiguousSegLib.evaluation.raters import compare_with_raters
+from AmbiguousSegLib.evaluation.rater_comparison import compare_with_raters
 from AmbiguousSegLib.evaluation.table import Table
-from AmbiguousSegLib.sampling.outputs import write_outputs
+from AmbiguousSegLib.outputs.result_folder import write_outputs
 from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.io import write_segmentation
@@ -204,7 +204,7 @@ def test_an_earlier_comparison_is_kept_unless_told(study, capsys):
 
 
 def test_without_matplotlib_the_figure_must_be_left_out(study, capsys, monkeypatch):
-    monkeypatch.delitem(sys.modules, "AmbiguousSegLib.evaluation.figures", raising=False)
+    monkeypatch.delitem(sys.modules, "AmbiguousSegLib.plotting.charts", raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert run(study) == 2

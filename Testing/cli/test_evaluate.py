@@ -109,8 +109,14 @@ def refused(arguments: list[str], out: Path, capsys) -> str:
 def test_figures_by_hand_and_files_that_agree(tmp_path, data, capsys):
     model, out = save(tmp_path / "known", Alternating(AlternatingConfig()), FOLDER), tmp_path / "out"
     split = tmp_path / "split.json"
-    split.write_text(json.dumps({"test": ["case1", "case4", "case6"], "unused": [f"case{i}" for i in (0, 2, 3, 5)] + [
-        f"case{i}" for i in range(7, 12)]}))
+    split.write_text(
+        json.dumps(
+            {
+                "test": ["case1", "case4", "case6"],
+                "unused": [f"case{i}" for i in (0, 2, 3, 5)] + [f"case{i}" for i in range(7, 12)],
+            }
+        )
+    )
     arguments = ["evaluate", "--model", model, "--data", str(data), "--split", str(split), "--samples", "4"]
     assert main([*arguments, "--out", str(out)]) == 0
     printed = capsys.readouterr().out
@@ -148,8 +154,26 @@ def test_held_out_part_follows_the_training_split(tmp_path, data):
     model, out = save(tmp_path / "m", Alternating(AlternatingConfig()), FOLDER), tmp_path / "out"
     found = {}
     for part in ("test", "validation", "all"):
-        assert main(["evaluate", "--model", model, "--data", str(data), "--part", part, "--samples", "2", "--no-figure",
-                     "--overwrite", "--out", str(out)]) == 0
+        assert (
+            main(
+                [
+                    "evaluate",
+                    "--model",
+                    model,
+                    "--data",
+                    str(data),
+                    "--part",
+                    part,
+                    "--samples",
+                    "2",
+                    "--no-figure",
+                    "--overwrite",
+                    "--out",
+                    str(out),
+                ]
+            )
+            == 0
+        )
         found[part] = {row["case"] for row in rows_of(out)}
     assert len(found["test"]) == len(found["validation"]) == 1 and len(found["all"]) == 12
     assert not found["test"] & found["validation"]
@@ -226,9 +250,7 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path, data, capsys):
     imported = save(tmp_path / "imported", Alternating(AlternatingConfig()), None)
     other = save(tmp_path / "other", Alternating(AlternatingConfig()), replace(FOLDER, split_seed=7))
     missing = save(tmp_path / "missing", Alternating(AlternatingConfig()), replace(FOLDER, split_file="gone.json"))
-    phantoms = [
-        save(tmp_path / f"phantom{s}", tiny_cimd(size=SIZE), replace(PHANTOM, phantom_seed=s)) for s in (0, 1)
-    ]
+    phantoms = [save(tmp_path / f"phantom{s}", tiny_cimd(size=SIZE), replace(PHANTOM, phantom_seed=s)) for s in (0, 1)]
     folder = ["--data", str(data)]
     for arguments, words in (
         (["--model", str(tmp_path / "none"), *folder], "neither a folder nor a bundled model"),
@@ -263,7 +285,7 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path, data, capsys):
 
 def test_without_matplotlib_the_figure_must_be_declined(tmp_path, data, capsys, monkeypatch):
     model = save(tmp_path / "m", Alternating(AlternatingConfig()), FOLDER)
-    monkeypatch.setitem(__import__("sys").modules, "AmbiguousSegLib.evaluation.figures", None)
+    monkeypatch.setitem(__import__("sys").modules, "AmbiguousSegLib.plotting.charts", None)
     arguments = ["--model", model, "--data", str(data), "--samples", "2"]
     assert "say --no-figure" in refused(arguments, tmp_path / "out", capsys)
     assert main(["evaluate", *arguments, "--no-figure", "--out", str(tmp_path / "out")]) == 0

@@ -1,4 +1,4 @@
-"""The verb ``import``: what is written, said and refused."""
+"""The subcommand ``import``: what is written, said and refused."""
 
 from __future__ import annotations
 

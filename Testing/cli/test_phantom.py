@@ -1,4 +1,4 @@
-"""The verb ``phantom``: what it writes is the phantom, in the layout that training reads."""
+"""The subcommand ``phantom``: what it writes is the phantom, in the layout that training reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from AmbiguousSegLib import cli
 from AmbiguousSegLib.data.cases import read_cases
-from AmbiguousSegLib.data.phantom import phantom_case, phantom_volume, window
+from AmbiguousSegLib.data.lung_phantom import phantom_case, phantom_volume, window
 from AmbiguousSegLib.volume.io import read_mask
 
 

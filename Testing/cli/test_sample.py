@@ -1,4 +1,4 @@
-"""The verb ``sample``: the same masks as the library and the batch script, and one clear line for bad input."""
+"""The subcommand ``sample``: the same masks as the library and the batch script, and one clear line for bad input."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tiny_training import METHODS
 
 from AmbiguousSegLib import cli
 from AmbiguousSegLib.diffusion.samplers import SamplerSettings
+from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
 from AmbiguousSegLib.methods import build_method
 from AmbiguousSegLib.model import Model, load_model, save_model
-from AmbiguousSegLib.sampling import outputs
-from AmbiguousSegLib.sampling.volume import SampleRequest, sample_volume
+from AmbiguousSegLib.outputs import result_folder as outputs
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.io import read_channels, read_mask, write_volume
 

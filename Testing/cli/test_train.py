@@ -27,7 +27,7 @@ from AmbiguousSegLib.configuration import to_dict
 from AmbiguousSegLib.methods.probabilistic_unet import ProbabilisticUNetConfig
 from AmbiguousSegLib.model import load_model
 from AmbiguousSegLib.training.checkpoint import FILE
-from AmbiguousSegLib.training.loop import Trainer
+from AmbiguousSegLib.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def finished(data, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def train(data, tmp_path, capsys):
-    """Runs the verb on a configuration; exit code and what was said on standard output and standard error."""
+    """Runs the subcommand on a configuration; exit code and what was said on standard output and standard error."""
 
     def run(config: str | dict | None = None, *arguments: str, out: Path = tmp_path / "run", folder: bool = True):
         path = tmp_path / "config.yaml"

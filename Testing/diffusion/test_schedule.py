@@ -44,7 +44,7 @@ def test_golden_arrays_are_equal_bit_for_bit(name, count):
         np.testing.assert_array_equal(getattr(schedule, array), expected[array], err_msg=array)
     if "timestep_map" in expected:
         np.testing.assert_array_equal(schedule.timesteps, expected["timestep_map"])
-    # what the equations of objective.py take from ā on the spot
+    # what the equations of process.py take from ā on the spot
     abar = schedule.alphas_cumprod
     np.testing.assert_array_equal(np.append(abar[1:], 0.0), expected["alphas_cumprod_next"])
     np.testing.assert_array_equal(np.sqrt(abar), expected["sqrt_alphas_cumprod"])
@@ -98,9 +98,7 @@ def test_posterior_is_the_product_of_two_gaussians(schedule):
     variance = 1 / (prior + likelihood)
     np.testing.assert_allclose(schedule.posterior_variance[1:], variance, rtol=1e-9)
     np.testing.assert_allclose(schedule.posterior_mean_coef1[1:], variance * prior * np.sqrt(before), rtol=1e-9)
-    np.testing.assert_allclose(
-        schedule.posterior_mean_coef2[1:], variance * likelihood / np.sqrt(1 - beta), rtol=1e-9
-    )
+    np.testing.assert_allclose(schedule.posterior_mean_coef2[1:], variance * likelihood / np.sqrt(1 - beta), rtol=1e-9)
     # at the first step x_0 itself is what is drawn
     first = (schedule.posterior_variance[0], schedule.posterior_mean_coef1[0], schedule.posterior_mean_coef2[0])
     assert first == pytest.approx((0, 1, 0), abs=1e-12)

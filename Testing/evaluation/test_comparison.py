@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 
-from AmbiguousSegLib.evaluation.comparison import Result, case_table, judge, summary_table, surface_means
+from AmbiguousSegLib.evaluation.comparison import Result, case_table, evaluate_case, summary_table, surface_means
 
 A, B, EMPTY = (np.zeros((4, 8), bool) for _ in range(3))
 A[1:3, 1:3] = True  # 4 pixels
@@ -18,7 +18,7 @@ PAIR, TWICE = np.stack([A, B]), np.stack([A, B, A, B])
 
 
 def result(*cases, name: str = "model") -> Result:
-    return Result(name, "method", "sampler", tuple(judge(f"case/{i}", *case) for i, case in enumerate(cases)))
+    return Result(name, "method", "sampler", tuple(evaluate_case(f"case/{i}", *case) for i, case in enumerate(cases)))
 
 
 def test_averages_by_hand():
@@ -74,8 +74,8 @@ def test_one_rater_leaves_agreement_undefined_and_says_so():
 
 
 def test_disagreement_leaves_the_diagonal_out_on_both_sides():
-    assert judge("x", TWICE, PAIR).disagreement() == pytest.approx((1 / 2, 8 / 12 / 2))
-    assert np.isnan(judge("x", A[None], A[None]).disagreement()).all()
+    assert evaluate_case("x", TWICE, PAIR).disagreement() == pytest.approx((1 / 2, 8 / 12 / 2))
+    assert np.isnan(evaluate_case("x", A[None], A[None]).disagreement()).all()
     assert math.isnan(result((PAIR, PAIR)).disagreement_correlation())  # one point
     steps = [(PAIR, PAIR), (np.stack([A, A]), np.stack([B, B]))]
     assert result(*steps).disagreement_correlation() == pytest.approx(1)
@@ -92,7 +92,10 @@ def test_case_table_averages_to_the_summary():
     results = [result((TWICE, PAIR), (PAIR[[0, 0, 0, 1]], PAIR)), result((TWICE, PAIR), (TWICE, PAIR), name="other")]
     rows = list(csv.DictReader(io.StringIO(case_table(results).csv())))
     assert [(row["model"], row["case"]) for row in rows] == [
-        ("model", "case/0"), ("model", "case/1"), ("other", "case/0"), ("other", "case/1")
+        ("model", "case/0"),
+        ("model", "case/1"),
+        ("other", "case/0"),
+        ("other", "case/1"),
     ]
     for summary in summary_table(results).rows:
         for key in ("ged_v", "ged_u", "ci_harmonic", "hm_iou", "mean_dice"):

@@ -10,7 +10,7 @@ import torch
 from make_expected import ENCODER, image_and_mask, normal, seeded, tiny_cimd
 from torch.distributions import kl_divergence
 
-from AmbiguousSegLib.diffusion import objective
+from AmbiguousSegLib.diffusion import process
 from AmbiguousSegLib.diffusion.noise import TRAINING, RowNoise
 from AmbiguousSegLib.diffusion.samplers import SamplerSettings
 from AmbiguousSegLib.methods import METHODS, build_method
@@ -34,7 +34,7 @@ def close(got: torch.Tensor, expected: torch.Tensor, atol: float = 1e-6) -> None
 # Training
 
 
-@pytest.mark.parametrize("prediction", objective.PREDICTIONS)
+@pytest.mark.parametrize("prediction", process.PREDICTIONS)
 def test_simple_loss_compares_the_output_with_its_target(prediction):
     method = tiny_cimd(prediction=prediction, variance="posterior", beta_ambiguity=0.0, mask_levels=(-1.0, 1.0))
     method.double()

@@ -9,7 +9,7 @@ import torch
 from make_expected import ENCODER, SMALL, TINY, check
 from shared_data import shared_path
 
-from AmbiguousSegLib.diffusion import objective
+from AmbiguousSegLib.diffusion import process
 from AmbiguousSegLib.diffusion.samplers import SamplerSettings
 from AmbiguousSegLib.diffusion.schedule import spaced_steps
 from AmbiguousSegLib.methods.cimd import CIMD, CIMDConfig
@@ -87,11 +87,11 @@ def test_golden_mean_and_variance_of_the_reverse_step(case, steps):
     index = torch.tensor([int(i) for i in case.split("_t")[1].split("_")])
     image, x_t = data["x"][:, :1], data["x"][:, 1:]
     out = method.denoise(image, x_t, torch.from_numpy(kept)[index])
-    log_variance = objective.learned_range_log_variance(schedule, out.log_variance, index)
+    log_variance = process.learned_range_log_variance(schedule, out.log_variance, index)
     last = kept[index[1]] == 999
     close(out.x0[:1], data[f"{case}_pred_xstart"][:1], 1e-5)
     close(out.x0[1:], data[f"{case}_pred_xstart"][1:], 1e-3 if last else 1e-5)
-    close(objective.posterior_mean(schedule, out.x0, x_t, index), data[f"{case}_mean"], 1e-5)
+    close(process.posterior_mean(schedule, out.x0, x_t, index), data[f"{case}_mean"], 1e-5)
     close(log_variance, data[f"{case}_log_variance"], 1e-5)
     close(log_variance.exp(), data[f"{case}_variance"], 1e-5)
 

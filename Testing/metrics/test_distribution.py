@@ -320,7 +320,9 @@ def test_average_counts_missing_and_empty_cases():
     got = distribution.average([plain, one_rater, empty])
     assert (got.cases, got.all_raters_empty, got.n_samples, got.n_raters) == (3, 1, 4, (1, 3))
     assert {name for name, count in got.missing.items() if count} == {
-        "diversity_agreement", "ci_printed", "ci_harmonic"
+        "diversity_agreement",
+        "ci_printed",
+        "ci_harmonic",
     }
     assert got.missing["diversity_agreement"] == got.missing["ci_harmonic"] == 1
     expected = (plain.diversity_agreement + empty.diversity_agreement) / 2

@@ -9,7 +9,7 @@ from AmbiguousSegBridge.scene import add_sample_set
 from SlicerHost import dialogs
 from SlicerHost.samples import input_volume, make_samples
 
-from AmbiguousSegLib.sampling.export import Form
+from AmbiguousSegLib.outputs.export_formats import Form
 
 
 @pytest.fixture

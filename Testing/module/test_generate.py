@@ -66,7 +66,7 @@ def watch_workers(monkeypatch) -> set[int]:
     """Ids of all processes of all workers that are started from now on, ready or not."""
     from AmbiguousSegBridge import worker_process
 
-    pids, meaning = set(), worker_process.WorkerRunner._meaning
+    pids, meaning = set(), worker_process.WorkerRunner._dispatch
 
     class Link(worker_process.WorkerLink):
         def __init__(self, *arguments) -> None:
@@ -79,7 +79,7 @@ def watch_workers(monkeypatch) -> set[int]:
         return meaning(runner, message)
 
     monkeypatch.setattr(worker_process, "WorkerLink", Link)
-    monkeypatch.setattr(worker_process.WorkerRunner, "_meaning", note)
+    monkeypatch.setattr(worker_process.WorkerRunner, "_dispatch", note)
     return pids
 
 

@@ -24,7 +24,7 @@ from tiny_models import tiny_model
 
 from AmbiguousSegLib.metrics.distribution import compare
 from AmbiguousSegLib.model import save_model
-from AmbiguousSegLib.sampling.export import Form
+from AmbiguousSegLib.outputs.export_formats import Form
 from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.image import read_image

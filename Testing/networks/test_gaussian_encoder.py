@@ -100,8 +100,10 @@ def test_divergence_of_full_covariances_is_the_closed_form():
 
 def test_full_with_nothing_below_the_diagonal_is_diagonal():
     mean, log_sigma = normal(20, 2, 3, 6).double()
-    full = [MultivariateNormal(m, scale_tril=cholesky_factor(s, torch.zeros(3, 15).double()))
-            for m, s in ((mean, log_sigma), (mean + 1, log_sigma / 2))]
+    full = [
+        MultivariateNormal(m, scale_tril=cholesky_factor(s, torch.zeros(3, 15).double()))
+        for m, s in ((mean, log_sigma), (mean + 1, log_sigma / 2))
+    ]
     diagonal = [Independent(Normal(m, s.exp()), 1) for m, s in ((mean, log_sigma), (mean + 1, log_sigma / 2))]
     torch.testing.assert_close(kl_divergence(*full), kl_divergence(*diagonal))
     noise = normal(21, 3, 6).double()

@@ -1,4 +1,4 @@
-"""Command line that is signalled in the middle of a step: ``signalled_run.py SIGNAL IMAGES RANK VERB …``.
+"""Command line that is signalled in the middle of a step: ``signalled_run.py SIGNAL IMAGES RANK SUBCOMMAND …``.
 
 When ``IMAGES`` have been seen, the process with this rank sends the signal to itself and its workers, as Ctrl-C or a
 job manager does.
@@ -11,7 +11,7 @@ import signal
 import sys
 
 from AmbiguousSegLib.cli import main
-from AmbiguousSegLib.training.loop import Trainer
+from AmbiguousSegLib.training.trainer import Trainer
 
 
 def signal_in_step(number: int, images: int, rank: int) -> None:

@@ -82,5 +82,3 @@ def test_a_configuration_survives_json(changes):
 def test_a_configuration_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         TrainingConfig().dataset.kind = "phantom"
-
-

@@ -9,9 +9,9 @@ from shared_data import shared_path
 from tiny_training import log_of, make_trainer, tiny_config
 
 from AmbiguousSegLib.diffusion.samplers import SamplerSettings
-from AmbiguousSegLib.evaluation.held_out import sample_case
+from AmbiguousSegLib.inference.case_sampling import sample_case
 from AmbiguousSegLib.model import load_model
-from AmbiguousSegLib.training.sources import batches, load_case, open_data
+from AmbiguousSegLib.training.dataset import batches, load_case, open_data
 
 UPDATES, ROWS, SIDE = 30, 8, 32
 SETTINGS = {
@@ -70,4 +70,3 @@ def test_every_real_case_becomes_an_item(data):
         assert image.shape == (1, SIDE, SIDE) and 0 <= image.min() < image.max() <= 1
         assert masks.shape == (len(case.mask_files), SIDE, SIDE) and masks.dtype == bool
         assert len(masks) >= 4
-

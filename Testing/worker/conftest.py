@@ -30,13 +30,13 @@ def folder_of_folders(tmp_path, monkeypatch):
 @pytest.fixture
 def make_runner(folder_of_folders, monkeypatch):
     """Makes runners; at the end none of the workers that they ever had, and no folder, is left."""
-    runners, pids, meaning = [], [], WorkerRunner._meaning
+    runners, pids, meaning = [], [], WorkerRunner._dispatch
 
     def note(runner, message):
         pids.extend([message["pid"]] if message["type"] == "ready" and "pid" in message else [])
         return meaning(runner, message)
 
-    monkeypatch.setattr(WorkerRunner, "_meaning", note)
+    monkeypatch.setattr(WorkerRunner, "_dispatch", note)
 
     def make(script=FAULTY, environment=QUICK, **options):
         runner = WorkerRunner(script=script, environment=environment, **options)

@@ -31,8 +31,8 @@ from worker_driver import (
     until_progress,
 )
 
+from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
 from AmbiguousSegLib.model import load_model
-from AmbiguousSegLib.sampling.volume import SampleRequest, sample_volume
 from AmbiguousSegLib.volume.crops import Crop
 
 # What is done.
@@ -238,14 +238,14 @@ def test_a_job_that_has_finished_is_not_called_cancelled_if_it_lasts(make_runner
     for lasting, ending in ((True, "finished"), (False, "cancelled")):
         runner, heard = make_runner(), Heard()
         heard.number = runner.start(Job("answers", {}, lasting=lasting), heard.listener)
-        heard.started, meaning = True, runner._meaning
+        heard.started, meaning = True, runner._dispatch
 
         def late(message, heard=heard, meaning=meaning, runner=runner):
             if message["type"] == "finished":
                 runner.cancel(heard.number)
             return meaning(message)
 
-        runner._meaning = late
+        runner._dispatch = late
         ended(heard)
         assert heard.ending == ending
 

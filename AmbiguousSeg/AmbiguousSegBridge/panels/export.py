@@ -17,7 +17,7 @@ from AmbiguousSegBridge.parameters import ExportContent
 from AmbiguousSegBridge.runner import Failure, Job, Listener, crops_argument
 from AmbiguousSegBridge.runs import Run, crops_of, map_array, mask_of, terminology_of
 from AmbiguousSegLib.card import Label
-from AmbiguousSegLib.sampling.export import Form
+from AmbiguousSegLib.outputs.export_formats import Form
 from AmbiguousSegLib.volume.crops import Crop
 
 
@@ -105,9 +105,7 @@ class ExportPanel:
             self.refresh()
 
 
-def export_job(
-    run: Run, content: ExportContent, form: Form, shown: int, folder: Path, overwrite: bool = False
-) -> Job:
+def export_job(run: Run, content: ExportContent, form: Form, shown: int, folder: Path, overwrite: bool = False) -> Job:
     """Job that writes a run: every sample, the consensus and the maps, or one of them.
 
     Args:

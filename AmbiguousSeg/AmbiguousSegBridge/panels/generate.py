@@ -53,7 +53,7 @@ class GeneratePanel:
     def refresh(self) -> None:
         """Enable what can work; the tool tip says why what cannot. The status speaks of no run that is gone."""
         if self._told_of is not None and not self.context.scene.IsNodePresent(self._told_of):
-            self._tell("")
+            self._notify("")
         if self.busy:
             self.ui.generateButton.enabled = not self._cancelling
             self.ui.generateButton.text = _("Cancelling...") if self._cancelling else _("Cancel")
@@ -70,7 +70,7 @@ class GeneratePanel:
         if self._generation is not None:
             self._generation.abandon()
         self._cancelling = False
-        self._tell("")
+        self._notify("")
 
     def _enable(self, button: Any, settings: Callable[[], Settings], tip: str) -> None:
         try:
@@ -112,7 +112,7 @@ class GeneratePanel:
             self.context.generating = True
             self.ui.progressBar.maximum = 0  # moves without a figure: the worker may have to start
             self.ui.progressBar.show()
-            self._tell(_("Starting..."))
+            self._notify(_("Starting..."))
             self.refresh()
             self.context.refresh_soon()
 
@@ -127,9 +127,9 @@ class GeneratePanel:
         )
         if progress["seconds_left"] is not None:
             text += _(", {time} left").format(time=in_words(progress["seconds_left"]))
-        self._tell(text)
+        self._notify(text)
 
-    def _tell(self, text: str, run: Run | None = None) -> None:
+    def _notify(self, text: str, run: Run | None = None) -> None:
         self._told_of = None if run is None else run.mean
         self.ui.statusLabel.text = text
 
@@ -138,12 +138,12 @@ class GeneratePanel:
         self.context.generating = False
         self.ui.progressBar.hide()
         if self.context.parameters is None:  # the scene is being closed
-            self._tell("")
+            self._notify("")
             return
         if run is None:
-            self._tell(_("Cancelled; nothing was added.") if cancelled else "")
+            self._notify(_("Cancelled; nothing was added.") if cancelled else "")
         else:
-            self._tell(_("{count} samples in run {name}").format(count=len(run.samples), name=run.name), run)
+            self._notify(_("{count} samples in run {name}").format(count=len(run.samples), name=run.name), run)
             self._on_run(run)
         self.refresh()
         self.context.refresh_soon()

@@ -311,7 +311,6 @@ def _check_region(settings: Settings) -> None:
         raise ValueError(text.format(low=low, high=high, first=first, last=last))
 
 
-
 def in_words(seconds: float) -> str:
     """A duration as people say it: "8 s", "3 min", "1 h 20 min"."""
     if seconds < 90:

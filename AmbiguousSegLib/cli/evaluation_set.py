@@ -1,0 +1,179 @@
+"""Which cases models may be evaluation_set on: those of the data that they were not trained on."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from AmbiguousSegLib.cli.common import CommandError
+from AmbiguousSegLib.configuration import from_dict
+from AmbiguousSegLib.data.cases import Case, check_cases, read_cases
+from AmbiguousSegLib.data.lung_phantom import Phantom, phantom_case
+from AmbiguousSegLib.data.split import split_by_file
+from AmbiguousSegLib.model import Model
+from AmbiguousSegLib.training.config import DataConfig
+from AmbiguousSegLib.training.dataset import (
+    HELD_OUT_PHANTOM,
+    HeldOutCase,
+    held_out_cases,
+    load_case,
+    open_data,
+    split_cases,
+)
+
+log = logging.getLogger(__name__)
+
+PHANTOM, PARTS = "phantom", ("test", "validation", "all")
+PHANTOM_CASES = 64
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """Cases to judge models on, at the models' size.
+
+    Attributes:
+        cases: images and raters' masks.
+        phantoms: of the same cases, where they are phantoms; otherwise empty.
+        spacing_mm: edge of their square pixels, None if unknown.
+        notes: what they are, for people.
+    """
+
+    cases: tuple[HeldOutCase, ...]
+    phantoms: tuple[Phantom, ...]
+    spacing_mm: float | None
+    notes: tuple[str, ...]
+
+
+def add_data_arguments(p: argparse.ArgumentParser) -> None:
+    """Arguments that choose the cases."""
+    p.add_argument("--data", required=True, help=f"folder of cases, or {PHANTOM}: its true distribution is known")
+    p.add_argument("--part", choices=PARTS, default="test", help="of the data (default: test)")
+    p.add_argument(
+        "--split", type=Path, metavar="FILE", help="JSON file of the split (default: as the models were trained)"
+    )
+    p.add_argument("--subject-pattern", help="regular expression that finds the subject (default: the models')")
+    p.add_argument(
+        "--cases", type=int, metavar="K", help=f"only the first K cases (default: all; {PHANTOM_CASES} phantoms)"
+    )
+    p.add_argument("--raters", type=int, metavar="M", help="raters of a phantom case (default: 16)")
+    p.add_argument("--spacing-mm", type=float, help="edge of a pixel at the models' size (default: as in training)")
+
+
+def choose_cases(options: argparse.Namespace, models: Sequence[tuple[str, Model]]) -> EvaluationSet:
+    """Cases for the named models.
+
+    Raises:
+        CommandError: options that do not fit the data, models that cannot be evaluation_set on the same cases, no case left.
+        ValueError: unusable data or split.
+    """
+    for name in ("cases", "raters", "spacing_mm"):
+        value = getattr(options, name)
+        if value is not None and not 0 < value < float("inf"):
+            raise CommandError(f"--{name.replace('_', '-')} must be positive, got {value:g}.")
+    sizes = {name: model.preprocessing.size for name, model in models}
+    if len(set(sizes.values())) > 1:
+        named = ", ".join(f"{name} {h} × {w}" for name, (h, w) in sizes.items())
+        raise CommandError(f"The models work at different sizes ({named}); evaluate each size on its own.")
+    evaluation_set = _phantoms(options, models) if options.data == PHANTOM else _folder(options, models)
+    size = models[0][1].preprocessing.size
+    line = f"images and raters' masks are brought to the models' {size[0]} × {size[1]} pixels"
+    return replace(evaluation_set, notes=(*evaluation_set.notes, line))
+
+
+def _phantoms(options: argparse.Namespace, models: Sequence[tuple[str, Model]]) -> EvaluationSet:
+    for name, forbidden in (("--split", options.split), ("--subject-pattern", options.subject_pattern)):
+        if forbidden is not None:
+            raise CommandError(f"{name} is for folders; held-out phantoms are generated.")
+    if options.part == "all" or options.spacing_mm is not None:
+        raise CommandError("The phantom has the parts test and validation and its own spacing; leave the option out.")
+    _check_channels(models, 1, PHANTOM)
+    first = models[0][1].preprocessing
+    configs = {name: c for name, model in models if (c := _trained_on(name, model)) and c.kind == PHANTOM}
+    source = {name: open_data(c, None, 0)[0] for name, c in configs.items()}
+    if len({(c.phantom_seed, c.size, source[name].spacing_mm) for name, c in configs.items()}) > 1:
+        raise CommandError(f"{', '.join(configs)} were trained on different phantoms; evaluate each on its own.")
+    config = next(iter(configs.values()), None) or DataConfig(PHANTOM, first.size, spacing_mm=first.spacing_mm)
+    spacing = open_data(config, None, 0)[0].spacing_mm
+    count, raters = options.cases or PHANTOM_CASES, options.raters or 16
+    cases = held_out_cases(config, None, options.part, count, raters)
+    seed = config.phantom_seed + HELD_OUT_PHANTOM[options.part]
+    phantoms = tuple(phantom_case(seed, index, config.size, spacing) for index in range(count))
+    note = f"phantom, {options.part} part (seed {seed}): {count} cases, pixels of {spacing:g} mm, distribution known"
+    return EvaluationSet(tuple(cases), phantoms, spacing, (note,))
+
+
+def _folder(options: argparse.Namespace, models: Sequence[tuple[str, Model]]) -> EvaluationSet:
+    if options.raters is not None:
+        raise CommandError("--raters is for the phantom; a folder has the raters it has.")
+    configs = {name: c for name, model in models if (c := _trained_on(name, model)) and c.kind == "folder"}
+    patterns = {config.subject_pattern for config in configs.values()}
+    if options.subject_pattern is None and len(patterns) > 1:
+        raise CommandError("The models were trained with different subject patterns; give one with --subject-pattern.")
+    cases = read_cases(options.data, options.subject_pattern or next(iter(patterns), None))
+    _check_channels(models, check_cases(cases), options.data)
+    chosen, how = _part(options, configs, cases)
+    if not chosen:
+        raise CommandError(f"{options.data}: the {options.part} part holds no case; choose another --part or --split.")
+    chosen = chosen[: options.cases]
+    size = models[0][1].preprocessing.size
+    loaded = tuple(HeldOutCase(case.identity, *load_case(case, size)) for case in chosen)
+    spacing, pixels = _spacing(options, configs)
+    return EvaluationSet(loaded, (), spacing, (f"{options.data}: {len(loaded)} cases, {how}; {pixels}",))
+
+
+def _part(
+    options: argparse.Namespace, configs: dict[str, DataConfig], cases: Sequence[Case]
+) -> tuple[Sequence[Case], str]:
+    """Cases of the part asked for, and in words which those are."""
+    if options.part == "all":
+        if options.split is not None:
+            raise CommandError("--part all takes every case; leave --split out.")
+        log.warning("warning: --part all includes cases that the models may have been trained on.")
+        return cases, "all parts, CASES THAT MODELS WERE TRAINED ON MAY BE INCLUDED"
+    if options.split is not None:
+        return getattr(split_by_file(cases, options.split), options.part), f"{options.part} part of {options.split}"
+    if not configs:
+        raise CommandError(
+            "No model says how its training cases were split from this data; give --split FILE, or --part all."
+        )
+    parts = {}
+    for name, config in configs.items():
+        try:
+            parts[name] = getattr(split_cases(config, cases), options.part)
+        except ValueError as error:
+            raise CommandError(f"{name}: its training split does not fit this data ({error}); give --split.") from error
+    if len(set(parts.values())) > 1:
+        raise CommandError(f"{', '.join(parts)} were trained with different splits; give one with --split.")
+    return next(iter(parts.values())), f"{options.part} part of the split that {', '.join(parts)} trained with"
+
+
+def _trained_on(name: str, model: Model) -> DataConfig | None:
+    """Data configuration of the training, None for a model that does not say (an imported one)."""
+    configuration = model.card.training.get("configuration")
+    if configuration is None:
+        return None
+    try:
+        return from_dict(DataConfig, configuration["dataset"], "dataset")
+    except (KeyError, TypeError, ValueError) as error:
+        raise CommandError(f"{name}: its training configuration cannot be read: {error}") from error
+
+
+def _spacing(options: argparse.Namespace, configs: dict[str, DataConfig]) -> tuple[float | None, str]:
+    """Edge of a pixel, and in words where it comes from: never from a model that was trained on other data."""
+    own = {config.spacing_mm for config in configs.values()}
+    if options.spacing_mm is not None:
+        return options.spacing_mm, f"pixels of {options.spacing_mm:g} mm, as given"
+    if len(own) > 1:
+        raise CommandError("The models were trained with different pixel spacings; give one with --spacing-mm.")
+    spacing = next(iter(own), None)
+    return spacing, "pixel spacing unknown" if spacing is None else f"pixels of {spacing:g} mm, as in training"
+
+
+def _check_channels(models: Sequence[tuple[str, Model]], channels: int, data: str) -> None:
+    for name, model in models:
+        if model.method.image_channels != channels:
+            reads = model.method.image_channels
+            raise CommandError(f"{data}: images of {channels} channels, {name} reads {reads}; choose fitting data.")

@@ -1,0 +1,23 @@
+"""The device to compute on."""
+
+from __future__ import annotations
+
+import torch
+
+
+def choose_device(name: str) -> torch.device:
+    """Device by name; "auto" takes a GPU (CUDA, then MPS) if there is one, else the CPU.
+
+    Raises:
+        ValueError: no such device here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()  # the device "meta" holds no values
+    except (RuntimeError, AssertionError, ImportError) as error:  # the last: a device of a package that is not there
+        raise ValueError(f"Device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    return device

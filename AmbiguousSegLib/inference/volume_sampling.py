@@ -1,0 +1,162 @@
+"""A model over a volume, slice by slice."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from AmbiguousSegLib import __version__
+from AmbiguousSegLib.diffusion.samplers import SamplerSettings
+from AmbiguousSegLib.ensemble.sample_set import SampleSet
+from AmbiguousSegLib.inference.batches import draw_masks
+from AmbiguousSegLib.model import Model
+from AmbiguousSegLib.volume.geometry import Geometry, Region
+from AmbiguousSegLib.volume.preprocessing import PreparedVolume
+
+log = logging.getLogger(__name__)
+
+DEFAULT_COHERENCE_MM = math.inf
+_CPU_BATCH_PIXELS = 8 * 128 * 128  # beyond this a CPU gains nothing from larger batches
+_GPU_MEMORY_SHARE = 0.8
+_GPU_BATCH_ROWS = 64  # beyond this samples would only come later, all at once
+
+OnProgress = Callable[[float], None]
+OnSample = Callable[[int, np.ndarray], None]
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """What to sample.
+
+    Attributes:
+        samples: number of masks N, at least 1.
+        first_sample: number of the first one: 8 samples and then 8 more from 8 are the same as 16.
+        seed: everything random follows from it; in [0, 2⁶³).
+        sampler: None: the model's own.
+        slice_range: first and last slice, both included, counted as ``Preprocessing.prepare`` says; None: all.
+        region: box in LPS mm outside of which nothing is marked; None: the whole volume.
+        coherence_mm: over what distance along the slice axis the noise turns into other noise. ``inf``: one choice
+            for the whole sample, so that it is one coherent shape; 0: each slice chooses on its own.
+        batch_size: slices × samples computed together; None: what fits the device.
+    """
+
+    samples: int = 8
+    first_sample: int = 0
+    seed: int = 0
+    sampler: SamplerSettings | None = None
+    slice_range: tuple[int, int] | None = None
+    region: Region | None = None
+    coherence_mm: float = DEFAULT_COHERENCE_MM
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise ValueError(f"The number of samples must be at least 1, got {self.samples}.")
+        if self.first_sample < 0 or not 0 <= self.seed < 2**63:
+            raise ValueError(
+                f"first_sample must be 0 or more and seed in [0, 2**63), got {self.first_sample} and {self.seed}."
+            )
+        if not self.coherence_mm >= 0:
+            raise ValueError(f"coherence_mm must be 0 or more, got {self.coherence_mm}.")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}.")
+
+
+def sample_volume(
+    model: Model,
+    volume: np.ndarray,
+    geometry: Geometry,
+    request: SampleRequest,
+    on_progress: OnProgress | None = None,
+    on_sample: OnSample | None = None,
+) -> SampleSet:
+    """N plausible segmentations of a volume, on its own grid.
+
+    Beside the result, memory holds one batch of slices at a time.
+
+    Args:
+        model: on the device to use.
+        volume: float32 ``(C, Z, Y, X)``, one volume per channel of the model, in its order.
+        geometry: grid of ``volume``.
+        on_progress: called with the share done, in (0, 1], after each network evaluation; may raise to cancel.
+        on_sample: called with the number and the mask, bool ``(Z, Y, X)``, of each sample as it is finished.
+
+    Raises:
+        ValueError: channels, slice range or region that do not fit.
+        RuntimeError: not even one slice fits into the device's memory.
+    """
+    prepared = model.preprocessing.prepare(volume, geometry, request.slice_range, request.region)
+    settings = request.sampler or model.sampling
+    slices = prepared.slice_indices
+    numbers = range(request.first_sample, request.first_sample + request.samples)
+    rows = [(z, k) for k in numbers for z in slices]
+    batch_size = request.batch_size or fitting_batch_size(model, prepared)
+    masks = np.zeros((request.samples, *geometry.shape), bool)
+    done = 0
+
+    def step(batch: int, number: int, total: int) -> None:
+        if on_progress is not None:
+            on_progress((done + batch * number / total) / len(rows))
+
+    drawn = draw_masks(
+        model.method,
+        prepared.image,
+        rows,
+        request.seed,
+        settings,
+        batch_size,
+        slice_period=request.coherence_mm / prepared.slice_spacing_mm,
+        on_step=step,
+    )
+    for batch, values in drawn:
+        # Continuous values are brought to the volume's grid before they are cut: borders stay smooth.
+        for (z, k), inside in zip(batch, (prepared.restore(values) > 0.5).numpy()):
+            prepared.write(masks[k - request.first_sample], z, inside)
+            if on_sample is not None and z == slices[-1]:
+                on_sample(k, masks[k - request.first_sample])
+        done += len(batch)
+    return SampleSet(masks, geometry, _provenance(model, settings, request, prepared), model.card.label.name)
+
+
+def fitting_batch_size(model: Model, prepared: PreparedVolume) -> int:
+    """Rows that are computed together: on a GPU those of one sample if the memory holds them, elsewhere by pixels."""
+    height, width = prepared.canvas
+    if model.device.type != "cuda":
+        return max(1, _CPU_BATCH_PIXELS // (height * width))
+    one_step = SamplerSettings("ddim", steps=1)
+    torch.cuda.reset_peak_memory_stats(model.device)
+    before = torch.cuda.memory_allocated(model.device)
+    first = prepared.slice_indices[0]
+    for _ in draw_masks(model.method, prepared.image, [(first, 0)], 0, one_step, batch_size=1):
+        pass
+    needed = max(1, torch.cuda.max_memory_allocated(model.device) - before)
+    free, _ = torch.cuda.mem_get_info(model.device)
+    enough = max(_GPU_BATCH_ROWS, len(prepared.slice_indices))
+    return max(1, min(enough, int(_GPU_MEMORY_SHARE * free / needed)))
+
+
+def _provenance(
+    model: Model, settings: SamplerSettings, request: SampleRequest, prepared: PreparedVolume
+) -> dict[str, Any]:
+    return {
+        "software": f"AmbiguousSegLib {__version__}",
+        "model": {
+            "name": model.card.name,
+            "method": model.method.name,
+            "weights_sha256": model.weights_sha256,
+            "intended_use": model.card.intended_use,
+        },
+        "seed": request.seed,
+        "first_sample": request.first_sample,
+        "sampler": asdict(settings) if model.method.samples_by_steps else None,
+        "slice_range": [prepared.slice_indices[0], prepared.slice_indices[-1]],
+        "region_lps_mm": None if request.region is None else [list(corner) for corner in request.region],
+        "coherence_mm": None if math.isinf(request.coherence_mm) else request.coherence_mm,
+        "network_size": list(prepared.canvas),
+    }

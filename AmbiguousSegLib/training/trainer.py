@@ -1,0 +1,333 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+
+from AmbiguousSegLib.card import Card, Label
+from AmbiguousSegLib.configuration import to_dict
+from AmbiguousSegLib.data.split import Split
+from AmbiguousSegLib.diffusion.noise import TRAINING, RowNoise
+from AmbiguousSegLib.files import replacing
+from AmbiguousSegLib.inference.case_sampling import sample_case
+from AmbiguousSegLib.methods import Batch, Method, build_method
+from AmbiguousSegLib.metrics.distribution import average
+from AmbiguousSegLib.model import Model, save_model
+from AmbiguousSegLib.plotting.pictures import ensemble_row, sheet, write_png
+from AmbiguousSegLib.training.checkpoint import FILE, Progress, load_checkpoint, save_checkpoint
+from AmbiguousSegLib.training.config import OptimisationConfig, TrainingConfig
+from AmbiguousSegLib.training.dataset import HeldOutCase, Source, batches
+from AmbiguousSegLib.training.validation import score
+from AmbiguousSegLib.volume.preprocessing import Preprocessing
+
+log = logging.getLogger(__name__)
+
+OnProgress = Callable[[int, int, dict[str, float]], None]
+_PICTURE_CASES, _PICTURE_RATERS, _PICTURE_SAMPLES = 6, 4, 8
+
+
+class Trainer:
+    """Trains a method and keeps, in ``folder``:
+
+    ``model/`` (averaged weights at the best validation), ``checkpoint.safetensors`` (to go on from), ``log.jsonl``,
+    ``config.json``, ``split.json`` and ``samples/<images>.png``.
+
+    Args:
+        source, split: of ``sources.open_data``.
+        held_out: cases of the validation.
+        device: of this process.
+        rank, processes: of this process among those that train together; the process group is up already.
+
+    Raises:
+        ValueError: a batch that the processes cannot share evenly, no held-out case, nothing left to train, or
+            settings of data and sampler that do not fit the method.
+        FileExistsError: a run in ``folder`` that is not to be resumed.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        source: Source,
+        split: Split | None,
+        held_out: list[HeldOutCase],
+        folder: Path,
+        device: torch.device,
+        resume: bool = False,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
+        size = config.optimisation.batch_size
+        if size % processes:
+            raise ValueError(f"optimisation.batch_size {size} cannot be shared by {processes} processes evenly.")
+        if not held_out:
+            raise ValueError("No held-out case to validate on; give the split a validation part.")
+        if (folder / FILE).exists() and not resume:
+            raise FileExistsError(f"{folder} holds a training run; resume it, or train into another folder.")
+        self.source, self.held_out, self.folder = source, held_out, folder
+        self.device, self.rank, self.processes = device, rank, processes
+        self.stopping = False
+        # Initial weights from the seed, whatever the state of the global generators.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.method = build_method(config.method, config.method_config)
+        self.method.to(device, memory_format=torch.channels_last)
+        # With the method's defaults spelt out, so that a run is the same however it was described.
+        self.config = config = replace(config, method_config=to_dict(self.method.config))
+        self.ema = AveragedModel(self.method, multi_avg_fn=_ramped_average(config.optimisation.ema_decay))
+        self.ema.requires_grad_(False).eval()
+        self.optimizer = torch.optim.AdamW(
+            [p for p in self.method.parameters() if p.requires_grad],
+            lr=config.optimisation.learning_rate,
+            weight_decay=config.optimisation.weight_decay,
+        )
+        self.progress = Progress()
+        if (folder / FILE).exists():
+            self.progress = load_checkpoint(folder / FILE, self.method, self.ema, self.optimizer, to_dict(config))
+            log.info("Going on from %d images.", self.progress.images)
+        if self.progress.images + size > config.optimisation.images and self.progress.best_images is None:
+            raise ValueError(
+                f"optimisation.images {config.optimisation.images} leaves no batch of {size} to train on after the "
+                f"{self.progress.images} seen so far."
+            )
+        self._try_out()
+        self.parallel = DistributedDataParallel(self.method) if processes > 1 else self.method
+        self.autocast = _uses_bfloat16(config.optimisation.precision, device)
+        if rank == 0:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_json(folder / "config.json", to_dict(config))
+            if split is not None:
+                _write_json(folder / "split.json", split.subjects())
+
+    def run(self, on_progress: OnProgress | None = None) -> bool:
+        """Train to the end; True, or False if a signal (SIGTERM, Ctrl-C) ended it early, with its state saved."""
+        settings = self.config.optimisation
+        started, first = time.monotonic(), self.progress.images
+        with _stop_signals(self):
+            for batch, positions in batches(self.source, self.config, first, self.rank, self.processes):
+                seen = self.progress.images
+                losses = self._step(batch, positions)
+                self.progress = replace(self.progress, images=seen + settings.batch_size)
+                if on_progress is not None:
+                    on_progress(self.progress.images, settings.images, losses)
+                self._log({"images": self.progress.images, "seconds": time.monotonic() - started, **losses})
+                stop = self._anyone_stopping()
+                last = self.progress.images + settings.batch_size > settings.images
+                if self._crossed(seen, self.config.validation.every_images) or last:
+                    self._validate()
+                if self._crossed(seen, self.config.checkpoint_every_images) or last or stop:
+                    self._save()
+                if stop and not last:
+                    return False
+        return True
+
+    def _step(self, batch: Batch, positions: list[int]) -> dict[str, float]:
+        """One update; the mean of each part of the loss over this process' rows."""
+        settings = self.config.optimisation
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(settings, self.progress.images)
+        self.method.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        rows, micro = len(positions), settings.microbatch or len(positions)
+        totals: dict[str, Tensor] = {}
+        for begin in range(0, rows, micro):
+            part = slice(begin, begin + micro)
+            share = len(positions[part]) / rows
+            noise = RowNoise(self.config.seed, [(p, 0) for p in positions[part]], TRAINING, self.device)
+            waits = self.processes > 1 and begin + micro < rows
+            with self.parallel.no_sync() if waits else contextlib.nullcontext(), self._dropout_seed(positions[begin]):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+                    losses = self.parallel(
+                        Batch(batch.image[part].to(self.device), batch.mask[part].to(self.device)), noise
+                    )
+                (share * losses["loss"]).backward()
+            for name, value in losses.items():
+                totals[name] = totals.get(name, 0.0) + share * value.detach()
+        norm = float(torch.nn.utils.clip_grad_norm_(self.method.parameters(), settings.gradient_clip or math.inf))
+        values = {name: float(value) for name, value in totals.items()}
+        # Before the update: a loss may be finite where its gradient is not, and such weights must not be saved.
+        if not (math.isfinite(values["loss"]) and math.isfinite(norm)):
+            raise FloatingPointError(
+                f"At {self.progress.images} images the loss became {values['loss']} and the norm of its gradient "
+                f"{norm}; lower the learning rate, or train in float32. The last checkpoint is intact."
+            )
+        self.optimizer.step()
+        self.ema.update_parameters(self.method)
+        return values
+
+    @contextlib.contextmanager
+    def _dropout_seed(self, position: int) -> Iterator[None]:
+        """Dropout alone draws from the global generators: seeded by position, and put back afterwards."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed((self.config.seed * 1_000_003 + position) % 2**63)
+            yield
+
+    def _try_out(self) -> None:
+        """One sampling step and the model's description, now: what does not fit is to fail before hours of training."""
+        try:
+            self._model({}, 0)
+        except ValueError as error:
+            raise ValueError(f"dataset does not fit the method: {error}") from error
+        case, seed, settings = self.held_out[0], self.config.seed, self.config.sampling
+        with contextlib.suppress(_EnoughSeen):
+            sample_case(self.ema.module, case.identity, case.image, 1, seed, settings, 1, _enough)
+
+    def _validate(self) -> None:
+        settings = self.config.validation
+        mine = self.held_out[self.rank :: self.processes]
+        scored = score(
+            self.ema.module,
+            mine,
+            settings.samples,
+            self.config.seed,
+            self.config.sampling,
+            batch_size=max(settings.samples, self.config.optimisation.microbatch or settings.samples),
+        )
+        everyone = self._gathered([metrics for _, _, metrics in scored])
+        figures = average(everyone).mean
+        ged = figures[f"ged_{settings.estimator}"]
+        if self.rank == 0:
+            self._log({"images": self.progress.images, "validation": _plain(figures), "cases": len(everyone)})
+            log.info(
+                "%d images: GED %.3f, E d(S,S') %.3f, CI %.3f",
+                self.progress.images,
+                ged,
+                figures[f"distance_samples_{settings.estimator}"],
+                figures["ci_harmonic"],
+            )
+            rows = [
+                ensemble_row(case.image, case.masks, masks, _PICTURE_RATERS, _PICTURE_SAMPLES)
+                for case, masks, _ in scored[:_PICTURE_CASES]
+            ]
+            write_png(self.folder / "samples" / f"{self.progress.images:09d}.png", sheet(rows))
+        if self.progress.best_ged is None or ged < self.progress.best_ged:
+            self.progress = replace(self.progress, best_images=self.progress.images, best_ged=ged)
+            if self.rank == 0:
+                save_model(self._model(figures, len(everyone)), self.folder / "model", self.config.card.half_weights)
+
+    def _model(self, figures: dict[str, float], cases: int) -> Model:
+        data, card, validation = self.config.dataset, self.config.card, self.config.validation
+        method: Method = self.ema.module
+        return Model(
+            method,
+            Preprocessing(data.channels, data.plane, data.spacing_mm, data.size, method.size_multiple, data.intensity),
+            self.config.sampling,
+            Card(
+                card.name,
+                card.description,
+                Label(card.label),
+                training={
+                    "data": card.training_data,
+                    "licence": card.licence,
+                    "images_seen": self.progress.images,
+                    "configuration": to_dict(self.config),
+                },
+                metrics={
+                    "protocol": f"validation: {cases} cases, {validation.samples} samples each, averaged weights",
+                    **_plain(figures),
+                },
+            ),
+        )
+
+    def _save(self) -> None:
+        if self.rank == 0:
+            path = self.folder / FILE
+            save_checkpoint(path, self.method, self.ema, self.optimizer, self.progress, to_dict(self.config))
+
+    def _crossed(self, before: int, every: int) -> bool:
+        return self.progress.images // every > before // every
+
+    def _anyone_stopping(self) -> bool:
+        if self.processes == 1:
+            return self.stopping
+        flag = torch.tensor(float(self.stopping), device=self.device)
+        dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+        return bool(flag)
+
+    def _gathered(self, values: list) -> list:
+        if self.processes == 1:
+            return values
+        parts: list[Any] = [None] * self.processes
+        dist.all_gather_object(parts, values)
+        return [value for part in parts for value in part]
+
+    def _log(self, entry: dict[str, Any]) -> None:
+        if self.rank == 0:
+            with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(entry) + "\n")
+
+
+def learning_rate(settings: OptimisationConfig, images: int) -> float:
+    """Learning rate after ``images``: linear warm-up, then constant or half a cosine down to 0."""
+    warm = min(1.0, (images + settings.batch_size) / settings.warmup_images) if settings.warmup_images else 1.0
+    if settings.schedule == "constant":
+        return settings.learning_rate * warm
+    return settings.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, images / settings.images)))
+
+
+def _ramped_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """Moving average whose memory grows with the run: its decay is (1 + n)/(10 + n) until it reaches ``decay``."""
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        weight = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+        for mean, value in zip(averaged, current):
+            mean.lerp_(value.to(mean.dtype), weight)
+
+    return update
+
+
+class _EnoughSeen(Exception):
+    pass
+
+
+def _enough(rows: int, step: int, total: int) -> None:
+    raise _EnoughSeen
+
+
+def _plain(figures: dict[str, float]) -> dict[str, float | None]:
+    """Figures as JSON knows them: undefined is null."""
+    return {name: None if math.isnan(value) else value for name, value in figures.items()}
+
+
+def _uses_bfloat16(precision: str, device: torch.device) -> bool:
+    if precision == "auto":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return precision == "bfloat16"
+
+
+def _write_json(path: Path, content: Any) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _stop_signals(trainer: Trainer) -> Iterator[None]:
+    """SIGTERM and Ctrl-C ask the trainer to stop after its step; a second Ctrl-C ends it at once."""
+
+    def stop(number: int, frame: Any) -> None:
+        if trainer.stopping and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        trainer.stopping = True
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

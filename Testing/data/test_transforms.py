@@ -1,0 +1,196 @@
+"""Augmentations against changes made by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from AmbiguousSegLib.data.transforms import Augmentation, AugmentationConfig, draw_augmentation
+
+EYE = np.eye(2)
+SIDE = 12
+
+
+def rotation(degrees: float) -> np.ndarray:
+    """Matrix from new to old (row, column) that turns a picture counter-clockwise, as ``np.rot90`` does."""
+    a = np.deg2rad(degrees)
+    return np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]])
+
+
+def change(matrix=EYE, shift=(0.0, 0.0), gain: float = 1.0, offset: float = 0.0) -> Augmentation:
+    return Augmentation(np.asarray(matrix, float), np.array(shift), gain, offset)
+
+
+@pytest.fixture
+def pair() -> tuple[np.ndarray, np.ndarray]:
+    """Image of two channels and a binary mask, without any symmetry."""
+    rng = np.random.default_rng(0)
+    return rng.random((2, SIDE, SIDE), np.float32), (rng.random((1, SIDE, SIDE)) < 0.4).astype(np.float32)
+
+
+def disc(side: int, radius: float, row: float | None = None, column: float | None = None) -> np.ndarray:
+    rows, columns = np.indices((side, side))
+    middle = (side - 1) / 2
+    distance = np.hypot(rows - (middle if row is None else row), columns - (middle if column is None else column))
+    return (distance < radius).astype(np.float32)[None]
+
+
+def assert_float32(*arrays: np.ndarray) -> None:
+    assert all(array.dtype == np.float32 and array.flags.c_contiguous for array in arrays)
+
+
+def test_no_change_is_none(pair):
+    image, mask = change()(*pair)
+    np.testing.assert_array_equal(image, pair[0])
+    np.testing.assert_array_equal(mask, pair[1])
+    assert_float32(image, mask)
+
+
+@pytest.mark.parametrize(("diagonal", "axes"), [((-1, 1), (1,)), ((1, -1), (2,)), ((-1, -1), (1, 2))])
+def test_flips_are_exact(pair, diagonal, axes):
+    image, mask = change(np.diag(diagonal))(*pair)
+    np.testing.assert_array_equal(image, np.flip(pair[0], axes))
+    np.testing.assert_array_equal(mask, np.flip(pair[1], axes))
+    assert_float32(image, mask)
+
+
+def test_flips_on_the_general_way_are_those_of_the_short_one(pair):
+    """A shift that is nearly nothing leads through interpolation."""
+    image, mask = change(np.diag([-1, 1]), (1e-12, 0.0))(*pair)
+    np.testing.assert_allclose(image, np.flip(pair[0], 1), atol=1e-6)
+    np.testing.assert_array_equal(mask, np.flip(pair[1], 1))
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_quarter_turns_are_those_of_numpy(pair, turns):
+    image, mask = change(rotation(90 * turns))(*pair)
+    np.testing.assert_allclose(image, np.rot90(pair[0], turns, (1, 2)), atol=1e-6)
+    np.testing.assert_array_equal(mask, np.rot90(pair[1], turns, (1, 2)))
+
+
+def test_a_rotation_of_the_configuration_is_a_rotation():
+    """Drawn angles stay within the range, reach its ends, and keep lengths."""
+    rng = np.random.default_rng(1)
+    angles = []
+    for _ in range(300):
+        matrix = draw_augmentation(AugmentationConfig(rotate_degrees=30), rng).matrix
+        np.testing.assert_allclose(matrix @ matrix.T, EYE, atol=1e-12)
+        angles.append(np.rad2deg(np.arctan2(matrix[1, 0], matrix[0, 0])))
+    assert -30 <= min(angles) < -28 and 28 < max(angles) <= 30 and abs(np.mean(angles)) < 4 * 30 / np.sqrt(3 * 300)
+
+
+@pytest.mark.parametrize(
+    ("shift", "rows", "columns"), [((0.25, 0.0), 3, 0), ((0.0, -0.5), 0, -6), ((-0.25, 0.25), -3, 3)]
+)
+def test_translation_by_whole_pixels(pair, shift, rows, columns):
+    """The shift says where a new pixel comes from. The border is repeated in the image; the mask ends there."""
+    image, mask = change(shift=shift)(*pair)
+    source_rows, source_columns = np.arange(SIDE) + rows, np.arange(SIDE) + columns
+    inside = ((0 <= source_rows) & (source_rows < SIDE))[:, None] & ((0 <= source_columns) & (source_columns < SIDE))
+    source = np.ix_(np.clip(source_rows, 0, SIDE - 1), np.clip(source_columns, 0, SIDE - 1))
+    np.testing.assert_allclose(image, np.stack([channel[source] for channel in pair[0]]), atol=1e-6)
+    np.testing.assert_array_equal(mask[0], pair[1][0][source] * inside)
+
+
+def test_a_shift_of_half_a_pixel_is_the_mean_of_two(pair):
+    image, mask = change(shift=(0.0, 0.5 / SIDE))(pair[0], 0.7 * pair[1])
+    np.testing.assert_allclose(image[:, :, :-1], (pair[0][:, :, :-1] + pair[0][:, :, 1:]) / 2, atol=1e-6)
+    expected = 0.7 * (pair[1][:, :, :-1] + pair[1][:, :, 1:]) / 2  # a mean of masks is not cut at one half
+    np.testing.assert_allclose(mask[:, :, :-1], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [0.6, 1.5])
+def test_scale_changes_areas_by_its_square(factor):
+    mask = disc(96, 20)
+    image, scaled = change(EYE / factor)(mask, mask)
+    assert scaled.sum() / mask.sum() == pytest.approx(factor**2, rel=0.02)
+    assert set(np.unique(scaled)) == {0, 1}
+    np.testing.assert_array_equal(scaled, image >= 0.5)
+
+
+def test_drawn_scales_are_log_uniform():
+    rng = np.random.default_rng(2)
+    drawn = [draw_augmentation(AugmentationConfig(scale=0.5), rng).matrix for _ in range(400)]
+    factors = np.array([1 / matrix[0, 0] for matrix in drawn])
+    assert all(np.array_equal(matrix, matrix[0, 0] * EYE) for matrix in drawn)
+    assert 1 / 1.5 <= factors.min() < 0.69 and 1.46 < factors.max() <= 1.5
+    assert abs(np.log(factors).mean()) < 4 * np.log(1.5) / np.sqrt(3 * 400)  # so bigger is as likely as smaller
+
+
+def test_rotation_and_scale_leave_the_centre_in_its_place():
+    mask = disc(65, 12)
+    _, moved = change(rotation(33) / 1.2)(mask, mask)
+    rows, columns = np.nonzero(moved[0])
+    assert (rows.mean(), columns.mean()) == pytest.approx((32, 32), abs=0.05)
+
+
+def test_image_and_mask_move_together():
+    """A disc and its own mask still are one after any change."""
+    rng = np.random.default_rng(3)
+    config = AugmentationConfig(flip=True, rotate_degrees=180, scale=0.3, translate=0.1)
+    moved = 0
+    for _ in range(20):
+        mask = disc(64, 8, 24, 36)
+        image, changed = draw_augmentation(config, rng)(np.concatenate([mask, 1 - mask]), mask)
+        np.testing.assert_array_equal(changed[0], image[0] >= 0.5)
+        np.testing.assert_allclose(image[1], 1 - image[0], atol=1e-6)
+        moved += not np.array_equal(changed, mask)
+    assert moved == 20
+
+
+def test_oblong_images_shift_by_a_share_of_each_side():
+    image = np.arange(8 * 16, dtype=np.float32).reshape(1, 8, 16) / 128
+    moved, _ = change(shift=(0.25, 0.25))(image, np.zeros_like(image))
+    np.testing.assert_allclose(moved[0, :6, :12], image[0, 2:, 4:], atol=1e-6)
+
+
+def test_intensities_follow_their_formula_and_masks_do_not(pair):
+    image, mask = change(gain=1.5, offset=-0.2)(*pair)
+    np.testing.assert_allclose(image, np.clip(1.5 * pair[0] - 0.2, 0, 1), atol=1e-6)
+    assert image.min() == 0 and image.max() == 1
+    np.testing.assert_array_equal(mask, pair[1])
+    assert_float32(image, mask)
+
+
+def test_drawn_intensities_keep_to_their_ranges():
+    rng = np.random.default_rng(4)
+    drawn = [draw_augmentation(AugmentationConfig(gain=0.2, offset=0.1), rng) for _ in range(300)]
+    gains, offsets = np.array([[a.gain, a.offset] for a in drawn]).T
+    assert 0.8 <= gains.min() < 0.82 and 1.18 < gains.max() <= 1.2
+    assert -0.1 <= offsets.min() < -0.09 and 0.09 < offsets.max() <= 0.1
+    assert all(np.array_equal(a.matrix, EYE) and not a.shift.any() for a in drawn)
+
+
+def test_drawn_flips_are_fair_and_independent():
+    rng = np.random.default_rng(5)
+    flips = np.array([np.diag(draw_augmentation(AugmentationConfig(flip=True), rng).matrix) for _ in range(800)])
+    for row in (-1, 1):
+        for column in (-1, 1):
+            share = ((flips[:, 0] == row) & (flips[:, 1] == column)).mean()
+            assert abs(share - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 800)
+
+
+def test_the_number_of_draws_does_not_depend_on_the_configuration():
+    """What is drawn after it stays the same when ranges change, and so does each part of the change itself."""
+
+    def draw(*ranges) -> tuple[Augmentation, float]:
+        rng = np.random.default_rng(6)
+        return draw_augmentation(AugmentationConfig(*ranges), rng), rng.random()
+
+    everything, after = draw(True, 10.0, 0.1, 0.2, 0.3, 0.4)
+    for ranges in ((), (True,), (False, 5.0), (False, 0.0, 0.0, 0.0, 0.1)):
+        assert draw(*ranges)[1] == after
+    assert draw(False, 0.0, 0.0, 0.0, 0.3)[0].gain == everything.gain
+    np.testing.assert_array_equal(draw(False, 0.0, 0.0, 0.2)[0].shift, everything.shift)
+
+
+def test_arrays_handed_in_are_left_alone(pair):
+    """They are the cases kept in memory: here they are locked."""
+    before = [array.copy() for array in pair]
+    for array in pair:
+        array.flags.writeable = False
+    for augmentation in (change(), change(np.diag([-1, 1])), change(rotation(10)), change(gain=2.0)):
+        image, mask = augmentation(*pair)
+        assert image.shape == pair[0].shape and mask.shape == pair[1].shape
+    for array, copy in zip(pair, before):
+        np.testing.assert_array_equal(array, copy)

@@ -1,0 +1,218 @@
+"""Training items are a function of their position, and held-out cases are others."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from tiny_training import BUSY, CASES, RATERS, SIZE, tiny_config
+
+from AmbiguousSegLib.data.cases import read_cases
+from AmbiguousSegLib.data.lung_phantom import phantom_case, window
+from AmbiguousSegLib.data.transforms import AugmentationConfig
+from AmbiguousSegLib.training.config import DataConfig
+from AmbiguousSegLib.training.dataset import (
+    FolderSource,
+    Items,
+    PhantomSource,
+    batches,
+    held_out_cases,
+    load_case,
+    open_data,
+)
+
+AUGMENTED = {key: value for key, value in BUSY.items() if key == "augmentation"}
+
+
+@pytest.fixture(scope="module")
+def cases(data):
+    return tuple(read_cases(data))
+
+
+def folder_source(cases, target: str = "random_rater", seed: int = 5) -> FolderSource:
+    return FolderSource(cases, (SIZE, SIZE), target, seed)
+
+
+def phantom_source(target: str = "random_rater") -> PhantomSource:
+    return PhantomSource(3, (SIZE, SIZE), 4.0, target)
+
+
+def rows(found) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """All images, masks and positions of batches, one after the other."""
+    found = list(found)
+    images, masks = (np.concatenate([getattr(b, name).numpy() for b, _ in found]) for name in ("image", "mask"))
+    return images, masks, [p for _, positions in found for p in positions]
+
+
+def case_of(cases, image: np.ndarray) -> int:
+    """Number of the case that an unaugmented image is of."""
+    (number,) = [i for i, case in enumerate(cases) if np.array_equal(load_case(case, (SIZE, SIZE))[0], image)]
+    return number
+
+
+@pytest.mark.parametrize("kind", ["folder", "phantom"])
+def test_an_item_follows_from_seed_and_position(cases, kind):
+    config = tiny_config(AUGMENTED)
+    source = folder_source(cases) if kind == "folder" else phantom_source()
+
+    def item(position: int, seed: int = 5, positions: range = range(100)) -> tuple[torch.Tensor, ...]:
+        items = Items(source, config.augmentation, seed, positions)
+        return items[positions.index(position)]
+
+    for position in (0, 7, 38):
+        first = item(position)
+        assert first[2] == position
+        for other in (item(position), item(position, positions=range(position, 100, 31))):
+            assert torch.equal(first[0], other[0]) and torch.equal(first[1], other[1])
+        assert not torch.equal(first[0], item(position, seed=6)[0])
+        assert not torch.equal(first[0], item(position + 1)[0])
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (4, 1)])
+def test_images_of_one_row_or_column_may_be_mirrored(shape):
+    image = np.arange(4, dtype=np.float32).reshape(1, *shape) / 4
+
+    class Source:
+        def pair(self, position, rng):
+            return image, image
+
+    items = Items(Source(), AugmentationConfig(flip=True), 0, range(20))
+    values = {tuple(tensor.ravel().tolist()) for item in (items[i] for i in range(20)) for tensor in item[:2]}
+    assert values == {(0, 0.25, 0.5, 0.75), (0.75, 0.5, 0.25, 0)}
+
+
+def test_every_case_comes_once_per_epoch_in_a_new_order(cases):
+    source = folder_source(cases)
+    orders = []
+    for epoch in range(4):
+        positions = range(epoch * CASES, (epoch + 1) * CASES)
+        orders.append([case_of(cases, source.pair(p, np.random.default_rng(0))[0]) for p in positions])
+        assert sorted(orders[-1]) == list(range(CASES))
+    assert len({tuple(order) for order in orders}) == 4
+    other = [case_of(cases, folder_source(cases, seed=6).pair(p, np.random.default_rng(0))[0]) for p in range(CASES)]
+    assert other != orders[0]
+
+
+def test_processes_divide_each_global_batch(cases):
+    config = tiny_config({**AUGMENTED, "optimisation.images": 26, "optimisation.batch_size": 6})
+    source = folder_source(cases)
+    whole = [positions for _, positions in batches(source, config, 0)]
+    assert whole == [list(range(first, first + 6)) for first in (0, 6, 12, 18)]  # 24 and 25 fill no batch
+    images, masks, _ = rows(batches(source, config, 0))
+    for processes in (2, 3):
+        shares = [rows(batches(source, config, 0, rank, processes)) for rank in range(processes)]
+        assert sorted(p for share in shares for p in share[2]) == list(range(24))
+        for share_images, share_masks, positions in shares:
+            assert [p // 6 for p in positions] == sorted(list(range(4)) * (6 // processes))
+            np.testing.assert_array_equal(share_images, images[positions])
+            np.testing.assert_array_equal(share_masks, masks[positions])
+
+
+def test_starting_later_gives_the_rest(cases):
+    config = tiny_config(AUGMENTED)
+    images, masks, positions = rows(batches(folder_source(cases), config, 0))
+    later = rows(batches(folder_source(cases), config, 16))
+    np.testing.assert_array_equal(later[0], images[16:])
+    np.testing.assert_array_equal(later[1], masks[16:])
+    assert later[2] == positions[16:]
+
+
+def test_workers_change_nothing_even_when_they_are_signalled(cases):
+    """Ctrl-C and job managers signal all processes; the trainer alone decides when to stop."""
+    source = folder_source(cases)
+    found = batches(source, tiny_config({**AUGMENTED, "dataset.workers": 2}), 0)
+    first = [next(found), next(found)]  # one of each worker: both are up
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGINT)
+        os.kill(worker.pid, signal.SIGTERM)
+    expected = rows(batches(source, tiny_config(AUGMENTED), 0))
+    for one, other in zip(rows([*first, *found]), expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_raters_are_drawn_with_equal_frequency_and_anew(cases):
+    """Rater r drew the disc larger than rater r − 1, so that a mask tells who drew it."""
+    source, draws = folder_source(cases), 1500
+    drawn = Counter()
+    for position in range(draws):
+        image, mask = source.pair(position, np.random.default_rng([5, 2, position]))
+        masks = load_case(cases[case_of(cases, image)], (SIZE, SIZE))[1]
+        (rater,) = [r for r in range(RATERS) if np.array_equal(masks[r], mask[0])]
+        drawn[rater] += 1
+    deviation = np.sqrt(draws * (1 / RATERS) * (1 - 1 / RATERS))
+    assert all(abs(drawn[rater] - draws / RATERS) < 4 * deviation for rater in range(RATERS))
+
+
+def test_the_mean_target_is_the_share_of_raters(cases):
+    image, mask = folder_source(cases, "mean").pair(0, np.random.default_rng(0))
+    masks = load_case(cases[case_of(cases, image)], (SIZE, SIZE))[1]
+    np.testing.assert_allclose(mask[0], masks.sum(0) / RATERS, rtol=1e-6)
+    assert (mask.dtype, len(np.unique(mask))) == (np.float32, RATERS + 1)
+
+
+def test_phantom_items_are_the_phantoms_cases():
+    case = phantom_case(3, 11, (SIZE, SIZE), 4.0)
+    image, mask = phantom_source("mean").pair(11, np.random.default_rng(0))
+    np.testing.assert_array_equal(image[0], window(case.image))
+    np.testing.assert_allclose(mask[0], case.probability_map(), atol=1e-6)
+    drawn = np.mean([phantom_source().pair(11, np.random.default_rng(i))[1][0] for i in range(400)], axis=0)
+    assert np.abs(drawn - mask[0]).max() < 4 * 0.5 / np.sqrt(400)  # raters of the same case, drawn anew
+
+
+def test_held_out_phantoms_are_no_training_phantoms():
+    config = DataConfig(kind="phantom", size=(SIZE, SIZE), phantom_seed=3)
+    source = open_data(config, None, 0)[0]
+    training = [source.pair(p, np.random.default_rng(0))[0].tobytes() for p in range(20)]
+    found = {part: held_out_cases(config, None, part, 20, 2) for part in ("validation", "test")}
+    images = training + [case.image.tobytes() for part in found.values() for case in part]
+    assert len(set(images)) == 60
+    assert len({case.identity for part in found.values() for case in part}) == 40
+    again = held_out_cases(config, None, "validation", 5, 2)  # the first ones, whatever the count
+    for one, other in zip(again, found["validation"]):
+        np.testing.assert_array_equal(one.image, other.image)
+        np.testing.assert_array_equal(one.masks, other.masks)
+
+
+def test_held_out_phantom_raters_are_the_phantoms():
+    case = held_out_cases(DataConfig(kind="phantom", size=(SIZE, SIZE)), None, "validation", 1, 500)[0]
+    expected = phantom_case(1, 0, (SIZE, SIZE), 4.0).probability_map()
+    assert case.masks.shape == (500, SIZE, SIZE) and case.masks.dtype == bool
+    assert np.abs(case.masks.mean(0) - expected).max() < 4 * 0.5 / np.sqrt(500)
+
+
+def test_the_endless_phantom_needs_a_count():
+    with pytest.raises(ValueError, match="endless; say how many"):
+        held_out_cases(DataConfig(kind="phantom"), None, "validation", None, 4)
+
+
+def test_held_out_cases_are_those_of_the_split(data):
+    config = tiny_config().dataset
+    source, split, channels = open_data(config, data, 0)
+    assert channels == 1 and len(source.cases) == 6
+    identities = [case.identity for case in held_out_cases(config, split, "validation", None, 0)]
+    assert identities == [case.identity for case in split.validation]
+    assert [c.identity for c in held_out_cases(config, split, "validation", 2, 0)] == identities[:2]
+    assert [c.identity for c in held_out_cases(config, split, "test", None, 0)] == [c.identity for c in split.test]
+
+
+def test_training_never_changes_the_cases_in_memory(cases):
+    before = [tuple(array.copy() for array in load_case(case, (SIZE, SIZE))) for case in cases]
+    for changes in ({}, AUGMENTED, {"augmentation": {"gain": 0.5, "offset": 0.5}}, {"augmentation": {"flip": True}}):
+        for batch, _ in batches(folder_source(cases), tiny_config(changes), 0):
+            batch.image.zero_(), batch.mask.zero_()  # whoever gets a batch may overwrite it
+    for case, arrays in zip(cases, before):
+        assert load_case(case, (SIZE, SIZE))[0] is load_case(case, (SIZE, SIZE))[0]  # read once
+        for now, then in zip(load_case(case, (SIZE, SIZE)), arrays):
+            np.testing.assert_array_equal(now, then)
+
+
+def test_no_folder_is_refused():
+    with pytest.raises(ValueError, match="No data folder given; name one with --data"):
+        open_data(DataConfig(), None, 0)
