@@ -68,7 +68,7 @@ def test_golden_timestep_maps_of_the_chains():
 
 
 def test_stored_arrays():
-    check("diffusion/expected/schedule.npz", atol=0)
+    check("diffusion/expected/schedule.npz", 0)
 
 
 # Equations
