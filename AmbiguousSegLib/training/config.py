@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from AmbiguousSegLib.data.transforms import AugmentationConfig
-from AmbiguousSegLib.diffusion.samplers import SamplerSettings
+from AmbiguousSegLib.diffusion.settings import SamplerSettings, lift_eta
+from AmbiguousSegLib.labels import DEFAULT_LABELS, Label, check_labels
 from AmbiguousSegLib.volume.preprocessing import Intensity
+
+log = logging.getLogger(__name__)
 
 TARGETS = ("random_rater", "mean")
 KINDS = ("folder", "phantom")
@@ -153,7 +158,6 @@ class CardConfig:
 
     name: str = "unnamed"
     description: str = ""
-    label: str = "lesion"
     training_data: str = ""
     licence: str = "not stated"
     half_weights: bool = False
@@ -164,7 +168,9 @@ class TrainingConfig:
     """One experiment.
 
     Attributes:
-        method: key of ``methods.METHODS``; ``method_config`` are the fields of its ``Config``.
+        method: key of ``methods.METHODS``; ``method_config`` are the fields of its ``Config``, of which ``classes``
+            follows from the labels.
+        labels: of the values 1 to K of the raters' masks, in order.
         sampling: default sampler of the model, also used for validation.
         checkpoint_every_images: how often the state for resuming is written, besides validations and the end.
         tensorboard: also write TensorBoard events.
@@ -173,6 +179,7 @@ class TrainingConfig:
 
     method: str = "cimd"
     method_config: dict[str, Any] = field(default_factory=dict)
+    labels: tuple[Label, ...] = DEFAULT_LABELS
     card: CardConfig = field(default_factory=CardConfig)
     dataset: DataConfig = field(default_factory=DataConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
@@ -186,3 +193,40 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         _check(self, self.checkpoint_every_images >= 1, "checkpoint_every_images", "at least 1")
         _check(self, 0 <= self.seed < 2**63, "seed", "0 or more, and below 2**63")
+        check_labels(self.labels)
+        classes = self.method_config.get("classes", len(self.labels))
+        if classes != len(self.labels):
+            named = ", ".join(label.name for label in self.labels)
+            raise ValueError(
+                f"method_config.classes is {classes}, but there are {len(self.labels)} label(s), {named}; leave it "
+                "out, it follows from labels."
+            )
+        if classes > 1:
+            object.__setattr__(self, "method_config", {**self.method_config, "classes": classes})
+
+
+def lifted(config: Mapping[str, Any], quiet: bool = False) -> dict[str, Any]:
+    """A configuration as plain types, whole or in part, with what earlier versions called otherwise under its new name.
+
+    Each is told in one warning, unless ``quiet``.
+
+    Raises:
+        ValueError: something under its old name and its new one.
+    """
+    new = dict(config)
+    card, sampling = new.get("card"), new.get("sampling")
+    if isinstance(card, Mapping) and "label" in card:
+        if "labels" in new:
+            raise ValueError("card.label is what is called labels now; give labels alone.")
+        new["card"] = {key: value for key, value in card.items() if key != "label"}
+        new["labels"] = [{"name": card["label"]}]
+        _tell(quiet, "card.label", f"labels: [{{name: {card['label']}}}]")
+    if isinstance(sampling, Mapping) and "eta" in sampling:
+        new["sampling"] = lift_eta(sampling)
+        _tell(quiet, "sampling.eta", f"sampling.options: {{eta: {sampling['eta']}}} (of ddim)")
+    return new
+
+
+def _tell(quiet: bool, old: str, now: str) -> None:
+    if not quiet:
+        log.warning("%s is an old name, which the next version will not read; write %s.", old, now)
