@@ -17,10 +17,10 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from AmbiguousSegLib.card import Card
 from AmbiguousSegLib.configuration import to_dict
 from AmbiguousSegLib.data.evaluation_cases import EvaluationCase
 from AmbiguousSegLib.data.split import Split
+from AmbiguousSegLib.description import Card
 from AmbiguousSegLib.diffusion.noise import TRAINING, RowNoise
 from AmbiguousSegLib.files import replacing
 from AmbiguousSegLib.inference.case_sampling import sample_case
@@ -77,9 +77,11 @@ class Trainer:
             raise ValueError(f"optimisation.batch_size {size} cannot be shared by {processes} processes evenly.")
         if not held_out:
             raise ValueError("No held-out case to validate on; give the split a validation part.")
-        classes = len(config.labels)
-        if source.classes != classes:
-            raise ValueError(f"The data has masks of {source.classes} labels, the configuration names {classes}.")
+        if source.classes != len(config.labels):
+            raise ValueError(
+                f"The data has masks of {source.classes} labels, the configuration names {len(config.labels)}; open "
+                "the data with the labels of the configuration."
+            )
         if (folder / FILE).exists() and not resume:
             raise FileExistsError(f"{folder} holds a training run; resume it, or train into another folder.")
         self.source, self.held_out, self.folder = source, held_out, folder
@@ -88,7 +90,7 @@ class Trainer:
         # Initial weights from the seed, whatever the state of the global generators.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            self.method = build_method(config.method, config.method_config | {"classes": classes})
+            self.method = build_method(config.method, config.method_config)
         self.method.to(device, memory_format=torch.channels_last)
         # With the method's defaults spelt out, so that a run is the same however it was described.
         self.config = config = replace(config, method_config=to_dict(self.method.config))
