@@ -16,6 +16,7 @@ import torch
 
 from AmbiguousSegLib.cli.common import CommandError, program
 from AmbiguousSegLib.configuration import from_dict, to_dict
+from AmbiguousSegLib.data.evaluation_cases import held_out_cases
 from AmbiguousSegLib.devices import choose_device
 from AmbiguousSegLib.diffusion import samplers
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label
@@ -31,7 +32,7 @@ from AmbiguousSegLib.training.config import (
     ValidationConfig,
     lifted,
 )
-from AmbiguousSegLib.training.dataset import held_out_cases, open_data
+from AmbiguousSegLib.training.dataset import open_data
 from AmbiguousSegLib.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -56,13 +57,14 @@ def main(arguments: list[str]) -> int:
     options, config = parse(arguments)
     rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     device = _join_processes(options.device, processes)
-    data, validation, total = config.dataset, config.validation, config.optimisation.images
+    data, labels, validation = config.dataset, config.labels, config.validation
     try:
-        source, split, channels = open_data(data, options.data, config.seed)
+        source, split, channels = open_data(data, options.data, config.seed, labels)
         if channels != len(data.channels):
             raise ValueError(f"dataset.channels names {len(data.channels)} channels, the images have {channels}.")
-        held_out = held_out_cases(data, split, "validation", validation.cases, validation.raters)
+        held_out = held_out_cases(data, split, "validation", validation.cases, validation.raters, labels)
         trainer = Trainer(config, source, split, held_out, options.out, device, options.resume, rank, processes)
+        total = config.optimisation.images
         with tqdm(total=total, initial=trainer.progress.images, unit="img", disable=rank > 0) as bar:
             writer = _tensorboard(options.out) if config.tensorboard and rank == 0 else None
 

@@ -37,7 +37,10 @@ class SamplerSettings:
 
     def in_words(self) -> str:
         """For tables: "ddim eta=1, 10 steps, trailing"."""
-        options = "".join(f" {key}={value:g}" for key, value in sorted(self.options.items()))
+        options = "".join(
+            f" {key}={value:g}" if isinstance(value, (int, float)) else f" {key}={value}"
+            for key, value in sorted(self.options.items())
+        )
         return f"{self.name}{options}, {self.steps} steps, {self.grid}"
 
     @classmethod

@@ -81,8 +81,9 @@ def load_checkpoint(
 
 
 def _refuse_other_config(path: Path, stored: dict[str, Any], current: dict[str, Any], method: Method) -> None:
-    free = ["optimisation.images", "validation.", "checkpoint_every_images", "tensorboard", "card.", "labels"]
-    free += ["dataset.workers"]
+    free = ["optimisation.images", "validation.", "checkpoint_every_images", "tensorboard", "card.", "dataset.workers"]
+    if len(current["labels"]) == 1:  # several are told apart by their names
+        free.append("labels")
     if stored.get("method") != current["method"]:  # of another method no other key need be known
         old, new = {"method": stored.get("method")}, {"method": current["method"]}
     else:
