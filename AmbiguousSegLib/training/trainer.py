@@ -25,7 +25,7 @@ from AmbiguousSegLib.diffusion.noise import TRAINING, RowNoise
 from AmbiguousSegLib.files import replacing
 from AmbiguousSegLib.inference.case_sampling import sample_case
 from AmbiguousSegLib.methods import Batch, Method, build_method
-from AmbiguousSegLib.metrics.figures import averages
+from AmbiguousSegLib.metrics.figures import average
 from AmbiguousSegLib.model import Model, save_model
 from AmbiguousSegLib.plotting.pictures import write_png
 from AmbiguousSegLib.training.checkpoint import FILE, Progress, load_checkpoint, save_checkpoint
@@ -204,7 +204,7 @@ class Trainer:
             batch_size=max(settings.samples, self.config.optimisation.microbatch or settings.samples),
         )
         everyone = self._gathered([case.figures for case in scored])
-        figures = averages(everyone)
+        figures = average(everyone).mean
         ged = figures[f"ged_{settings.estimator}"]
         if self.rank == 0:
             self._log({"images": self.progress.images, "validation": _plain(figures), "cases": len(everyone)})
