@@ -215,7 +215,8 @@ class Trainer:
                 figures[f"distance_samples_{settings.estimator}"],
                 figures["ci_harmonic"],
             )
-            write_png(self.folder / "samples" / f"{self.progress.images:09d}.png", contact_sheet(scored))
+            picture = contact_sheet(scored, self.config.labels)
+            write_png(self.folder / "samples" / f"{self.progress.images:09d}.png", picture)
         if self.progress.best_ged is None or ged < self.progress.best_ged:
             self.progress = replace(self.progress, best_images=self.progress.images, best_ged=ged)
             if self.rank == 0:
