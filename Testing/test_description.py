@@ -234,9 +234,9 @@ def test_a_file_that_is_no_description_is_refused(tmp_path, text):
 
 
 def test_no_model_and_no_weights(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no model here; expected a folder with model.json"):
+    with pytest.raises(FileNotFoundError, match=r"no model here; expected a folder with model\.json"):
         read_description(tmp_path)
     (saved(tiny_model(), tmp_path) / WEIGHTS_FILE).unlink()
     for read in (read_description, load_model):
-        with pytest.raises(FileNotFoundError, match="weights are missing beside model.json"):
+        with pytest.raises(FileNotFoundError, match=r"weights are missing beside model\.json"):
             read(tmp_path)

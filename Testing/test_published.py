@@ -287,7 +287,7 @@ def test_damaged_files_are_refused_in_one_line(tmp_path):
         with pytest.raises(ValueError) as caught:
             import_published(path)
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)
-    with pytest.raises(FileNotFoundError, match="absent.pt"):
+    with pytest.raises(FileNotFoundError, match=r"absent\.pt"):
         import_published(tmp_path / "absent.pt")
 
 
