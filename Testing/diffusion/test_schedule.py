@@ -57,7 +57,7 @@ def test_golden_cosine_and_ddim_maps():
 
 
 def test_stored_arrays():
-    check("diffusion/expected/schedule.npz", atol=0)
+    check("diffusion/expected/schedule.npz", 0)
 
 
 # Equations

@@ -126,15 +126,19 @@ def test_not_even_one_row_fits():
 
 @pytest.mark.parametrize("name", ["ddpm", "ddim", "dpm++2m"])
 def test_cimd_masks_do_not_depend_on_the_batch_size(name):
-    """Masks agree but for pixels at the threshold: ε to x_0 at t = 999 multiplies rounding by 157."""
-    method, images = tiny_cimd(), image_and_mask(32)[0]
+    """In float64 the chains agree to 7e-13, although they multiply a change of their noise by up to 300: what is handed
+    over, in float32, differs by a unit in the last place at most."""
+    method, images = tiny_cimd().double(), image_and_mask(32)[0]
+    sample = method.sample
+
+    def sample_in_float64(image: Tensor, noise: RowNoise, settings: SamplerSettings, on_step=None) -> Tensor:
+        return sample(image.double(), RowNoise(noise.seed, noise.rows, dtype=torch.float64), settings, on_step)
+
+    method.sample = sample_in_float64
     rows, settings = [(0, 0), (0, 1), (1, 0), (3, 0), (3, 1)], SamplerSettings(name, 5)
     results = []
     for batch_size in (1, 2, 5):
         batches = draw_masks(method, lambda index: images[index], rows, 7, settings, batch_size)
         results.append(torch.cat([values for _, values in batches]))
     for other in results[1:]:
-        decided = (results[0] - 0.5).abs() > 1e-3
-        assert torch.equal((results[0] > 0.5)[decided], (other > 0.5)[decided])
-        assert decided.float().mean() > 0.99
-        torch.testing.assert_close(other, results[0], rtol=0, atol=1e-3)
+        torch.testing.assert_close(other, results[0], rtol=0, atol=6e-8)
