@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from make_expected import check
 from shared_data import shared_path
 
@@ -57,7 +56,7 @@ def test_golden_cosine_and_ddim_maps():
 
 
 def test_stored_arrays():
-    check("diffusion/expected/schedule.npz", atol=0)
+    check("diffusion/expected/schedule.npz", 0)
 
 
 # Equations
