@@ -31,7 +31,7 @@ class Registry(Generic[T]):
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[Entry], Entry]:
-        """Decorator that enters what it decorates under ``name``, and gives it back unchanged.
+        """Decorator that enters what it decorates under ``name``, and gives it back; a class learns its ``name``.
 
         Raises:
             ValueError: something else bears the name already.
@@ -41,6 +41,8 @@ class Registry(Generic[T]):
             if name in self._entries:
                 raise ValueError(f"There is a {self.kind} {name!r} already; give this one another name.")
             self._entries[name] = entry  # type: ignore[assignment]
+            if isinstance(entry, type):
+                entry.name = name  # type: ignore[attr-defined]
             return entry
 
         return enter

@@ -7,6 +7,7 @@ A denoiser maps ``(x_t, index)`` to ``Denoised``; it never sees the sampler.
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -40,7 +41,7 @@ OnStep = Callable[[int, int], None]
 
 
 class Sampler(Protocol):
-    """Samples ``(B, *shape)`` at every step of the schedule; keyword arguments are the sampler's own options."""
+    """Samples ``(B, *shape)``, evaluating once at every step of the schedule; keyword arguments are its own options."""
 
     def __call__(
         self, denoise: Denoiser, schedule: Schedule, noise: Noise, shape: tuple[int, ...], **options: Any
@@ -57,13 +58,15 @@ def options_of(name: str) -> dict[str, Any]:
 
 
 def check(settings: SamplerSettings) -> None:
-    """ValueError for an unknown sampler, step grid or option, in one line that lists the known ones."""
+    """ValueError for an unknown sampler, step grid or option, or an option that is no number where one is needed."""
     known = options_of(settings.name)
-    for option in settings.options:
+    for option, value in settings.options.items():
         if option not in known:
             raise ValueError(
                 f"The sampler {settings.name} has no option {option!r}; its options: {', '.join(known) or 'none'}."
             )
+        if isinstance(known[option], (int, float)) and not isinstance(value, (int, float)):
+            raise ValueError(f"The option {option} of the sampler {settings.name} must be a number, got {value!r}.")
     STEP_GRIDS[settings.grid]
 
 
@@ -80,10 +83,12 @@ def run(
     ``on_step(step, total)`` is called after each evaluation of the denoiser, from 1 to total; it may raise to cancel.
     """
 
+    steps = itertools.count(1)  # counted here: reading the index would wait for the GPU
+
     def observed(x: Tensor, index: Tensor) -> Denoised:
         out = denoise(x, index)
         if on_step is not None:
-            on_step(len(schedule) - int(index[0]), len(schedule))
+            on_step(next(steps), len(schedule))
         return out
 
     check(settings)

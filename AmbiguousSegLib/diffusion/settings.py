@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from AmbiguousSegLib import configuration
+
 DEFAULT_GRID = "trailing"
+PAST_GRID = "both_ends"  # of settings that were written before grids had names
 
 
 @dataclass(frozen=True)
@@ -33,5 +37,35 @@ class SamplerSettings:
 
     def in_words(self) -> str:
         """For tables: "ddim eta=1, 10 steps, trailing"."""
-        options = "".join(f" {key}={value:g}" for key, value in sorted(self.options.items()))
+        options = "".join(
+            f" {key}={value:g}" if isinstance(value, (int, float)) else f" {key}={value}"
+            for key, value in sorted(self.options.items())
+        )
         return f"{self.name}{options}, {self.steps} steps, {self.grid}"
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], where: str = "sampler") -> SamplerSettings:
+        """Settings from plain JSON types, as jobs, results and models hold them.
+
+        Also those of earlier versions: without a grid, whose steps had both ends, and with an "eta" beside the name.
+
+        Args:
+            where: dotted path of ``data`` in its file, for messages.
+
+        Raises:
+            ValueError: an unknown key or a value of the wrong type; the message names the key.
+        """
+        if isinstance(data, Mapping):
+            data = {"grid": PAST_GRID, **lift_eta(data)}
+        return configuration.from_dict(cls, data, where)
+
+
+def lift_eta(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a sampler with the "eta" that earlier versions had beside the name among the options.
+
+    DDIM alone had a use for it, and 0 is what it does without.
+    """
+    lifted = {key: value for key, value in data.items() if key != "eta"}
+    if data.get("eta", 0) != 0 and data.get("name", "ddim") == "ddim":
+        lifted["options"] = {**data.get("options", {}), "eta": data["eta"]}
+    return lifted

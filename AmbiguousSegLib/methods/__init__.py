@@ -26,6 +26,4 @@ def build_method(name: str, config: Mapping[str, Any]) -> Method:
         if config["classes"] != 1:
             raise ValueError(f"The method {name} segments one class, got {config['classes']}; choose another method.")
         config = {key: value for key, value in config.items() if key != "classes"}
-    method = cls(from_dict(cls.Config, config, where="method_config"))
-    method.name = name
-    return method
+    return cls(from_dict(cls.Config, config, where="method_config"))

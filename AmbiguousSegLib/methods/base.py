@@ -13,7 +13,7 @@ from AmbiguousSegLib.diffusion.samplers import OnStep
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 
 Prepared = tuple[Tensor, ...]
-"""What all samples and steps of a slice share: tensors with one row per slice, so that rows can be taken and stacked."""
+"""What all samples and steps of a slice share: tensors with a row per slice, so that rows can be taken and stacked."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,14 @@ class Method(nn.Module, ABC):
     frozen ``Config``, and one preset.
 
     Attributes:
+        name: under which the class is registered.
         Config: frozen dataclass; the only constructor argument. A field ``classes`` (K) is what makes a method one for
             several classes: without it, ``build_method`` refuses more than one.
         samples_by_steps: whether sampling runs a diffusion sampler, so that its settings matter. Such a method's
             ``Config`` has a field ``schedule`` (``ScheduleConfig``).
     """
 
+    name: ClassVar[str]
     Config: ClassVar[type]
     samples_by_steps: ClassVar[bool] = False
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from AmbiguousSegLib.networks.initialisation import kaiming_normal
+
 
 @dataclass(frozen=True)
 class ConvUNetConfig:
@@ -48,6 +50,7 @@ class ConvUNet(nn.Module):
         self.up = nn.ModuleList(
             _block(below + skip, skip, config.convolutions) for below, skip in zip(widths[:0:-1], widths[-2::-1])
         )
+        kaiming_normal(self)
 
     def forward(self, x: Tensor) -> Tensor:
         skips = []

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from AmbiguousSegLib.card import Card, Label
-from AmbiguousSegLib.diffusion.samplers import SamplerSettings
+from AmbiguousSegLib.description import Card
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.methods.cimd import CIMD, CIMDConfig
 from AmbiguousSegLib.model import Model, load_state
 from AmbiguousSegLib.networks.unet import UNetConfig
@@ -59,8 +60,8 @@ def import_published(path: Path | str, options: ImportOptions = ImportOptions())
         "import": notes,
     }
     description = f"Imported checkpoint of {KINDS[options.kind].source}."
-    card = Card(options.name or path.stem, description, Label(options.label), training)
-    return Model(method, preprocessing, sampling, card), notes
+    card = Card(options.name or path.stem, description, training)
+    return Model(method, preprocessing, sampling, card, (Label(options.label),)), notes
 
 
 def _method(state: dict[str, Tensor], options: ImportOptions) -> tuple[CIMD, list[str]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from AmbiguousSegLib.card import Label
 from AmbiguousSegLib.diffusion.schedule import ScheduleConfig
+from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.volume.preprocessing import Intensity
 
 

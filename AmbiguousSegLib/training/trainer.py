@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,28 +16,30 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
 
-from AmbiguousSegLib.card import Card, Label
 from AmbiguousSegLib.configuration import to_dict
+from AmbiguousSegLib.data.evaluation_cases import EvaluationCase
 from AmbiguousSegLib.data.split import Split
+from AmbiguousSegLib.description import Card
 from AmbiguousSegLib.diffusion.noise import TRAINING, RowNoise
 from AmbiguousSegLib.files import replacing
 from AmbiguousSegLib.inference.case_sampling import sample_case
 from AmbiguousSegLib.methods import Batch, Method, build_method
-from AmbiguousSegLib.metrics.distribution import average
+from AmbiguousSegLib.metrics.figures import averages
 from AmbiguousSegLib.model import Model, save_model
-from AmbiguousSegLib.plotting.pictures import ensemble_row, sheet, write_png
+from AmbiguousSegLib.plotting.pictures import write_png
 from AmbiguousSegLib.training.checkpoint import FILE, Progress, load_checkpoint, save_checkpoint
-from AmbiguousSegLib.training.config import OptimisationConfig, TrainingConfig
-from AmbiguousSegLib.training.dataset import HeldOutCase, Source, batches
-from AmbiguousSegLib.training.validation import score
+from AmbiguousSegLib.training.config import TrainingConfig
+from AmbiguousSegLib.training.dataset import Source, batches
+from AmbiguousSegLib.training.ema import averaged_model
+from AmbiguousSegLib.training.learning_rate import learning_rate
+from AmbiguousSegLib.training.signals import stop_signals
+from AmbiguousSegLib.training.validation import contact_sheet, score
 from AmbiguousSegLib.volume.preprocessing import Preprocessing
 
 log = logging.getLogger(__name__)
 
 OnProgress = Callable[[int, int, dict[str, float]], None]
-_PICTURE_CASES, _PICTURE_RATERS, _PICTURE_SAMPLES = 6, 4, 8
 
 
 class Trainer:
@@ -48,14 +49,14 @@ class Trainer:
     ``config.json``, ``split.json`` and ``samples/<images>.png``.
 
     Args:
-        source, split: of ``sources.open_data``.
+        source, split: of ``dataset.open_data``, for the labels of ``config``.
         held_out: cases of the validation.
         device: of this process.
         rank, processes: of this process among those that train together; the process group is up already.
 
     Raises:
-        ValueError: a batch that the processes cannot share evenly, no held-out case, nothing left to train, or
-            settings of data and sampler that do not fit the method.
+        ValueError: a batch that the processes cannot share evenly, no held-out case, a source for another number of
+            labels, nothing left to train, or settings of data and sampler that do not fit the method.
         FileExistsError: a run in ``folder`` that is not to be resumed.
     """
 
@@ -64,7 +65,7 @@ class Trainer:
         config: TrainingConfig,
         source: Source,
         split: Split | None,
-        held_out: list[HeldOutCase],
+        held_out: list[EvaluationCase],
         folder: Path,
         device: torch.device,
         resume: bool = False,
@@ -76,6 +77,11 @@ class Trainer:
             raise ValueError(f"optimisation.batch_size {size} cannot be shared by {processes} processes evenly.")
         if not held_out:
             raise ValueError("No held-out case to validate on; give the split a validation part.")
+        if source.classes != len(config.labels):
+            raise ValueError(
+                f"The data has masks of {source.classes} labels, the configuration names {len(config.labels)}; open "
+                "the data with the labels of the configuration."
+            )
         if (folder / FILE).exists() and not resume:
             raise FileExistsError(f"{folder} holds a training run; resume it, or train into another folder.")
         self.source, self.held_out, self.folder = source, held_out, folder
@@ -88,8 +94,7 @@ class Trainer:
         self.method.to(device, memory_format=torch.channels_last)
         # With the method's defaults spelt out, so that a run is the same however it was described.
         self.config = config = replace(config, method_config=to_dict(self.method.config))
-        self.ema = AveragedModel(self.method, multi_avg_fn=_ramped_average(config.optimisation.ema_decay))
-        self.ema.requires_grad_(False).eval()
+        self.ema = averaged_model(self.method, config.optimisation.ema_decay)
         self.optimizer = torch.optim.AdamW(
             [p for p in self.method.parameters() if p.requires_grad],
             lr=config.optimisation.learning_rate,
@@ -117,7 +122,7 @@ class Trainer:
         """Train to the end; True, or False if a signal (SIGTERM, Ctrl-C) ended it early, with its state saved."""
         settings = self.config.optimisation
         started, first = time.monotonic(), self.progress.images
-        with _stop_signals(self):
+        with stop_signals(self):
             for batch, positions in batches(self.source, self.config, first, self.rank, self.processes):
                 seen = self.progress.images
                 losses = self._step(batch, positions)
@@ -198,8 +203,8 @@ class Trainer:
             self.config.sampling,
             batch_size=max(settings.samples, self.config.optimisation.microbatch or settings.samples),
         )
-        everyone = self._gathered([metrics for _, _, metrics in scored])
-        figures = average(everyone).mean
+        everyone = self._gathered([case.figures for case in scored])
+        figures = averages(everyone)
         ged = figures[f"ged_{settings.estimator}"]
         if self.rank == 0:
             self._log({"images": self.progress.images, "validation": _plain(figures), "cases": len(everyone)})
@@ -210,11 +215,7 @@ class Trainer:
                 figures[f"distance_samples_{settings.estimator}"],
                 figures["ci_harmonic"],
             )
-            rows = [
-                ensemble_row(case.image, case.masks, masks, _PICTURE_RATERS, _PICTURE_SAMPLES)
-                for case, masks, _ in scored[:_PICTURE_CASES]
-            ]
-            write_png(self.folder / "samples" / f"{self.progress.images:09d}.png", sheet(rows))
+            write_png(self.folder / "samples" / f"{self.progress.images:09d}.png", contact_sheet(scored))
         if self.progress.best_ged is None or ged < self.progress.best_ged:
             self.progress = replace(self.progress, best_images=self.progress.images, best_ged=ged)
             if self.rank == 0:
@@ -230,7 +231,6 @@ class Trainer:
             Card(
                 card.name,
                 card.description,
-                Label(card.label),
                 training={
                     "data": card.training_data,
                     "licence": card.licence,
@@ -242,6 +242,7 @@ class Trainer:
                     **_plain(figures),
                 },
             ),
+            self.config.labels,
         )
 
     def _save(self) -> None:
@@ -272,26 +273,6 @@ class Trainer:
                 file.write(json.dumps(entry) + "\n")
 
 
-def learning_rate(settings: OptimisationConfig, images: int) -> float:
-    """Learning rate after ``images``: linear warm-up, then constant or half a cosine down to 0."""
-    warm = min(1.0, (images + settings.batch_size) / settings.warmup_images) if settings.warmup_images else 1.0
-    if settings.schedule == "constant":
-        return settings.learning_rate * warm
-    return settings.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, images / settings.images)))
-
-
-def _ramped_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Moving average whose memory grows with the run: its decay is (1 + n)/(10 + n) until it reaches ``decay``."""
-
-    @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-        weight = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
-        for mean, value in zip(averaged, current):
-            mean.lerp_(value.to(mean.dtype), weight)
-
-    return update
-
-
 class _EnoughSeen(Exception):
     pass
 
@@ -314,20 +295,3 @@ def _uses_bfloat16(precision: str, device: torch.device) -> bool:
 def _write_json(path: Path, content: Any) -> None:
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-@contextlib.contextmanager
-def _stop_signals(trainer: Trainer) -> Iterator[None]:
-    """SIGTERM and Ctrl-C ask the trainer to stop after its step; a second Ctrl-C ends it at once."""
-
-    def stop(number: int, frame: Any) -> None:
-        if trainer.stopping and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        trainer.stopping = True
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -13,7 +13,13 @@ from AmbiguousSegLib.volume.geometry import PLANES, Geometry, Region, SliceAxes
 if TYPE_CHECKING:
     from AmbiguousSegLib.volume.prepared import PreparedVolume
 
-RULES = ("window", "percentile", "full_scale", "minmax")
+_WORDS = {
+    "window": "window {low:g} to {high:g}",
+    "percentile": "percentiles {low:g} to {high:g} of the volume",
+    "full_scale": "full scale 0 to {high:g}",
+    "minmax": "least to greatest value of the volume",
+}
+RULES = tuple(_WORDS)
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,10 @@ class Intensity:
             raise ValueError(f"Intensity.low (0 for full_scale) must be below Intensity.high, got {self}.")
         if self.rule == "percentile" and not 0 <= self.low < self.high <= 100:
             raise ValueError(f"Percentiles must lie in [0, 100], got {self}.")
+
+    def words(self) -> str:
+        """For people, in a few words: "window -1000 to 200"."""
+        return _WORDS[self.rule].format(low=self.low, high=self.high)
 
     def limits(self, channel: np.ndarray, name: str) -> tuple[float, float]:
         """Values of ``channel``, any shape, that become 0 and 1.
