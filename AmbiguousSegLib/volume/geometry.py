@@ -11,6 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 ORTHONORMAL_TOLERANCE = 1e-3  # DICOM writes direction cosines with as few as four decimals
+FILE_TOLERANCE = 0.01  # grids of two files are one when corners agree to this share of a voxel
 _EDGE = 1e-4  # of a voxel: a region that ends on a voxel border does not touch the next voxel
 
 Region = tuple[tuple[float, float, float], tuple[float, float, float]]
@@ -112,6 +113,10 @@ class Geometry:
         return self.size == other.size and bool(
             np.all(np.linalg.norm(self._corners() - other._corners(), axis=1) <= tolerance_mm)
         )
+
+    def same_in_files(self, other: Geometry) -> bool:
+        """``same_grid`` as far as files of different formats keep a grid: corners agree to 1 % of a voxel."""
+        return self.same_grid(other, FILE_TOLERANCE * min(self.spacing_mm))
 
     def difference(self, other: Geometry) -> str:
         """Where two grids differ most, in words for a message: size, or the property that displaces corners most."""
