@@ -36,8 +36,8 @@ class LoadedModel:
 
     def get(self, folder: str, device: str) -> Model:
         """Raises as ``load_model``; ValueError for a device that is not here."""
-        from AmbiguousSegLib.devices import choose_device
         from AmbiguousSegLib.description import DESCRIPTION_FILE, WEIGHTS_FILE
+        from AmbiguousSegLib.devices import choose_device
         from AmbiguousSegLib.model import load_model
 
         chosen = choose_device(device)

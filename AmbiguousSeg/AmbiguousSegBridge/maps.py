@@ -52,7 +52,7 @@ class Tally:
         if box != self.box:
             grown = np.zeros([classes, *(span.stop - span.start for span in box)], self.counts.dtype)
             if self.counts.size:
-                grown[:, *_inside(self.box, box)] = self.counts
+                grown[(slice(None), *_inside(self.box, box))] = self.counts
             self.box, self.counts = box, grown
         for label, counts in enumerate(self.counts, start=1):
             counts[_inside(crop.box, box)] += class_mask(crop.voxels, label, classes).view(np.uint8)

@@ -52,9 +52,7 @@ class Rater:
         return tuple((self.node.GetID(), segment_id) for segment_id in self.segment_ids)
 
 
-def candidates(
-    scene: slicer.vtkMRMLScene, labels: Sequence[str] = (), segments_are: str = "auto"
-) -> list[Rater]:
+def candidates(scene: slicer.vtkMRMLScene, labels: Sequence[str] = (), segments_are: str = "auto") -> list[Rater]:
     """All that can be a rater's, in scene order: in nodes that no run has made or is making.
 
     A node is one rater if its segments are classes, else each of its segments is one, see ``segments_are_classes``;
@@ -62,7 +60,7 @@ def candidates(
     segment is listed with the ``problem``.
 
     Args:
-        labels: names of the classes that are compared.
+        labels: names of the classes that are compared; none: they are not known yet, each segment is a rater.
         segments_are: as in ``segments_are_classes``.
     """
     found: list[Rater] = []
@@ -79,7 +77,7 @@ def candidates(
         names = {name: segmentation.GetSegment(name).GetName() for name in segmentation.GetSegmentIDs()}
         problem = ""
         try:
-            if names and segments_are_classes(list(names.values()), labels, segments_are):
+            if names and labels and segments_are_classes(list(names.values()), labels, segments_are):
                 add(node, title, tuple(names), tuple(names.values()))
                 continue
         except ValueError as error:
@@ -253,9 +251,7 @@ class Checksums:
             self._known |= {state: compared[kind][name] for name, (state, _) in masks.items()}
         return compared
 
-    def changed(
-        self, compared: Mapping[str, Any], run: Run, candidates: Sequence[Rater]
-    ) -> tuple[set[str], bool]:
+    def changed(self, compared: Mapping[str, Any], run: Run, candidates: Sequence[Rater]) -> tuple[set[str], bool]:
         """Of which kinds, "samples" or "raters", a mask is not the one compared, or is gone; and whether that is all.
 
         It is not where READING_S did not do for reading what was modified, which then counts as unchanged: call again.

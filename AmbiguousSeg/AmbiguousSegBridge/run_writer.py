@@ -182,7 +182,9 @@ class RunWriter:
         self._place_map(node)
         display = self.scene.AddNewNodeByClass("vtkMRMLScalarVolumeDisplayNode")
         node.SetAndObserveDisplayNodeID(display.GetID())
-        display.SetAndObserveColorNodeID((earlier.get(colours) or self._add_colours(colours, MAP_COLOURS[kind])).GetID())
+        display.SetAndObserveColorNodeID(
+            (earlier.get(colours) or self._add_colours(colours, MAP_COLOURS[kind])).GetID()
+        )
         display.AutoWindowLevelOff()
         display.SetWindowLevelMinMax(0.0, upper)
         display.AutoThresholdOff()

@@ -40,7 +40,7 @@ from AmbiguousSegBridge.identity import (
     sign,
 )
 from AmbiguousSegBridge.maps import Tally, at_once, checked_threshold, consensus_of, maps_of
-from AmbiguousSegBridge.run_writer import THRESHOLD, RunWriter, box_of, segment_id_of, segment_ids_of
+from AmbiguousSegBridge.run_writer import THRESHOLD, RunWriter, box_of, segment_ids_of
 from AmbiguousSegBridge.segments import (
     add_segment,
     count_voxels,
@@ -48,7 +48,6 @@ from AmbiguousSegBridge.segments import (
     read_crop,
     reference_geometry,
 )
-from AmbiguousSegLib.ensemble.consensus import DEFAULT_THRESHOLD
 from AmbiguousSegLib.labels import LESION_TERMINOLOGY, Label
 from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry

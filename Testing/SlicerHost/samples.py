@@ -7,6 +7,7 @@ import slicer
 from AmbiguousSegBridge.scene import add_volume
 
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
+from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.volume.geometry import Geometry
 
 SIZE = (13, 11, 7)  # x, y, z
@@ -34,7 +35,7 @@ def make_samples(geometry: Geometry = OBLIQUE) -> SampleSet:
     masks[1, 2:4, 3:8, 4:9] = True
     masks[2, ::6, ::10, ::12] = True
     masks[3, -1, -1, -1] = True
-    return SampleSet(masks, geometry, {"seed": 7, "model": {"name": MODEL_NAME}}, "nodule")
+    return SampleSet(masks, geometry, {"seed": 7, "model": {"name": MODEL_NAME}}, (Label("nodule"),))
 
 
 def node_names(scene) -> list[str]:

@@ -24,7 +24,7 @@ from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.model import save_model
 from AmbiguousSegLib.quality import Quality
 from AmbiguousSegLib.volume.geometry import Geometry
-from AmbiguousSegLib.volume.io import LESION_TERMINOLOGY, write_volume
+from AmbiguousSegLib.volume.io import write_volume
 
 SCRIPT = REPOSITORY / "AmbiguousSeg" / "Scripts" / "batch.py"
 
@@ -408,7 +408,7 @@ def test_scene_of_a_volume(batch, tmp_path):
     geometry = Geometry((6, 5, 4), (1.0, 1.0, 2.0), (1.0, 2.0, 3.0), (1.0, 0, 0, 0, 1, 0, 0, 0, 1))
     masks = np.random.default_rng(0).random((2, *geometry.shape)) < 0.5
     volume = np.random.default_rng(1).random((1, *geometry.shape), np.float32)
-    batch.write_scene(SampleSet(masks, geometry), volume, "p1", tmp_path / "scene.mrb", LESION_TERMINOLOGY)
+    batch.write_scene(SampleSet(masks, geometry), volume, "p1", tmp_path / "scene.mrb")
     loaded = make_host()
     assert loaded.ReadFromMRB(str(tmp_path / "scene.mrb"))
     np.testing.assert_array_equal(read_channels([loaded.GetFirstNodeByName("p1")])[0], volume)

@@ -15,8 +15,8 @@ from AmbiguousSegBridge.identity import sample_index
 from AmbiguousSegBridge.panels.context import Context
 from AmbiguousSegBridge.parameters import ExportContent
 from AmbiguousSegBridge.runner import Failure, Job, Listener, crops_argument
-from AmbiguousSegBridge.runs import Run, crops_of, map_array, mask_of, terminology_of
-from AmbiguousSegLib.card import Label
+from AmbiguousSegBridge.runs import Run, crops_of, map_array, mask_of
+from AmbiguousSegLib.labels import file_names
 from AmbiguousSegLib.outputs.export_formats import Form
 from AmbiguousSegLib.volume.crops import Crop
 
@@ -111,17 +111,20 @@ def export_job(run: Run, content: ExportContent, form: Form, shown: int, folder:
     Args:
         shown: position in ``run.samples`` of the sample to write, for ``ExportContent.SHOWN``.
     """
-    named: list[tuple[str, str, Crop]] = []
+    what, named = " + ".join(run.label_names), list[tuple[str, str, Crop]]()
     arrays: dict[str, np.ndarray] = {}
     if content is not ExportContent.CONSENSUS:
         for position, (node, crop) in enumerate(zip(run.samples, crops_of(run))):
             if content is ExportContent.EVERYTHING or position == shown:
                 number = sample_index(node) + 1
-                named.append((f"sample_{number:02d}", f"{run.label} {number}", crop))
+                named.append((f"sample_{number:02d}", f"{what} {number}", crop))
     if content is not ExportContent.SHOWN and run.consensus is not None:
-        named.append(("consensus", f"{run.label} (consensus)", mask_of(run.consensus, run)))
+        named.append(("consensus", f"{what} (consensus)", mask_of(run.consensus, run)))
     if content is ExportContent.EVERYTHING:
-        maps = {"mean": run.mean, "variance": run.variance}  # what the user deleted is missing
+        ends = [f"_{name}" for name in file_names(run.labels)] if len(run.labels) > 1 else [""]
+        maps = {"mean" + end: node for end, node in zip(ends, run.means)}
+        maps |= {"variance" + end: node for end, node in zip(ends, run.variances)} | {"entropy": run.entropy}
+        # What the user deleted is missing.
         arrays = {f"{name}.npy": map_array(node) for name, node in maps.items() if node is not None}
     entries, mask_arrays = crops_argument("mask", [crop for _stem, _title, crop in named])
     entries = [{**entry, "stem": stem, "title": title} for entry, (stem, title, _crop) in zip(entries, named)]
@@ -131,7 +134,7 @@ def export_job(run: Run, content: ExportContent, form: Form, shown: int, folder:
         "geometry": asdict(run.geometry),
         "folder": str(folder),
         "form": form.value,
-        "label": asdict(Label(name=run.label, terminology=terminology_of(run))),
+        "labels": [asdict(label) for label in run.labels],
         "source_files": source_files(run.input),
         "model_name": run.provenance.get("model", {}).get("name", ""),
         "overwrite": overwrite,
