@@ -6,7 +6,7 @@ A mask is a label map: uint8, 0 is background, 1 to K are the model's labels in 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 LESION_TERMINOLOGY = (
     "Segmentation category and type - 3D Slicer General Anatomy list"
@@ -42,6 +42,18 @@ def file_names(labels: Sequence[Label]) -> list[str]:
     """
     names = ["".join(c if c.isalnum() else "_" for c in label.name.lower()) for label in labels]
     return [f"{name}_{k}" if names.count(name) > 1 else name for k, name in enumerate(names, start=1)]
+
+
+def segments_of_mask(labels: Sequence[Label], title: str, identity: str) -> tuple[list[Label], list[str]]:
+    """How the segments of one mask are named, and their ids: by the mask where there is one class, else by the labels.
+
+    Args:
+        title: of the mask, for people: "lesion 3".
+        identity: of the mask: "sample_03".
+    """
+    if len(labels) == 1:
+        return [replace(labels[0], name=title)], [identity]
+    return list(labels), file_names(labels)
 
 
 def check_labels(labels: Sequence[Label]) -> None:
