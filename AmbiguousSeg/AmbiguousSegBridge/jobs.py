@@ -59,8 +59,8 @@ def sample(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any]
     """Samples, handed over one by one.
 
     Arguments: "model" (folder), "device" ("auto", "cpu", "cuda:0" …), "channels" (files ``(Z, Y, X)`` of real
-    numbers), "geometry", "samples", "first_sample", "seed", "sampler" ({"name", "steps", "grid", "options"}, or null for
-    the model's own), "slice_range" ([first, last] or null), "region" ([[x, y, z], [x, y, z]] in LPS mm, or null).
+    numbers), "geometry", "samples", "first_sample", "seed", "sampler" ({"name", "steps", "grid", "options"}, null: the
+    model's own), "slice_range" ([first, last] or null), "region" ([[x, y, z], [x, y, z]] in LPS mm, or null).
 
     Returns "provenance" of the ``SampleSet``, and "labels" ({"name", "color", "terminology"} each).
     """
@@ -167,20 +167,20 @@ def export(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any]
     """Masks and maps as files for other programs.
 
     Arguments: "masks" (each with "stem" and "title" besides), "maps" (file by name), "geometry", "folder" (where to),
-    "form", "labels" ({"name", "color", "terminology"} each), "source_files", "model_name", "overwrite".
+    "form" (in FORMATS), "labels" ({"name", "color", "terminology"} each), "source_files", "model_name", "overwrite".
 
     Returns "files", the paths written, and "notes", sentences for the user.
     """
     from AmbiguousSegLib.configuration import from_dict
     from AmbiguousSegLib.labels import Label
-    from AmbiguousSegLib.outputs.export_formats import Form, export_masks
+    from AmbiguousSegLib.outputs.export_formats import export_masks
 
     entries, notes = arguments["masks"], []
     crops = _crops(folder, entries)
     report.check()
     files = export_masks(
         Path(arguments["folder"]),
-        Form(arguments["form"]),
+        arguments["form"],
         [(entry["stem"], entry["title"], crop.full()) for entry, crop in zip(entries, crops)],
         {name: np.load(folder / file, allow_pickle=False) for name, file in arguments["maps"].items()},
         _geometry(arguments),

@@ -19,7 +19,6 @@ from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from AmbiguousSegBridge.views import Overlay
 from AmbiguousSegLib.ensemble.consensus import DEFAULT_THRESHOLD
 from AmbiguousSegLib.labels import MOST_LABELS
-from AmbiguousSegLib.outputs.export_formats import Form
 from AmbiguousSegLib.quality import Quality
 
 CHANNELS = 6  # selectors in the .ui
@@ -77,7 +76,7 @@ class AmbiguousSegParameterNode:
     segmentsAre - Whether the segments of a segmentation are raters, or classes that one rater marked.
     resampleRaters - Whether raters on another grid are resampled, rather than refused.
     comparisonTable - Which table of the comparison is shown.
-    exportContent, exportForm, exportFolder - What is exported, as what and where to.
+    exportContent, exportForm, exportFolder - What is exported, as what (in FORMATS) and where to.
     """
 
     model: str = ""
@@ -110,5 +109,5 @@ class AmbiguousSegParameterNode:
     resampleRaters: bool = False
     comparisonTable: str = "summary"
     exportContent: ExportContent = ExportContent.EVERYTHING
-    exportForm: Form = Form.SEG_NRRD
+    exportForm: str = "seg_nrrd"
     exportFolder: pathlib.Path

@@ -33,7 +33,7 @@ from AmbiguousSegBridge.identity import (
 )
 from AmbiguousSegBridge.maps import Maps
 from AmbiguousSegBridge.segments import Colour, add_segment, place_on_grid, replace_mask
-from AmbiguousSegLib.labels import Label, file_names
+from AmbiguousSegLib.labels import Label, segments_of_mask
 from AmbiguousSegLib.volume.crops import Box, Crop
 from AmbiguousSegLib.volume.geometry import Geometry
 
@@ -62,7 +62,7 @@ def segment_id_of(role: str) -> str:
 
 def segment_ids_of(role: str, labels: Sequence[Label]) -> list[str]:
     """Ids of the segments that hold the mask of this role, one for each class."""
-    return [segment_id_of(role)] if len(labels) == 1 else file_names(labels)
+    return segments_of_mask(labels, role, segment_id_of(role))[1]
 
 
 def image_of(voxels: np.ndarray) -> vtk.vtkImageData:
@@ -215,11 +215,11 @@ class RunWriter:
         self, node: slicer.vtkMRMLSegmentationNode, role: str, number: int, crop: Crop, colour: Colour
     ) -> None:
         """Segment of the class at the place ``number`` (from 0) among the labels."""
-        label, segment_id = self.labels[number], segment_ids_of(role, self.labels)[number]
-        alone = len(self.labels) == 1
-        name, colour = (f"{label.name}, {role}", colour) if alone else (label.name, label.color)
-        part = crop.of_class(number + 1)
-        add_segment(node, segment_id, name, colour, label.terminology, part, self.to_ras)
+        title = f"{self.labels[0].name}, {role}"
+        labels, segment_ids = segments_of_mask(self.labels, title, segment_id_of(role))
+        label, part = labels[number], crop.of_class(number + 1)
+        colour = colour if len(labels) == 1 else label.color
+        add_segment(node, segment_ids[number], label.name, colour, label.terminology, part, self.to_ras)
 
     def _add_colours(self, role: str, anchors: tuple[Colour, ...]) -> slicer.vtkMRMLColorTableNode:
         table = self.make("vtkMRMLColorTableNode", role)

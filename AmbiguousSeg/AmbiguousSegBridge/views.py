@@ -9,6 +9,7 @@ import slicer
 
 from AmbiguousSegBridge.grid import ijk_to_ras
 from AmbiguousSegBridge.identity import SAMPLE_INDEX, identity_of, is_own, sample_index
+from AmbiguousSegBridge.maps import predictive_entropy
 from AmbiguousSegBridge.run_writer import box_of, without_rendering
 from AmbiguousSegBridge.runs import Run, map_array
 from AmbiguousSegLib.ensemble.disagreement import slices_by_disagreement
@@ -113,8 +114,8 @@ def slices_of_most_disagreement(run: Run) -> list[tuple[int, Position]]:
     first = count - span.stop if back else span.start
     centre = _centre(box)
     slices = []
-    variance = (sum(share * (1 - share) for share in shares) for shares in zip(*means))
-    for number in slices_by_disagreement(variance, (sum(shares) for shares in zip(*means))):
+    disagreement = (s[0] * (1 - s[0]) if len(s) == 1 else predictive_entropy(s) for s in zip(*means))
+    for number in slices_by_disagreement(disagreement, (sum(shares) for shares in zip(*means))):
         number += first
         centre[along] = count - 1 - number if back else number
         slices.append((number, _world(run, centre)))

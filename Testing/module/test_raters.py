@@ -25,7 +25,6 @@ from tiny_models import tiny_model
 from AmbiguousSegLib.labels import LESION_TERMINOLOGY
 from AmbiguousSegLib.metrics.distribution import compare
 from AmbiguousSegLib.model import save_model
-from AmbiguousSegLib.outputs.export_formats import Form
 from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.image import read_image
@@ -221,7 +220,7 @@ def test_dicom_segmentation_of_a_series(driver, tmp_path, monkeypatch):
     driver.parameters.model = str(tmp_path / "model")
     driver.parameters.channel1 = volume
     driver.generate(2)
-    driver.parameters.exportForm, driver.parameters.exportFolder = Form.DICOM, tmp_path / "out"
+    driver.parameters.exportForm, driver.parameters.exportFolder = "dicom", tmp_path / "out"
     driver.press("exportButton")
     driver.wait(lambda: "written" in driver.ui.exportLabel.text or dialogs.texts("errorDisplay"))
     assert dialogs.texts("errorDisplay") == []

@@ -159,7 +159,7 @@ def test_a_sample_edited_again_is_noticed_again(two_runs):
         mask = np.zeros(PLAIN.shape, bool)
         mask[3, :side, :side] = True
         node, to_ras = two_runs.run.samples[0], writer_of(slicer.mrmlScene, two_runs.run).to_ras
-        replace_mask(node, mask_ids(node, run.labels)[0], Crop.of(mask), to_ras)
+        replace_mask(node, mask_ids(node, two_runs.run.labels)[0], Crop.of(mask), to_ras)
         two_runs.widget.enter()
         assert float(two_runs.ui.sampleTable.item(0, 1).text()) == side**2 / 1000
 

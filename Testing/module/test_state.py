@@ -81,7 +81,9 @@ def test_consensus_follows_its_slider(driver):
         driver.wait(lambda: not driver.widget.result._threshold_timer.active)
         from AmbiguousSegBridge.runs import read_mask
 
-        np.testing.assert_array_equal(read_mask(driver.run.consensus, driver.run.geometry, driver.run.labels).full(), mean > threshold)
+        np.testing.assert_array_equal(
+            read_mask(driver.run.consensus, driver.run.geometry, driver.run.labels).full(), mean > threshold
+        )
 
 
 @pytest.mark.parametrize("button", ["useSampleButton", "useConsensusButton"])
