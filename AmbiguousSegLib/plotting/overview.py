@@ -11,6 +11,7 @@ from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.plotting.pictures import (
     CONSENSUS,
     SAMPLE,
+    WHITE,
     Color,
     captioned,
     colors_of,
@@ -33,8 +34,8 @@ def overview(sample_set: SampleSet, volume: np.ndarray) -> np.ndarray:
 
     A row shows the image, the first samples' outlines, the consensus' outline, the mean map (black 0, white 1) and the
     variance map (black 0, white 0.25), all cut to where any sample marks something. Several classes are outlined in
-    their own colours; there is a mean map for each of up to three, of more one of all together, and, in place of the
-    variance, the entropy (black 0, white its largest, ln(K + 1)).
+    their own colours; there is a mean map for each of up to three, titled in its colour, of more one of all together,
+    and, in place of the variance, the entropy (black 0, white its largest, ln(K + 1)).
 
     Args:
         volume: ``(C, Z, Y, X)`` on the set's grid; shown between its 1st and 99th percentile.
@@ -63,24 +64,27 @@ def overview(sample_set: SampleSet, volume: np.ndarray) -> np.ndarray:
         for k, mask in enumerate(sample_set.masks[:_SAMPLES]):
             row.append(captioned(drawn(axes.view(mask)[cut], SAMPLE), f"sample {k + 1}"))
         row.append(captioned(drawn(consensus[cut], CONSENSUS), "consensus"))
-        for caption, values, largest in maps:
-            row.append(captioned(fitted(heat(values[cut], largest), (_SIDE, _SIDE)), caption))
+        for caption, values, largest, color in maps:
+            row.append(captioned(fitted(heat(values[cut], largest), (_SIDE, _SIDE)), caption, color))
         rows.append(row)
     return sheet(rows)
 
 
-def _maps(sample_set: SampleSet, axes: SliceAxes) -> tuple[np.ndarray, np.ndarray, list[tuple[str, np.ndarray, float]]]:
-    """Share of samples that mark a voxel at all, how much they disagree there, and each map with title and maximum."""
+def _maps(
+    sample_set: SampleSet, axes: SliceAxes
+) -> tuple[np.ndarray, np.ndarray, list[tuple[str, np.ndarray, float, Color]]]:
+    """Share of samples that mark a voxel at all, their disagreement, and each map with title, maximum and colour."""
     labels = sample_set.labels
     if len(labels) == 1:
         mean, variance = axes.view(sample_set.mean()), axes.view(sample_set.variance())
-        return mean, variance, [("mean", mean, 1.0), ("variance", variance, 0.25)]
+        return mean, variance, [("mean", mean, 1.0, WHITE), ("variance", variance, 0.25, WHITE)]
     means = [axes.view(sample_set.mean(k)) for k in range(1, 1 + len(labels))]
     marked, entropy = sum(means[1:], means[0]), axes.view(sample_set.entropy())
-    shown = [(f"mean {label.name}", mean, 1.0) for label, mean in zip(labels, means)]
+    colors = colors_of(labels, WHITE)
+    shown = [(f"mean {label.name}", mean, 1.0, color) for label, mean, color in zip(labels, means, colors)]
     if len(labels) > _MEANS:
-        shown = [("mean of all", marked, 1.0)]
-    return marked, entropy, [*shown, ("entropy", entropy, math.log(1 + len(labels)))]
+        shown = [("mean of all", marked, 1.0, WHITE)]
+    return marked, entropy, [*shown, ("entropy", entropy, math.log(1 + len(labels)), WHITE)]
 
 
 def most_disagreement(variance: np.ndarray, mean: np.ndarray, count: int) -> list[int]:

@@ -16,6 +16,7 @@ from AmbiguousSegLib.labels import DEFAULT_LABELS, Label
 
 Color = tuple[int, int, int]
 RATER, SAMPLE, CONSENSUS = (90, 220, 120), (255, 120, 60), (250, 220, 70)
+WHITE = (255, 255, 255)
 _GAP = 2
 
 
@@ -66,12 +67,12 @@ def fitted(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return (255 * resize(picture, size, order=1, anti_aliasing=True)).round().astype(np.uint8)
 
 
-def captioned(picture: np.ndarray, text: str) -> np.ndarray:
+def captioned(picture: np.ndarray, text: str, color: Color = WHITE) -> np.ndarray:
     """Copy of ``picture`` with ``text`` in its upper left corner."""
     canvas = Image.fromarray(picture)
     draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(12)
-    draw.text((4, 2), text, fill=(255, 255, 255), font=font, stroke_width=1, stroke_fill=(0, 0, 0))
+    draw.text((4, 2), text, fill=color, font=font, stroke_width=1, stroke_fill=(0, 0, 0))
     return np.asarray(canvas)
 
 

@@ -25,7 +25,7 @@ from AmbiguousSegLib.diffusion.noise import TRAINING, RowNoise
 from AmbiguousSegLib.files import replacing
 from AmbiguousSegLib.inference.case_sampling import sample_case
 from AmbiguousSegLib.methods import Batch, Method, build_method
-from AmbiguousSegLib.metrics.figures import averages
+from AmbiguousSegLib.metrics.figures import average
 from AmbiguousSegLib.model import Model, save_model
 from AmbiguousSegLib.plotting.pictures import write_png
 from AmbiguousSegLib.training.checkpoint import FILE, Progress, load_checkpoint, save_checkpoint
@@ -204,7 +204,7 @@ class Trainer:
             batch_size=max(settings.samples, self.config.optimisation.microbatch or settings.samples),
         )
         everyone = self._gathered([case.figures for case in scored])
-        figures = averages(everyone)
+        figures = average(everyone).mean
         ged = figures[f"ged_{settings.estimator}"]
         if self.rank == 0:
             self._log({"images": self.progress.images, "validation": _plain(figures), "cases": len(everyone)})
@@ -215,7 +215,8 @@ class Trainer:
                 figures[f"distance_samples_{settings.estimator}"],
                 figures["ci_harmonic"],
             )
-            write_png(self.folder / "samples" / f"{self.progress.images:09d}.png", contact_sheet(scored))
+            picture = contact_sheet(scored, self.config.labels)
+            write_png(self.folder / "samples" / f"{self.progress.images:09d}.png", picture)
         if self.progress.best_ged is None or ged < self.progress.best_ged:
             self.progress = replace(self.progress, best_images=self.progress.images, best_ged=ged)
             if self.rank == 0:

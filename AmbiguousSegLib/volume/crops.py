@@ -95,6 +95,7 @@ class Crop:
 
     @property
     def empty(self) -> bool:
+        """Whether nothing is marked."""
         return self.voxels.size == 0
 
     @property

@@ -156,6 +156,7 @@ class SliceAxes:
 
     @classmethod
     def of(cls, geometry: Geometry, plane: str) -> SliceAxes:
+        """Those of a plane of ``PLANES``: the index axes nearest to the patient's; ``stored`` keeps the array's."""
         if plane == "stored":
             return cls((2, 1, 0), (False,) * 3)
         direction = np.array(geometry.direction).reshape(3, 3)
@@ -172,6 +173,7 @@ class SliceAxes:
         )
 
     def of_index(self, values: Sequence[Any]) -> tuple[Any, ...]:
+        """Values of the index axes x, y, z as those of (slices, rows, columns)."""
         return tuple(values[k] for k in self.index_axes)
 
     def view(self, array: np.ndarray) -> np.ndarray:
