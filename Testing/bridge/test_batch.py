@@ -305,7 +305,10 @@ def test_without_torch_outside_of_slicer_the_command_that_installs_everything_is
     project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
     needed = re.search(r"^dependencies = \[(.*?)^\]", project, re.MULTILINE | re.DOTALL)[1]
     names = {Requirement(text).name for text in named}
-    assert {Requirement(text).name for text in re.findall('"(.*)"', needed)} == names | {"numpy", "Pillow"}  # which scipy and scikit-image bring
+    assert {Requirement(text).name for text in re.findall('"(.*)"', needed)} == names | {
+        "numpy",
+        "Pillow",
+    }  # which scipy and scikit-image bring
 
 
 @pytest.mark.parametrize("missing", ["torch", "Apple silicon"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +15,7 @@ from AmbiguousSegBridge import jobs, messages, report
 from AmbiguousSegBridge.runner import crops_argument
 from tiny_models import randomised, tiny_model
 
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.evaluation.rater_comparison import compare_with_raters
 from AmbiguousSegLib.evaluation.table import Table
 from AmbiguousSegLib.inference import volume_sampling as sampling_volume
@@ -96,16 +97,22 @@ def channels():
     return (random.random(GRID.shape) > 0.5).astype(np.int16), random.random(GRID.shape)
 
 
-def test_samples_are_those_of_the_library(told, tmp_path, model_folder, channels):
+@pytest.mark.parametrize(
+    ("sampler", "meant"),
+    [
+        ({"name": "dpm++2m-sde", "steps": 4}, SamplerSettings("dpm++2m-sde", 4, "both_ends")),  # of earlier versions
+        ({"name": "ddim", "steps": 4, "grid": "trailing", "options": {"eta": 1.0}}, None),
+    ],
+)
+def test_samples_are_those_of_the_library(told, tmp_path, model_folder, channels, sampler, meant):
     folder = tmp_path / "job"
     save(folder, a=channels[0], b=channels[1])
     region = ((4.0, -2.0, 6.0), (15.0, 12.0, 14.0))
     given = {"seed": 2**53 + 1, "first_sample": 2, "samples": 2, "region": region, "slice_range": (1, 4)}
-    sampler = {"name": "dpm++2m-sde", "steps": 4}
     result = plain(jobs.sample(arguments_for(model_folder, **given, sampler=sampler), folder, told.report))
 
     model = load_model(model_folder)
-    request = SampleRequest(**given, sampler=replace(model.sampling, **sampler))
+    request = SampleRequest(**given, sampler=meant or SamplerSettings(**sampler))
     expected = sample_volume(model, np.stack(channels).astype(np.float32), GRID, request)
     assert expected.masks.any(axis=(1, 2, 3)).all()
     assert [entry["index"] for entry in told.of("sample")] == [2, 3]

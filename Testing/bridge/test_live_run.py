@@ -247,7 +247,9 @@ def test_a_sample_that_fails_is_not_half_there(scene):
 
 def test_more_samples_renew_the_same_nodes(scene):
     volume = input_volume(scene)
-    first = add_sample_set(scene, SampleSet(np.stack(masks(0, 3)), OBLIQUE, {"seed": 9}, (Label("nodule"),)), "run", volume)
+    first = add_sample_set(
+        scene, SampleSet(np.stack(masks(0, 3)), OBLIQUE, {"seed": 9}, (Label("nodule"),)), "run", volume
+    )
     run = live(scene, volume, extends=first)
     for index in (3, 4):
         run.add(index, Crop.of(masks()[index]))

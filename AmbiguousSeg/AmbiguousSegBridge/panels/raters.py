@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from AmbiguousSegBridge.raters import Checksums, Rater
 from AmbiguousSegBridge.runner import Failure, Job, Listener, crops_argument
 from AmbiguousSegBridge.runs import Run, crops_of, find_run_of
 from AmbiguousSegBridge.tables import COMPARISON
+from AmbiguousSegLib.evaluation.comparison import LABEL
 from AmbiguousSegLib.evaluation.rater_tables import TABLE_TITLES
 from AmbiguousSegLib.evaluation.table import Column, Table
 from AmbiguousSegLib.files import write_together
@@ -259,7 +260,7 @@ class RatersPanel:
         node = None if run is None else run.tables.get(COMPARISON + "disagreement")
         if node is None:  # it may have gone a moment before the press
             return
-        table = Table.from_dict(tables.read_table(node))
+        table = together(Table.from_dict(tables.read_table(node)))
         title = _("Disagreement per slice")
         with self.context.errors_shown(_("There is no plot to show.")):
             self.context.show_chart(
@@ -300,15 +301,25 @@ def _keys(item: qt.QTreeWidgetItem) -> list[tuple[str, str]]:
 
 
 def standing(summary: Table) -> Table:
-    """The summary with a row per figure and a column per scope: a panel is narrow."""
-    scopes = [str(row["scope"]) for row in summary.rows]
-    rows = [
-        {"figure": column.title} | {scope: row[column.key] for scope, row in zip(scopes, summary.rows)}
-        for column in summary.columns
-        if column.key != "scope"
-    ]
-    columns = (Column("figure", "figure"), *(Column(scope, scope) for scope in scopes))
+    """The summary with a row per label, if there are several, and figure, and a column per scope: a panel is narrow."""
+    scopes = list(dict.fromkeys(str(row["scope"]) for row in summary.rows))
+    figures = [column for column in summary.columns if column.key not in ("scope", LABEL.key)]
+    several = LABEL in summary.columns
+    rows = []
+    for label in dict.fromkeys(row.get(LABEL.key) for row in summary.rows):
+        of_scopes = {str(row["scope"]): row for row in summary.rows if row.get(LABEL.key) == label}
+        for column in figures:
+            values = {scope: of_scopes[scope][column.key] for scope in scopes}
+            rows.append(({LABEL.key: label} if several else {}) | {"figure": column.title} | values)
+    columns = (*((LABEL,) if several else ()), Column("figure", "figure"), *(Column(scope, scope) for scope in scopes))
     return Table(columns, tuple(rows), summary.notes)
+
+
+def together(table: Table) -> Table:
+    """The rows of all classes together, which come last, of a table of several; else the table."""
+    if LABEL not in table.columns:
+        return table
+    return replace(table, rows=tuple(row for row in table.rows if row[LABEL.key] == table.rows[-1][LABEL.key]))
 
 
 def table_files(run: Run) -> dict[str, str]:
