@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -265,11 +265,14 @@ def missing_notes(result: Result, columns: Sequence[Column], cases: str = "image
     """
     missing, modes, (pairs, undefined) = result.averages().missing, result.modes(), result.surface_pairs()
     name = f"{result.name}, {result.label}" if result.label else result.name
-    titles = {column.key: column.title for column in columns if column.key not in _OF_PAIRS}
-    ordered = [*(key for key in _CASE_FIGURES if key in titles), *(key for key in titles if key not in _CASE_FIGURES)]
-    parts = [f"{titles[key]} in {missing[key]} {cases}" for key in ordered if missing.get(key)]
-    if undefined:
-        parts.append(f"surface distances of {undefined} of {pairs} pairs")
+    titles = {column.key: column.title for column in columns}
+
+    def told(keys: Iterable[str]) -> list[str]:
+        return [f"{titles[key]} in {missing[key]} {cases}" for key in keys if key in titles and missing.get(key)]
+
+    parts = told(key for key in _CASE_FIGURES if key not in _OF_PAIRS)
+    parts += [f"surface distances of {undefined} of {pairs} pairs"] if undefined else []
+    parts += told(key for key in titles if key not in _CASE_FIGURES)
     lines = [f"{name}: undefined and left out of the means: {', '.join(parts)}"] if parts else []
     if modes is not None and modes.unassigned > 0:
         lines.append(f"{name}: {modes.unassigned:.1%} of the samples overlap no mode")

@@ -10,8 +10,8 @@ from make_expected import ENCODER, SMALL, TINY, check
 from shared_data import shared_path
 
 from AmbiguousSegLib.diffusion import process
-from AmbiguousSegLib.diffusion.samplers import SamplerSettings
-from AmbiguousSegLib.diffusion.schedule import spaced_steps
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.diffusion.step_grids import both_ends
 from AmbiguousSegLib.methods.cimd import CIMD, CIMDConfig
 
 PUBLISHED = CIMDConfig(unet=SMALL, mask_levels=(0.0, 1.0), acn_input="noise", encoder=ENCODER)
@@ -65,7 +65,7 @@ def test_golden_chain(name, steps):
         return out
 
     method.denoise = spy
-    final = method.sample(data["image"], StoredNoise(data), SamplerSettings("ddpm", steps))
+    final = method.sample((data["image"],), StoredNoise(data), SamplerSettings("ddpm", steps, "both_ends"))
     assert len(visited) == steps
     close(torch.stack([*visited[1:], final]), data["samples"], 1e-4)
     close(final, data["samples"][-1], 1e-4)
@@ -82,7 +82,7 @@ def test_golden_chain(name, steps):
 )
 def test_golden_mean_and_variance_of_the_reverse_step(case, steps):
     data, method = golden("p_mean_variance"), published()
-    kept = spaced_steps(1000, steps)
+    kept = both_ends(1000, steps)
     schedule = method.schedule.respaced(kept)
     index = torch.tensor([int(i) for i in case.split("_t")[1].split("_")])
     image, x_t = data["x"][:, :1], data["x"][:, 1:]
