@@ -218,8 +218,9 @@ class RunWriter:
         title = f"{self.labels[0].name}, {role}"
         labels, segment_ids = segments_of_mask(self.labels, title, segment_id_of(role))
         label, part = labels[number], crop.of_class(number + 1)
-        colour = colour if len(labels) == 1 else label.color
-        add_segment(node, segment_ids[number], label.name, colour, label.terminology, part, self.to_ras)
+        alone = len(labels) == 1
+        colour = colour if alone else label.color
+        add_segment(node, segment_ids[number], label.name, colour, label.terminology, part, self.to_ras, alone)
 
     def _add_colours(self, role: str, anchors: tuple[Colour, ...]) -> slicer.vtkMRMLColorTableNode:
         table = self.make("vtkMRMLColorTableNode", role)

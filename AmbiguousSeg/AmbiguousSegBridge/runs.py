@@ -308,7 +308,8 @@ def use_as_segmentation(
         source = source_node.GetSegmentation().GetSegment(source_id) if source_id else None
         segment_id = segment_ids_of(label.name, run.labels)[number - 1]
         colour = label.color if source is None else source.GetColor()
-        add_segment(node, segment_id, label.name, colour, label.terminology, crop.of_class(number), writer.to_ras)
+        part, alone = crop.of_class(number), len(run.labels) == 1
+        add_segment(node, segment_id, label.name, colour, label.terminology, part, writer.to_ras, alone)
     hierarchy = hierarchy_of(scene)
     put_into(scene, node, hierarchy.GetItemParent(run.folder_item) if run.folder_item else hierarchy.GetSceneItemID())
     return node

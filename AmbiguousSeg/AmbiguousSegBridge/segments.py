@@ -33,10 +33,18 @@ def add_segment(
     terminology: str,
     crop: Crop,
     to_ras: vtk.vtkMatrix4x4,
+    alone: bool = True,
 ) -> None:
-    """Add a segment of this id, name, colour (RGB in [0, 1]) and serialised terminology entry."""
+    """Add a segment of this id, name, colour (RGB in [0, 1]) and serialised terminology entry.
+
+    Args:
+        alone: whether it is to be the only one. Beside others an empty one lies on the grid as well: Slicer would else
+            bring the others to the grid of none when it writes the node to a file.
+    """
     if crop.empty:
         node.GetSegmentation().AddEmptySegment(segment_id, name, colour)
+        if not alone:
+            replace_mask(node, segment_id, crop, to_ras)
     elif not node.AddSegmentFromBinaryLabelmapRepresentation(labelmap_of(crop, to_ras), name, colour, segment_id):
         raise RuntimeError(f"Slicer did not accept the mask of {node.GetName()!r}; see its log.")
     segment = node.GetSegmentation().GetSegment(segment_id)

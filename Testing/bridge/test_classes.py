@@ -175,7 +175,7 @@ def test_an_earlier_run_is_kept_if_a_class_was_edited(scene):
     assert again().name == "run 2" and len(find_runs(scene)) == 2
 
 
-@pytest.mark.parametrize("geometry", [PLAIN, MIRRORED])
+@pytest.mark.parametrize("geometry", [PLAIN, OBLIQUE, MIRRORED])
 def test_a_scene_comes_back_from_its_file(scene, tmp_path, geometry):
     samples = make_class_samples(geometry)
     add_sample_set(scene, samples, "run", input_volume(scene, geometry))
