@@ -154,13 +154,16 @@ def lifted(config: Mapping[str, Any], quiet: bool = False) -> dict[str, Any]:
             raise ValueError("card.label is what is called labels now; give labels alone.")
         new["card"] = {key: value for key, value in card.items() if key != "label"}
         new["labels"] = [{"name": card["label"]}]
-        _tell(quiet, "card.label", f"labels: [{{name: {card['label']}}}]")
+        _tell(quiet, "card.label", f"write labels: [{{name: {card['label']}}}]")
     if isinstance(sampling, Mapping) and "eta" in sampling:
         new["sampling"] = lift_eta(sampling)
-        _tell(quiet, "sampling.eta", f"sampling.options: {{eta: {sampling['eta']}}} (of ddim)")
+        needed = "options" in new["sampling"]
+        _tell(
+            quiet, "sampling.eta", f"write sampling.options: {{eta: {sampling['eta']}}}" if needed else "leave it out"
+        )
     return new
 
 
-def _tell(quiet: bool, old: str, now: str) -> None:
+def _tell(quiet: bool, old: str, remedy: str) -> None:
     if not quiet:
-        log.warning("%s is an old name, which the next version will not read; write %s.", old, now)
+        log.warning("%s is an old name, which the next version will not read; %s.", old, remedy)

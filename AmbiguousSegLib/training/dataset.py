@@ -98,7 +98,7 @@ class Items(Dataset):
         rng = np.random.default_rng([self.seed, _ITEM, position])
         image, mask = self.source.pair(position, rng)
         image, mask = draw_augmentation(self.augmentation, rng)(image, mask)
-        return torch.tensor(image), torch.tensor(mask), position
+        return torch.from_numpy(image.copy()), torch.from_numpy(mask.copy()), position
 
 
 def _leave_signals_to_the_trainer(worker: int) -> None:

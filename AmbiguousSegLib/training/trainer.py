@@ -17,15 +17,15 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from AmbiguousSegLib.card import Card
 from AmbiguousSegLib.configuration import to_dict
 from AmbiguousSegLib.data.evaluation_cases import EvaluationCase
 from AmbiguousSegLib.data.split import Split
+from AmbiguousSegLib.description import Card
 from AmbiguousSegLib.diffusion.noise import TRAINING, RowNoise
 from AmbiguousSegLib.files import replacing
 from AmbiguousSegLib.inference.case_sampling import sample_case
 from AmbiguousSegLib.methods import Batch, Method, build_method
-from AmbiguousSegLib.metrics.figures import averages
+from AmbiguousSegLib.metrics.figures import average
 from AmbiguousSegLib.model import Model, save_model
 from AmbiguousSegLib.plotting.pictures import write_png
 from AmbiguousSegLib.training.checkpoint import FILE, Progress, load_checkpoint, save_checkpoint
@@ -77,9 +77,11 @@ class Trainer:
             raise ValueError(f"optimisation.batch_size {size} cannot be shared by {processes} processes evenly.")
         if not held_out:
             raise ValueError("No held-out case to validate on; give the split a validation part.")
-        classes = len(config.labels)
-        if source.classes != classes:
-            raise ValueError(f"The data has masks of {source.classes} labels, the configuration names {classes}.")
+        if source.classes != len(config.labels):
+            raise ValueError(
+                f"The data has masks of {source.classes} labels, the configuration names {len(config.labels)}; open "
+                "the data with the labels of the configuration."
+            )
         if (folder / FILE).exists() and not resume:
             raise FileExistsError(f"{folder} holds a training run; resume it, or train into another folder.")
         self.source, self.held_out, self.folder = source, held_out, folder
@@ -88,7 +90,7 @@ class Trainer:
         # Initial weights from the seed, whatever the state of the global generators.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            self.method = build_method(config.method, config.method_config | {"classes": classes})
+            self.method = build_method(config.method, config.method_config)
         self.method.to(device, memory_format=torch.channels_last)
         # With the method's defaults spelt out, so that a run is the same however it was described.
         self.config = config = replace(config, method_config=to_dict(self.method.config))
@@ -202,7 +204,7 @@ class Trainer:
             batch_size=max(settings.samples, self.config.optimisation.microbatch or settings.samples),
         )
         everyone = self._gathered([case.figures for case in scored])
-        figures = averages(everyone)
+        figures = average(everyone).mean
         ged = figures[f"ged_{settings.estimator}"]
         if self.rank == 0:
             self._log({"images": self.progress.images, "validation": _plain(figures), "cases": len(everyone)})
@@ -213,7 +215,8 @@ class Trainer:
                 figures[f"distance_samples_{settings.estimator}"],
                 figures["ci_harmonic"],
             )
-            write_png(self.folder / "samples" / f"{self.progress.images:09d}.png", contact_sheet(scored))
+            picture = contact_sheet(scored, self.config.labels)
+            write_png(self.folder / "samples" / f"{self.progress.images:09d}.png", picture)
         if self.progress.best_ged is None or ged < self.progress.best_ged:
             self.progress = replace(self.progress, best_images=self.progress.images, best_ged=ged)
             if self.rank == 0:

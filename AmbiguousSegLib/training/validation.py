@@ -10,6 +10,7 @@ import numpy as np
 from AmbiguousSegLib.data.evaluation_cases import EvaluationCase
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.inference.case_sampling import sample_case
+from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.methods import Method
 from AmbiguousSegLib.metrics.figures import compare
 from AmbiguousSegLib.plotting.pictures import ensemble_row, sheet
@@ -37,11 +38,11 @@ def score(
     return scored
 
 
-def contact_sheet(scored: Sequence[ScoredCase]) -> np.ndarray:
+def contact_sheet(scored: Sequence[ScoredCase], labels: Sequence[Label]) -> np.ndarray:
     """Image, raters, samples and mean of the first cases: RGB uint8 ``(H, W, 3)``."""
     return sheet(
         [
-            ensemble_row(s.case.image, s.case.masks, s.masks, _PICTURE_RATERS, _PICTURE_SAMPLES)
+            ensemble_row(s.case.image, s.case.masks, s.masks, _PICTURE_RATERS, _PICTURE_SAMPLES, labels)
             for s in scored[:_PICTURE_CASES]
         ]
     )

@@ -12,7 +12,7 @@ from torch.distributions import kl_divergence
 
 from AmbiguousSegLib.diffusion import process
 from AmbiguousSegLib.diffusion.noise import TRAINING, RowNoise
-from AmbiguousSegLib.diffusion.samplers import SamplerSettings
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.methods import METHODS, build_method
 from AmbiguousSegLib.methods.base import Batch
 from AmbiguousSegLib.methods.cimd import CIMD, CIMDConfig
@@ -154,18 +154,22 @@ SMALL_SAMPLERS = [("ddpm", 6), ("ddim", 6), ("dpm++2m-sde", 6)]
 @torch.no_grad()
 @pytest.mark.parametrize(("name", "steps"), SMALL_SAMPLERS)
 def test_samples_do_not_depend_on_their_batch(name, steps):
-    method, image = tiny_cimd(), image_and_mask(32)[0]
+    """In float64, where nothing but the sample is left to differ.
+
+    A chain multiplies a relative change of 1e-7 of its first noise by 15 (ddpm), 51 (dpm++2m-sde) and 240 (ddim). Rows
+    alone and together agree to 4e-13 at most, under every vector unit; in float32 they agreed to 1.2e-4.
+    """
+    method, image = tiny_cimd().double(), image_and_mask(32)[0].double()
     rows = [(0, 0), (1, 5), (2, 0), (3, 7)]
-    settings = SamplerSettings(name, steps)
-    together = method.sample(image, RowNoise(1, rows), settings)
-    order = [2, 0, 3, 1]
-    turned = method.sample(image[order], RowNoise(1, [rows[i] for i in order]), settings)
-    alone = torch.cat([method.sample(image[i : i + 1], RowNoise(1, [rows[i]]), settings) for i in range(4)])
-    for other in (turned[torch.tensor(order).argsort()], alone):
-        decided = (together - 0.5).abs() > 1e-4
-        assert torch.equal(together[decided] > 0.5, other[decided] > 0.5)
-        assert decided.float().mean() > 0.99
-        close(other, together, atol=1e-4)
+
+    def sampled(chosen: list[int]) -> torch.Tensor:
+        noise = RowNoise(1, [rows[i] for i in chosen], dtype=torch.float64)
+        return method.sample((image[chosen],), noise, SamplerSettings(name, steps))
+
+    together, order = sampled([0, 1, 2, 3]), [2, 0, 3, 1]
+    turned, alone = sampled(order)[torch.tensor(order).argsort()], torch.cat([sampled([i]) for i in range(4)])
+    for other in (turned, alone):
+        torch.testing.assert_close(other, together, rtol=0, atol=1e-12)
     assert (together[0] - together[1]).abs().max() > 0.1
 
 
@@ -178,7 +182,7 @@ def test_learned_variance_is_that_of_the_steps_taken():
     noise = RowNoise(2, [(0, 0)])
     steps, visited, denoise = [0, 500, 999], [], method.denoise
     method.denoise = lambda image, x_t, index: visited.append(x_t) or denoise(image, x_t, index)
-    method.sample(torch.zeros(1, 1, 4, 4), noise, SamplerSettings("ddpm", 3))
+    method.sample((torch.zeros(1, 1, 4, 4),), noise, SamplerSettings("ddpm", 3, "both_ends"))
     abar = method.schedule.alphas_cumprod[steps]
     beta = 1 - abar[2] / abar[1]
     mean = np.sqrt(abar[2] / abar[1]) * (1 - abar[1]) / (1 - abar[2]) * noise.normal(0, (1, 4, 4))
@@ -190,7 +194,7 @@ def test_learned_variance_is_that_of_the_steps_taken():
 def test_samples_are_on_the_scale_of_masks(levels, estimate):
     method = tiny_cimd(mask_levels=levels, prediction="x0", beta_ambiguity=0.0)
     method._network = lambda image, x_t, index: (torch.full_like(x_t, estimate), torch.zeros_like(x_t))
-    got = method.sample(torch.zeros(1, 1, 4, 4), RowNoise(0, [(0, 0)]), SamplerSettings("ddim", 3))
+    got = method.sample((torch.zeros(1, 1, 4, 4),), RowNoise(0, [(0, 0)]), SamplerSettings("ddim", 3))
     close(got, torch.full_like(got, 1.0 if estimate == 1 else 0.0))
 
 
@@ -211,7 +215,7 @@ def test_two_modes_are_learned_with_their_frequencies():
         optimiser.step()
     with torch.no_grad():
         noise = RowNoise(1, [(0, i) for i in range(400)])
-        masks = method.eval().sample(torch.zeros(400, 1, 8, 8), noise, SamplerSettings("ddim", 10)) > 0.5
+        masks = method.eval().sample((torch.zeros(400, 1, 8, 8),), noise, SamplerSettings("ddim", 10)) > 0.5
     left, right = (((masks == (mode > 0.5)).flatten(1).float().mean(1) > 0.95).float().mean().item() for mode in modes)
     assert left + right > 0.95
     assert left == pytest.approx(19 / 64, abs=0.12)

@@ -13,13 +13,13 @@ import torch
 from tiny_training import SIZE, gradients, log_of, make_trainer, one_step, stop_after, tiny_config
 
 from AmbiguousSegLib.configuration import from_dict, to_dict
-from AmbiguousSegLib.metrics import distribution
+from AmbiguousSegLib.metrics.figures import average
 from AmbiguousSegLib.model import load_model
 from AmbiguousSegLib.plotting.pictures import RATER
 from AmbiguousSegLib.training import trainer as loop
 from AmbiguousSegLib.training.checkpoint import FILE
 from AmbiguousSegLib.training.config import OptimisationConfig, TrainingConfig
-from AmbiguousSegLib.training.trainer import learning_rate
+from AmbiguousSegLib.training.learning_rate import learning_rate
 
 
 def weights(module: torch.nn.Module) -> torch.Tensor:
@@ -173,7 +173,7 @@ def geds(monkeypatch):
         left = iter(values)
 
         def fake(cases):
-            real = distribution.average(cases)
+            real = average(cases)
             return dataclasses.replace(real, mean=real.mean | {"ged_u": next(left)})
 
         monkeypatch.setattr(loop, "average", fake)
@@ -211,7 +211,7 @@ def test_the_best_so_far_is_remembered_across_a_resume(data, tmp_path, geds):
 @pytest.fixture(scope="module")
 def finished(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
-    changes = {"validation.every_images": 20, "card.name": "tiny", "card.label": "disc", "card.licence": "CC0"}
+    changes = {"validation.every_images": 20, "card.name": "tiny", "labels": [{"name": "disc"}], "card.licence": "CC0"}
     trainer = make_trainer(tiny_config(changes), data, folder)
     assert trainer.run()
     return trainer
@@ -262,7 +262,7 @@ def test_configuration_and_split_are_written_as_used(finished):
 
 def test_the_model_says_what_it_was_trained_on(finished):
     model = load_model(finished.folder / "model")
-    assert (model.card.name, model.card.label.name, model.card.training["licence"]) == ("tiny", "disc", "CC0")
+    assert (model.card.name, model.labels[0].name, model.card.training["licence"]) == ("tiny", "disc", "CC0")
     assert from_dict(TrainingConfig, model.card.training["configuration"]) == finished.config
     assert model.preprocessing.size == (SIZE, SIZE) and model.preprocessing.channels == ("image",)
     assert model.sampling == finished.config.sampling
@@ -279,4 +279,4 @@ def test_the_contact_sheet_shows_images_raters_and_samples(finished):
         np.testing.assert_array_equal(tile[:, :SIZE, 0], np.round(case.image[0] * 255))
         for rater, mask in enumerate(case.masks):
             drawn = (tile[:, (1 + rater) * step : (1 + rater) * step + SIZE] == RATER).all(axis=2)
-            assert drawn.any() and not drawn[~mask].any()
+            assert drawn.any() and not drawn[mask == 0].any()
