@@ -1,0 +1,1 @@
+"""The Gaussian diffusion process: schedule, losses, step grids, samplers, addressed noise."""

@@ -15,6 +15,7 @@ Several classes are a reading of ours: the process runs over one mask channel fo
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -99,7 +100,8 @@ class CIMD(Method):
         predicted = 2 * classes if config.variance == "learned_range" else classes
         self.unet = UNet(replace(config.unet, in_channels=read, out_channels=predicted))
         self.schedule = config.schedule.build()
-        self.amn = self.acn = None
+        self.amn: GaussianEncoder | None = None
+        self.acn: GaussianEncoder | None = None
         if config.beta_ambiguity > 0:
             encoder = replace(config.encoder, in_channels=read)
             self.amn, self.acn = GaussianEncoder(encoder), GaussianEncoder(encoder)
@@ -136,9 +138,10 @@ class CIMD(Method):
         estimate = process.x0_from(self.config.prediction, self.schedule, prediction, x_t, index)
         if v is not None and self.config.lambda_vlb > 0:
             terms["vlb"] = self.config.lambda_vlb * len(self.schedule) * self._vlb(x0, x_t, index, estimate, v)
-        if self.amn is not None:
-            terms["ambiguity"] = self.config.beta_ambiguity * self._ambiguity(image, x0, x_t, index, estimate)
-        terms["loss"] = sum(terms.values())
+        if self.amn is not None and self.acn is not None:
+            q, p = self.amn(torch.cat([image, x0], dim=1)), self.acn(self._seen_by_acn(image, x_t, index, estimate))
+            terms["ambiguity"] = self.config.beta_ambiguity * kl_divergence(q, p)  # Eq. 14, nats
+        terms["loss"] = reduce(torch.add, terms.values())
         return terms
 
     def _network(self, image: Tensor, x_t: Tensor, index: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -157,15 +160,13 @@ class CIMD(Method):
         log_variance = process.learned_range_log_variance(self.schedule, v, index)
         return losses.vlb_term(self.schedule, x0, x_t, index, mean, log_variance).to(given)
 
-    def _ambiguity(self, image: Tensor, x0: Tensor, x_t: Tensor, index: Tensor, estimate: Tensor) -> Tensor:
-        """KL(Q ‖ P) of Eq. 14: ``(B,)`` in nats."""
+    def _seen_by_acn(self, image: Tensor, x_t: Tensor, index: Tensor, estimate: Tensor) -> Tensor:
+        """What ACN reads: the image, and the estimate of the mask or of the noise, whichever is configured."""
         if self.config.acn_input == "noise":
-            seen = process.epsilon_from_x0(self.schedule, estimate, x_t, index)
+            estimate = process.epsilon_from_x0(self.schedule, estimate, x_t, index)
         else:
-            seen = estimate.clamp(*self.config.mask_levels)
-        q = self.amn(torch.cat([image, x0], dim=1))
-        p = self.acn(torch.cat([image, seen], dim=1))
-        return kl_divergence(q, p)
+            estimate = estimate.clamp(*self.config.mask_levels)
+        return torch.cat([image, estimate], dim=1)
 
     def denoise(self, image: Tensor, x_t: Tensor, index: Tensor) -> Denoised:
         """Mask estimate, clipped to ±1 as published, and the learned log-variance for the full schedule."""

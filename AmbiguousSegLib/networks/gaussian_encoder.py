@@ -73,7 +73,9 @@ class GaussianEncoder(nn.Module):
         self.encoder = _Blocks(config)
         self.conv_layer = nn.Conv2d(config.filters[-1], outputs, 1)
         kaiming_normal(self)
-        nn.init.normal_(self.conv_layer.bias)  # as published: means and log σ start anywhere about 0
+        self.conv_layer.bias = nn.Parameter(
+            torch.randn(outputs)
+        )  # as published: means and log σ start anywhere about 0
 
     def forward(self, x: Tensor) -> Distribution:
         features = self.encoder(x).mean(dim=(2, 3), keepdim=True)

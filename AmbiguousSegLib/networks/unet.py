@@ -202,7 +202,7 @@ class Upsample(nn.Module):
 class Stage(nn.Sequential):
     """Layers in a row; those that are conditioned get the embedding too."""
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:  # type: ignore[override]
         for layer in self:
             x = layer(x, embedding) if isinstance(layer, ResBlock) else layer(x)
         return x
@@ -267,10 +267,10 @@ class UNet(nn.Module):
         multiple = self.config.size_multiple
         if x.shape[-2] % multiple or x.shape[-1] % multiple:
             raise ValueError(f"Height and width must be multiples of {multiple}, got {tuple(x.shape[-2:])}.")
-        weight = self.time_embed[0].weight
-        embedding = self.time_embed(timestep_embedding(timesteps, self.config.model_channels).to(weight.dtype))
+        dtype = next(self.time_embed.parameters()).dtype
+        embedding = self.time_embed(timestep_embedding(timesteps, self.config.model_channels).to(dtype))
         skips = []
-        h = x.to(weight.dtype)
+        h = x.to(dtype)
         for block in self.input_blocks:
             h = block(h, embedding)
             skips.append(h)
