@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from make_expected import check
 from shared_data import shared_path
 
