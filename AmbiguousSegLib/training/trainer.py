@@ -157,8 +157,10 @@ class Trainer:
             part = slice(begin, begin + micro)
             share = len(positions[part]) / rows
             noise = RowNoise(self.config.seed, [(p, 0) for p in positions[part]], TRAINING, self.device)
-            waits = self.processes > 1 and begin + micro < rows
-            with self.parallel.no_sync() if waits else contextlib.nullcontext(), self._dropout_seed(positions[begin]):
+            exchange: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+            if isinstance(self.parallel, DistributedDataParallel) and begin + micro < rows:
+                exchange = self.parallel.no_sync()  # of gradients: once, after the last
+            with exchange, self._dropout_seed(positions[begin]):
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
                     losses = self.parallel(
                         Batch(batch.image[part].to(self.device), batch.mask[part].to(self.device)), noise
