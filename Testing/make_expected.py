@@ -103,7 +103,7 @@ def summary(prefix: str, tensor: Tensor) -> dict[str, np.ndarray]:
 
 def tiny_cimd(**changes: object) -> CIMD:
     """CIMD with the tiny network and small encoders of the published code's settings."""
-    settings = dict(unet=TINY, mask_levels=(0.0, 1.0), acn_input="noise", encoder=ENCODER) | changes
+    settings = {"unet": TINY, "mask_levels": (0.0, 1.0), "acn_input": "noise", "encoder": ENCODER} | changes
     method = CIMD(CIMDConfig(**settings))
     seeded(method.unet, TINY_SEED)
     if method.amn is not None:

@@ -178,9 +178,8 @@ def _run(
 ) -> tuple[list[Result], list[list[np.ndarray | None]]]:
     """Results of each candidate and label, and the rows of the contact sheet: of the first cases, one per candidate."""
     spacing = None if evaluation_set.spacing_mm is None else (evaluation_set.spacing_mm,) * 2
-    modes: list[tuple[np.ndarray, np.ndarray] | None] = [None] * len(evaluation_set.cases)
-    if evaluation_set.phantoms:
-        modes = [phantom.distinct_modes() for phantom in evaluation_set.phantoms]
+    modes: list[tuple[np.ndarray, np.ndarray] | None] = [p.distinct_modes() for p in evaluation_set.phantoms]
+    modes = modes or [None] * len(evaluation_set.cases)
     # More masks than are scored are drawn only where there are modes to count; the first are the same either way.
     most = max(options.samples, options.mode_samples)
     draws = [most if mode is not None and len(mode[1]) >= 2 else options.samples for mode in modes]

@@ -1,1 +1,1 @@
-"""The Gaussian diffusion process: schedule, losses, step grids, samplers, addressed noise."""
+"""Gaussian diffusion: schedules, equations, samplers, step grids, and noise that is addressed."""

@@ -33,7 +33,9 @@ class Denoised(NamedTuple):
 class Noise(Protocol):
     """Numbered draws of standard normal numbers; ``diffusion.noise.RowNoise`` is one."""
 
-    def normal(self, draw: int, shape: tuple[int, ...]) -> Tensor: ...
+    def normal(self, draw: int, shape: tuple[int, ...]) -> Tensor:
+        """Standard normal numbers ``(B, *shape)`` of the draw with this number."""
+        ...
 
 
 Denoiser = Callable[[Tensor, Tensor], Denoised]
@@ -45,7 +47,9 @@ class Sampler(Protocol):
 
     def __call__(
         self, denoise: Denoiser, schedule: Schedule, noise: Noise, shape: tuple[int, ...], **options: Any
-    ) -> Tensor: ...
+    ) -> Tensor:
+        """As the class says; draw 0 of the noise is the start, draw k the noise of step k."""
+        ...
 
 
 SAMPLERS: Registry[Sampler] = Registry("sampler", room="AmbiguousSegLib.diffusion")
@@ -158,7 +162,7 @@ def _dpm_solver_pp_2m(
     alpha, sigma = np.sqrt(schedule.alphas_cumprod), np.sqrt(1 - schedule.alphas_cumprod)
     lam = np.log(alpha / sigma)  # half the log signal-to-noise ratio
     x = noise.normal(0, shape)
-    last: tuple[Tensor, float] | None = None  # the estimate before, and the length of its step
+    last_x0, last_h = None, 0.0
     for i in reversed(range(len(schedule))):
         x0 = denoise(x, _index(x, i)).x0
         if i == 0:
@@ -166,13 +170,13 @@ def _dpm_solver_pp_2m(
         h = float(lam[i - 1] - lam[i])
         # The last two steps are of first order: the one into step 0 is by far the longest in log signal-to-noise, and
         # the second-order rule would extrapolate over it and overstate the spread.
-        estimate = x0 if last is None or i == 1 else x0 + (x0 - last[0]) * (h / (2 * last[1]))
+        estimate = x0 if last_x0 is None or i == 1 else x0 + (x0 - last_x0) * (h / (2 * last_h))
         decay = math.exp(-2 * h) if stochastic else math.exp(-h)
         carried = sigma[i - 1] / sigma[i] * (math.exp(-h) if stochastic else 1.0)
         x = float(carried) * x + float(alpha[i - 1]) * (1 - decay) * estimate
         if stochastic:
             x = x + float(sigma[i - 1]) * math.sqrt(1 - decay) * noise.normal(len(schedule) - i, shape)
-        last = x0, h
+        last_x0, last_h = x0, h
     return x
 
 

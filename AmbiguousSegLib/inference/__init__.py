@@ -1,1 +1,1 @@
-"""A model over slices, cases and volumes, in batches that fit the device."""
+"""A method over slices, cases and volumes, in batches that fit the device."""

@@ -15,7 +15,6 @@ Several classes are a reading of ours: the process runs over one mask channel fo
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import reduce
 
 import torch
 from torch import Tensor
@@ -100,8 +99,7 @@ class CIMD(Method):
         predicted = 2 * classes if config.variance == "learned_range" else classes
         self.unet = UNet(replace(config.unet, in_channels=read, out_channels=predicted))
         self.schedule = config.schedule.build()
-        self.amn: GaussianEncoder | None = None
-        self.acn: GaussianEncoder | None = None
+        self.amn = self.acn = None
         if config.beta_ambiguity > 0:
             encoder = replace(config.encoder, in_channels=read)
             self.amn, self.acn = GaussianEncoder(encoder), GaussianEncoder(encoder)
@@ -110,10 +108,12 @@ class CIMD(Method):
 
     @property
     def image_channels(self) -> int:
+        """Channels C of the images."""
         return self.config.image_channels
 
     @property
     def size_multiple(self) -> int:
+        """What the U-Net's levels ask for."""
         return self.unet.config.size_multiple
 
     def training_loss(self, batch: Batch, noise: RowNoise) -> dict[str, Tensor]:
@@ -139,9 +139,10 @@ class CIMD(Method):
         if v is not None and self.config.lambda_vlb > 0:
             terms["vlb"] = self.config.lambda_vlb * len(self.schedule) * self._vlb(x0, x_t, index, estimate, v)
         if self.amn is not None and self.acn is not None:
-            q, p = self.amn(torch.cat([image, x0], dim=1)), self.acn(self._seen_by_acn(image, x_t, index, estimate))
-            terms["ambiguity"] = self.config.beta_ambiguity * kl_divergence(q, p)  # Eq. 14, nats
-        terms["loss"] = reduce(torch.add, terms.values())
+            seen = self._seen_by_acn(x_t, index, estimate)
+            q, p = self.amn(torch.cat([image, x0], dim=1)), self.acn(torch.cat([image, seen], dim=1))
+            terms["ambiguity"] = self.config.beta_ambiguity * kl_divergence(q, p)  # Eq. 14, in nats
+        terms["loss"] = sum(terms.values(), start=torch.zeros_like(terms["simple"]))
         return terms
 
     def _network(self, image: Tensor, x_t: Tensor, index: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -160,13 +161,10 @@ class CIMD(Method):
         log_variance = process.learned_range_log_variance(self.schedule, v, index)
         return losses.vlb_term(self.schedule, x0, x_t, index, mean, log_variance).to(given)
 
-    def _seen_by_acn(self, image: Tensor, x_t: Tensor, index: Tensor, estimate: Tensor) -> Tensor:
-        """What ACN reads: the image, and the estimate of the mask or of the noise, whichever is configured."""
+    def _seen_by_acn(self, x_t: Tensor, index: Tensor, estimate: Tensor) -> Tensor:
         if self.config.acn_input == "noise":
-            estimate = process.epsilon_from_x0(self.schedule, estimate, x_t, index)
-        else:
-            estimate = estimate.clamp(*self.config.mask_levels)
-        return torch.cat([image, estimate], dim=1)
+            return process.epsilon_from_x0(self.schedule, estimate, x_t, index)
+        return estimate.clamp(*self.config.mask_levels)
 
     def denoise(self, image: Tensor, x_t: Tensor, index: Tensor) -> Denoised:
         """Mask estimate, clipped to ±1 as published, and the learned log-variance for the full schedule."""
@@ -177,6 +175,7 @@ class CIMD(Method):
     def sample(
         self, prepared: Prepared, noise: RowNoise, settings: SamplerSettings, on_step: OnStep | None = None
     ) -> Tensor:
+        """By the sampler and its steps; the draws of ``noise`` are the sampler's."""
         (image,) = prepared
         steps = steps_of(settings.grid, len(self.schedule), settings.steps)
         respaced = self.schedule.respaced(steps)

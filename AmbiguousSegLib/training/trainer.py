@@ -109,7 +109,7 @@ class Trainer:
                 f"{self.progress.images} seen so far."
             )
         self._try_out()
-        self.distributed = DistributedDataParallel(self.method) if processes > 1 else None
+        self.parallel = DistributedDataParallel(self.method) if processes > 1 else self.method
         self.autocast = _uses_bfloat16(config.optimisation.precision, device)
         if rank == 0:
             folder.mkdir(parents=True, exist_ok=True)
@@ -153,18 +153,18 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         rows, micro = len(positions), settings.microbatch or len(positions)
         totals: dict[str, Tensor] = {}
-        method: torch.nn.Module = self.method if self.distributed is None else self.distributed
         for begin in range(0, rows, micro):
             part = slice(begin, begin + micro)
             share = len(positions[part]) / rows
             noise = RowNoise(self.config.seed, [(p, 0) for p in positions[part]], TRAINING, self.device)
-            later = begin + micro < rows  # gradients of the processes are added up once, in the last pass
-            together = (
-                self.distributed.no_sync() if self.distributed is not None and later else contextlib.nullcontext()
-            )
-            with together, self._dropout_seed(positions[begin]):
+            exchange: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+            if isinstance(self.parallel, DistributedDataParallel) and begin + micro < rows:
+                exchange = self.parallel.no_sync()  # of gradients: once, after the last
+            with exchange, self._dropout_seed(positions[begin]):
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-                    losses = method(Batch(batch.image[part].to(self.device), batch.mask[part].to(self.device)), noise)
+                    losses = self.parallel(
+                        Batch(batch.image[part].to(self.device), batch.mask[part].to(self.device)), noise
+                    )
                 (share * losses["loss"]).backward()
             for name, value in losses.items():
                 totals[name] = totals.get(name, 0.0) + share * value.detach()

@@ -37,7 +37,7 @@ def test_by_hand_and_for_one_member():
 
 
 def test_a_normal_distribution_has_its_closed_form():
-    """(√2 − 1)/√π for the standard normal distribution and the observation 0 (Gneiting and Raftery 2007, Eq. 22)."""
+    """(√2 − 1)/√π for the standard normal distribution and the observation 0."""
     quantiles = np.random.default_rng(0).normal(size=4000)
     assert crps(quantiles, np.zeros(1)) == pytest.approx((math.sqrt(2) - 1) / math.sqrt(math.pi), abs=0.02)
 
