@@ -6,11 +6,11 @@ from html import escape
 from typing import Any
 
 from AmbiguousSegLib.description import Card, ModelDescription
-from AmbiguousSegLib.metrics.figures import FIGURES
+from AmbiguousSegLib.metrics.figures import EVALUATE, FIGURES
 
 __all__ = ["Card", "card_html"]
 
-_BETTER = {"lower": " (lower is better)", "higher": " (higher is better)", "alike": " (best as the raters' own)"}
+_BETTER = {"lower": " (lower is better)", "higher": " (higher is better)", "alike": " (best as among raters)", "": ""}
 
 
 def card_html(model: ModelDescription) -> str:
@@ -49,18 +49,17 @@ def _expects(model: ModelDescription) -> str:
 
 
 def _results(metrics: dict[str, Any]) -> list[str]:
-    """The protocol, then the figures: known ones by title in the order of their table, others by key."""
+    """The protocol, then the figures: those of an evaluation's table, in its order, and unknown ones by their keys."""
     protocol = _text(metrics.get("protocol"))
-    known = [key for key in FIGURES if key in metrics]
-    others = [key for key in metrics if key not in (*known, "protocol")]
-    lines = [_result(key, metrics[key]) for key in (*known, *others)]
+    figures = [FIGURES[key] for key in FIGURES if key in metrics and EVALUATE in FIGURES[key].tables]
+    lines = [
+        f"{figure.title}{_BETTER[figure.better]}: {_text(metrics[figure.key], figure.decimals) or 'undefined'}"
+        for figure in figures
+    ]
+    others = [key for key in metrics if key != "protocol" and key not in FIGURES]
+    lines += [f"{key}: {_text(metrics[key]) or 'undefined'}" for key in others]
     return [*([protocol] if protocol else []), *lines] or ["none stated"]
 
 
-def _result(key: str, value: Any) -> str:
-    title, better = (FIGURES[key].title, FIGURES[key].better) if key in FIGURES else (key, "")
-    return f"{title}{_BETTER.get(better, '')}: {_text(value) or 'undefined'}"
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+def _text(value: Any, decimals: int = 3) -> str:
+    return "" if value is None else f"{value:.{decimals}f}" if isinstance(value, float) else str(value)

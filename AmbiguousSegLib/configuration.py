@@ -72,7 +72,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             except ValueError as error:
                 errors.append(error)
         raise errors[0]
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return from_dict(hint, value, where)
     if origin is tuple:
         if not isinstance(value, (list, tuple)):

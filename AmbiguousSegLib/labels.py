@@ -6,7 +6,7 @@ A mask is a label map: uint8, 0 is background, 1 to K are the model's labels in 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 LESION_TERMINOLOGY = (
     "Segmentation category and type - 3D Slicer General Anatomy list"
@@ -35,6 +35,27 @@ class Label:
 DEFAULT_LABELS = (Label(),)
 
 
+def file_names(labels: Sequence[Label]) -> list[str]:
+    """A part of file names for each label: its name in lower case, all but letters and digits as "_".
+
+    Where two would be alike, each has the number of its label behind it.
+    """
+    names = ["".join(c if c.isalnum() else "_" for c in label.name.lower()) for label in labels]
+    return [f"{name}_{k}" if names.count(name) > 1 else name for k, name in enumerate(names, start=1)]
+
+
+def segments_of_mask(labels: Sequence[Label], title: str, identity: str) -> tuple[list[Label], list[str]]:
+    """How the segments of one mask are named, and their ids: by the mask where there is one class, else by the labels.
+
+    Args:
+        title: of the mask, for people: "lesion 3".
+        identity: of the mask: "sample_03".
+    """
+    if len(labels) == 1:
+        return [replace(labels[0], name=title)], [identity]
+    return list(labels), file_names(labels)
+
+
 def check_labels(labels: Sequence[Label]) -> None:
     """ValueError unless these can be the labels 1 to K of a mask: one or more, at most 255, no name twice."""
     names = [label.name for label in labels]
@@ -47,7 +68,8 @@ def check_labels(labels: Sequence[Label]) -> None:
 def segments_are_classes(segments: Sequence[str], labels: Sequence[str], segments_are: str = "auto") -> bool:
     """Whether the segments of one file or node are the classes of one rater, rather than a rater each.
 
-    They are classes if the name of every one equals a label of the model, and raters if no name does.
+    They are classes if the name of every one equals a label of the model, and raters if no name does. Beside a single
+    label they are raters whatever their names: a segment shows the same then, and keeps its name.
 
     Args:
         segments: names of all segments of the file or node.
@@ -60,16 +82,15 @@ def segments_are_classes(segments: Sequence[str], labels: Sequence[str], segment
     """
     if segments_are not in SEGMENTS_ARE:
         raise ValueError(f"Segments are one of {', '.join(SEGMENTS_ARE)}, got {segments_are!r}.")
-    if segments_are == "raters":
-        return False
     others = [name for name in segments if name not in labels]
-    if segments_are == "auto" and len(others) == len(segments):
+    if segments_are == "raters" or (segments_are == "auto" and (len(labels) == 1 or len(others) == len(segments))):
         return False
     if others:
         named = ", ".join(repr(name) for name in others)
+        beside = ", but other segments beside them are" if len(others) < len(segments) else ""
         raise ValueError(
-            f"The segments {named} are none of the labels ({', '.join(labels)}), but other segments beside them are; "
-            "rename them, or say whether segments are raters or classes."
+            f"The segments {named} do not bear the name of a label ({', '.join(labels)}){beside}; rename them, or say "
+            "that segments are raters."
         )
     twice = sorted({name for name in segments if list(segments).count(name) > 1})
     if twice:

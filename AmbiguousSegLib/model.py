@@ -74,6 +74,7 @@ class Model:
 
     @property
     def device(self) -> torch.device:
+        """Where the method is."""
         return next(self.method.parameters()).device
 
     @property
@@ -140,7 +141,7 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Model:
         raise ValueError(f"{folder / DESCRIPTION_FILE}: {error}") from error
     _load_weights(method, folder / WEIGHTS_FILE, description.weights_sha256)
     # Convolutions over channels-last memory are up to a third faster, on CPUs too.
-    method.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+    method.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.to(device)
 
 

@@ -34,7 +34,8 @@ def bundled_presets() -> dict[str, Path]:
     Such as "lidc-cimd-128", and "ablations/cimd-fc", which is laid over others.
     """
     folder = resources_folder() / "Presets"
-    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
+    files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.yaml")}
+    return dict(sorted(files.items()))
 
 
 def find_model(name: str | Path | None) -> Path:

@@ -20,6 +20,7 @@ _KINDS = "; ".join(f"{name}: {kind.source}" for name, kind in KINDS.items())
 
 
 def main(arguments: list[str]) -> int:
+    """Run the subcommand; its exit code."""
     options = _parser().parse_args(arguments)
     if (options.out / DESCRIPTION_FILE).exists():
         raise CommandError(f"{options.out} holds a model; import into another folder.")

@@ -19,7 +19,6 @@ from AmbiguousSegLib.configuration import from_dict, to_dict
 from AmbiguousSegLib.data.evaluation_cases import held_out_cases
 from AmbiguousSegLib.devices import choose_device
 from AmbiguousSegLib.diffusion import samplers
-from AmbiguousSegLib.labels import DEFAULT_LABELS, Label
 from AmbiguousSegLib.methods import METHODS
 from AmbiguousSegLib.resources import find_preset
 from AmbiguousSegLib.training.config import (
@@ -30,6 +29,7 @@ from AmbiguousSegLib.training.config import (
     SamplerSettings,
     TrainingConfig,
     ValidationConfig,
+    completed,
     lifted,
 )
 from AmbiguousSegLib.training.dataset import open_data
@@ -49,6 +49,7 @@ _SECTIONS = {
 
 
 def main(arguments: list[str]) -> int:
+    """Run the subcommand; its exit code."""
     try:
         import jsonargparse  # noqa: F401
         from tqdm import tqdm
@@ -92,7 +93,7 @@ def main(arguments: list[str]) -> int:
 def parse(arguments: list[str]) -> tuple[Any, TrainingConfig]:
     """Options and configuration from a command line.
 
-    Later files go before earlier ones, and keys on the command line before files.
+    Later files are laid over earlier ones, and keys on the command line over all files.
 
     Raises:
         CommandError: unknown preset, unreadable file, unknown method, unknown key or value of the wrong type; the key
@@ -101,6 +102,25 @@ def parse(arguments: list[str]) -> tuple[Any, TrainingConfig]:
     import jsonargparse
 
     # The method decides which keys method_config has, so files are read before the real parser is made.
+    method, configs, rest = _read_early(arguments)
+    parser = _parser(method)
+    files = [word for config in configs for word in ("--config", json.dumps(config))]
+    try:
+        parsed = parser.parse_args([*files, *rest])
+        settings = parsed.as_dict() | {"method": method}
+        given = {key: value for key, value in settings["method_config"].items() if (key, value) != ("classes", None)}
+        settings["method_config"] = given
+        config = from_dict(TrainingConfig, {f.name: settings[f.name] for f in dataclasses.fields(TrainingConfig)})
+        config = completed(config)
+        if METHODS[method].samples_by_steps:
+            samplers.check(config.sampling)
+    except (jsonargparse.ArgumentError, ValueError, TypeError) as error:
+        raise CommandError(" ".join(str(error).split())) from error
+    return parsed, config
+
+
+def _read_early(arguments: list[str]) -> tuple[str, list[dict[str, Any]], list[str]]:
+    """The method, the configurations in their order, and the arguments that name neither."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     early.add_argument("--config", action="append", default=[])
     early.add_argument("--method")
@@ -108,47 +128,41 @@ def parse(arguments: list[str]) -> tuple[Any, TrainingConfig]:
     early.add_argument("--sampling.eta", dest="eta", type=float)
     try:
         known, rest = early.parse_known_args(arguments)
-    except argparse.ArgumentError as error:
-        raise CommandError(str(error)) from error
-    old: dict[str, Any] = {} if known.label is None else {"card": {"label": known.label}}
-    old |= {} if known.eta is None else {"sampling": {"eta": known.eta}}
-    try:
+        old: dict[str, Any] = {} if known.label is None else {"card": {"label": known.label}}
+        old |= {} if known.eta is None else {"sampling": {"eta": known.eta}}
         configs = [*map(_read_config, known.config), lifted(old)]
-    except ValueError as error:
+    except (argparse.ArgumentError, ValueError) as error:
         raise CommandError(str(error)) from error
     named = [known.method, *(config.get("method") for config in reversed(configs)), TrainingConfig.method]
     method = next(name for name in named if name is not None)
     if not isinstance(method, str) or method not in METHODS:
         raise CommandError(f"Unknown method {method!r}; known: {', '.join(METHODS)}.")
+    return method, configs, rest
 
+
+def _parser(method: str) -> Any:
+    import jsonargparse
+
+    defaults = to_dict(TrainingConfig())
     parser = jsonargparse.ArgumentParser(prog=program("train"), description=HELP, exit_on_error=False)
-    parser.add_argument(
-        "--config", action="config", help="YAML file or name of a bundled preset; several are laid over"
-    )
+    config_help = "YAML file, or name of a bundled preset; of several, later ones are laid over earlier ones"
+    parser.add_argument("--config", action="config", help=config_help)
     parser.add_argument("--out", type=Path, required=True, help="folder for model, checkpoint, log and pictures")
     parser.add_argument("--data", type=Path, default=None, help="folder of cases")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
     parser.add_argument("--method", type=str, default=method, help=", ".join(METHODS))
     parser.add_class_arguments(METHODS[method].Config, "method_config")
-    parser.add_argument("--labels", type=tuple[Label, ...], default=DEFAULT_LABELS)
+    if "method_config.classes" in parser.get_defaults():
+        parser.set_defaults({"method_config.classes": None})  # follows from the labels
+    labels_help = "what the values 1, 2, … of the masks are: [{name: core}, {name: halo, color: [0, 0.5, 1]}]"
+    parser.add_argument("--labels", type=list, default=defaults["labels"], help=labels_help)
     for name, section in _SECTIONS.items():
         parser.add_class_arguments(section, name)
-    parser.add_argument("--checkpoint_every_images", type=int, default=TrainingConfig.checkpoint_every_images)
+    parser.add_argument("--checkpoint_every_images", type=int, default=defaults["checkpoint_every_images"])
     parser.add_argument("--tensorboard", type=bool, default=False)
     parser.add_argument("--seed", type=int, default=0)
-    files = [word for config in configs for word in ("--config", json.dumps(config))]
-    try:
-        parsed = parser.parse_args([*files, *rest])
-        settings = parsed.as_dict() | {"method": method}
-        method_config = from_dict(METHODS[method].Config, settings["method_config"], "method_config")
-        settings["method_config"] = to_dict(method_config)
-        config = from_dict(TrainingConfig, {f.name: settings[f.name] for f in dataclasses.fields(TrainingConfig)})
-        if METHODS[method].samples_by_steps:
-            samplers.check(config.sampling)
-    except (jsonargparse.ArgumentError, ValueError, TypeError) as error:
-        raise CommandError(" ".join(str(error).split())) from error
-    return parsed, config
+    return parser
 
 
 def _read_config(name: str) -> dict[str, Any]:

@@ -11,7 +11,9 @@ import SimpleITK as sitk
 
 from AmbiguousSegLib.volume.label_maps import label_map_of
 
+DEFAULT_THRESHOLD = 0.5  # of the mean map of one class: a strict majority
 MOST_ITERATIONS = 1000
+_SHARE_ROUNDING = 1e-5  # float32 sums of up to 255 shares err by less; different shares of N samples differ by 1/N
 
 _log = logging.getLogger(__name__)
 
@@ -37,10 +39,6 @@ class StapleResult:
     specificity: np.ndarray
 
 
-DEFAULT_THRESHOLD = 0.5  # of the mean map of one class: a strict majority
-_SHARE_ROUNDING = 1e-6  # of float32 shares; those of different counts differ by 1/N
-
-
 def check_threshold(threshold: float) -> None:
     """ValueError unless ``threshold`` can be that of a consensus."""
     if not 0 <= threshold < 1:
@@ -48,13 +46,14 @@ def check_threshold(threshold: float) -> None:
 
 
 def consensus_of_means(means: Sequence[np.ndarray], threshold: float | None = None) -> np.ndarray:
-    """Consensus of samples from the mean maps of their classes: label map, uint8 ``(*spatial)``.
+    """Consensus of samples from the mean maps of their classes: label map, uint8 of the maps' shape.
 
     One class: where its mean lies above the threshold. Several: the largest of the mean maps, background's with them;
     ties go to background, and there is no threshold.
 
     Args:
-        means: for each class 1 to K the share of samples that say so, float ``(*spatial)``.
+        means: for each class 1 to K the share of the samples, at most 10 000, that say so, float ``(Z, Y, X)`` or any
+            shape of one axis or more.
         threshold: in [0, 1), for one class; None: 0.5, a strict majority.
 
     Raises:
@@ -66,7 +65,10 @@ def consensus_of_means(means: Sequence[np.ndarray], threshold: float | None = No
         return (means[0] > threshold).view(np.uint8)
     if threshold is not None:
         raise ValueError(f"The consensus of {len(means)} classes is the most frequent one; it takes no threshold.")
-    return label_map_of(np.stack(means), _SHARE_ROUNDING)
+    consensus = np.empty(means[0].shape, np.uint8)
+    for z in range(len(consensus)):  # one by one: of a volume, what is computed on the way is one slice
+        consensus[z] = label_map_of(np.stack([mean[z] for mean in means]), _SHARE_ROUNDING)
+    return consensus
 
 
 def majority(masks: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from scipy.special import entr
 
 from AmbiguousSegLib.ensemble.consensus import consensus_of_means
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label, check_labels
@@ -35,6 +36,7 @@ class SampleSet:
     geometry: Geometry
     provenance: dict[str, Any] = field(default_factory=dict)
     labels: tuple[Label, ...] = DEFAULT_LABELS
+    _means: dict[int, np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_labels(self.labels)
@@ -49,7 +51,6 @@ class SampleSet:
             raise ValueError(
                 f"SampleSet.masks hold the label {self.masks.max()}, but there are {self.classes}; name every label."
             )
-        object.__setattr__(self, "_means", {})  # maps that were asked for, by label
 
     def __len__(self) -> int:
         return len(self.masks)
@@ -67,8 +68,7 @@ class SampleSet:
     def mean(self, label: int = 1) -> np.ndarray:
         """Share of samples that give a voxel this label: float32 ``(Z, Y, X)`` in [0, 1], read-only."""
         self._check(label)
-        means: dict[int, np.ndarray] = self._means  # type: ignore[attr-defined]
-        if label not in means:
+        if label not in self._means:
             # One mask at a time, as bytes: no (N, Z, Y, X) array of a wider type is made, and sums stay in registers.
             count = np.zeros(self.geometry.shape, np.uint8 if len(self) < 256 else np.uint16)
             for mask in self.masks:
@@ -76,8 +76,8 @@ class SampleSet:
             mean = count.astype(np.float32)
             mean /= np.float32(len(self))
             mean.flags.writeable = False
-            means[label] = mean
-        return means[label]
+            self._means[label] = mean
+        return self._means[label]
 
     def variance(self, label: int = 1) -> np.ndarray:
         """Variance of "has this label", mean·(1 − mean): float32 ``(Z, Y, X)`` in [0, 0.25]."""
@@ -90,12 +90,12 @@ class SampleSet:
 
         p is the share of samples that give a voxel the class; 0·ln 0 is 0.
         """
-        rest = np.ones(self.geometry.shape, np.float32)
-        entropy = np.zeros(self.geometry.shape, np.float32)
-        for label in range(1, self.classes + 1):
-            rest -= self.mean(label)
-            _add_entropy(entropy, self.mean(label))
-        _add_entropy(entropy, np.maximum(rest, 0))
+        means = [self.mean(label) for label in range(1, self.classes + 1)]
+        entropy = np.empty(self.geometry.shape, np.float32)
+        for z, plane in enumerate(entropy):  # so that what is computed on the way is one slice
+            shares = np.stack([mean[z] for mean in means])
+            rest = np.maximum(1 - shares.sum(axis=0), 0)  # rounding may leave less than nothing
+            plane[...] = entr(shares).sum(axis=0) + entr(rest)
         return entropy
 
     def consensus(self, threshold: float | None = None) -> np.ndarray:
@@ -115,7 +115,10 @@ class SampleSet:
         return np.array(marked) * self.geometry.voxel_volume_ml
 
     def volume_summary(self, label: int | None = None) -> dict[str, Any]:
-        """Volume of each sample in mL, their mean, and the interval that holds the central 95 % of the samples."""
+        """Volume of each sample in mL, their mean, and the interval that holds the central 95 % of the samples.
+
+        Of one class, or (None) of all together; plain JSON types.
+        """
         volumes = self.volumes_ml(label)
         low, high = np.percentile(volumes, INTERVAL_PERCENTILES)
         return {
@@ -129,8 +132,3 @@ class SampleSet:
     def _check(self, label: int) -> None:
         if not 1 <= label <= self.classes:
             raise ValueError(f"A label is one of 1 to {self.classes}, got {label}.")
-
-
-def _add_entropy(entropy: np.ndarray, share: np.ndarray) -> None:
-    some = share > 0
-    entropy[some] -= share[some] * np.log(share[some])

@@ -15,8 +15,8 @@ FEWEST_PIXELS = 20
 _EIGHT = np.ones((3, 3), bool)
 
 # Of a square between four pixel centres, by which of them are marked (1 upper left, 2 upper right, 4 lower left,
-# 8 lower right): pieces of contour along rows, along columns and across, and the area inside in eighths. Two pixels that
-# touch at a corner are joined.
+# 8 lower right): pieces of contour along a row, along a column and across, and the area inside in eighths. Two pixels
+# that touch at a corner are joined.
 _ALONG_ROWS = np.array([0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0])
 _ALONG_COLUMNS = np.array([0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0])
 _ACROSS = np.array([0, 1, 1, 0, 1, 0, 2, 1, 1, 2, 0, 1, 0, 1, 1, 0])
@@ -56,7 +56,8 @@ def contour_lengths(mask: np.ndarray, spacing_mm: Sequence[float]) -> tuple[floa
 
 def median_roughness(sets: MaskSets, which: int) -> float:
     """Median of `roughness` over all masks of the samples (0) or raters (1) and classes where it is defined; or nan."""
-    found = [roughness(mask, sets.spacing_mm) for label in sets.labels for mask in sets.masks(label)[which]]
+    spacing = sets.known_spacing()
+    found = [roughness(mask, spacing) for label in sets.labels for mask in sets.masks(label)[which]]
     defined = [value for value in found if not math.isnan(value)]
     return float(np.median(defined)) if defined else math.nan
 

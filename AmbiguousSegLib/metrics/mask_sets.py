@@ -96,6 +96,12 @@ class MaskSets:
         }
         return frozenset(need for need, there in met.items() if there)
 
+    def known_spacing(self) -> tuple[float, ...]:
+        """``spacing_mm``; ValueError if it is unknown."""
+        if self.spacing_mm is None:
+            raise ValueError(f"Lengths in mm need {NEEDS[SPACING]}; give it.")
+        return self.spacing_mm
+
     def masks(self, label: int) -> tuple[np.ndarray, np.ndarray]:
         """Where samples and raters have a class: bool, shapes of both; views if there is one class."""
         return class_of(self.samples, label, self.classes), class_of(self.raters, label, self.classes)
@@ -149,11 +155,9 @@ class MaskSets:
         Args:
             on_map: called N + M times for each class that was not measured before; it may raise to stop.
         """
-        if self.spacing_mm is None:
-            raise ValueError(f"Distances between borders need {NEEDS[SPACING]}; give it.")
         for label in self.labels:
             if ("surface", label) not in self._found:
-                found = pairwise_surface_metrics(*self.masks(label), self.spacing_mm, on_map)
+                found = pairwise_surface_metrics(*self.masks(label), self.known_spacing(), on_map)
                 self._found["surface", label] = found
         hd95_mm, assd_mm = (np.stack(v) for v in zip(*(self._found["surface", label] for label in self.labels)))
         counts = self.cross.counts

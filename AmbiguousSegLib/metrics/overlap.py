@@ -69,8 +69,10 @@ class Counts:
     @classmethod
     def of_classes(cls, counts: Sequence[Counts]) -> Counts:
         """Counts of the same masks for several classes as one, with the classes along a new first axis."""
-        parts = (np.stack([getattr(c, name) for c in counts]) for name in ("intersection", "size_a", "size_b"))
-        return cls(*parts, counts[0].pixels)
+        intersection, size_a, size_b = (
+            np.stack([getattr(c, name) for c in counts]) for name in ("intersection", "size_a", "size_b")
+        )
+        return cls(intersection, size_a, size_b, counts[0].pixels)
 
     def mean_over_present(self, values: np.ndarray, none: float) -> np.ndarray:
         """Mean over the leading axis, the classes, of a figure of each pair, over the classes present in A or in B.

@@ -159,10 +159,11 @@ def _distance_map(target: np.ndarray, shape: tuple[int, ...], spacing: tuple[flo
     return ndimage.distance_transform_edt(outside, sampling=spacing).ravel()
 
 
-def joint_box(a: np.ndarray, b: np.ndarray) -> tuple[slice, ...]:
+def joint_box(a: ArrayLike, b: ArrayLike) -> tuple[slice, ...]:
     """Smallest box that holds two bool masks of one shape; of length 0 if both are empty."""
-    boxes = ndimage.find_objects((a | b).view(np.uint8))
-    return boxes[0] if boxes else (slice(0, 0),) * a.ndim
+    either = np.asarray(a) | np.asarray(b)
+    boxes = ndimage.find_objects(either.view(np.uint8))
+    return boxes[0] if boxes else (slice(0, 0),) * either.ndim
 
 
 def _checked(

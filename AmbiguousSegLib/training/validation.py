@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import numpy as np
 from AmbiguousSegLib.data.evaluation_cases import EvaluationCase
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.inference.case_sampling import sample_case
+from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.methods import Method
 from AmbiguousSegLib.metrics.figures import compare
 from AmbiguousSegLib.plotting.pictures import ensemble_row, sheet
@@ -37,11 +39,25 @@ def score(
     return scored
 
 
-def contact_sheet(scored: Sequence[ScoredCase]) -> np.ndarray:
+def try_out(method: Method, case: EvaluationCase, settings: SamplerSettings) -> None:
+    """The first step of sampling a case, to learn whether it can be taken; ValueError as ``sample_case``."""
+    with contextlib.suppress(_EnoughSeenError):
+        sample_case(method, case.identity, case.image, 1, 0, settings, 1, _enough)
+
+
+class _EnoughSeenError(Exception):
+    """Ends a sampling whose result nobody wants."""
+
+
+def _enough(rows: int, step: int, total: int) -> None:
+    raise _EnoughSeenError
+
+
+def contact_sheet(scored: Sequence[ScoredCase], labels: Sequence[Label]) -> np.ndarray:
     """Image, raters, samples and mean of the first cases: RGB uint8 ``(H, W, 3)``."""
     return sheet(
         [
-            ensemble_row(s.case.image, s.case.masks, s.masks, _PICTURE_RATERS, _PICTURE_SAMPLES)
+            ensemble_row(s.case.image, s.case.masks, s.masks, _PICTURE_RATERS, _PICTURE_SAMPLES, labels)
             for s in scored[:_PICTURE_CASES]
         ]
     )

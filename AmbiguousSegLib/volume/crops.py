@@ -10,7 +10,7 @@ import numpy as np
 
 from AmbiguousSegLib.volume.label_maps import as_label_map
 
-Box = tuple[slice, slice, slice]
+Box = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Crop:
     """
 
     voxels: np.ndarray
-    start: tuple[int, int, int]
-    shape: tuple[int, int, int]
+    start: tuple[int, ...]
+    shape: tuple[int, ...]
 
     def __post_init__(self) -> None:
         if self.voxels.dtype != np.uint8 or self.voxels.ndim != 3:
@@ -47,13 +47,17 @@ class Crop:
         return cls(mask[box], tuple(span.start for span in box), mask.shape)
 
     @classmethod
-    def nothing(cls, shape: tuple[int, int, int]) -> Crop:
+    def nothing(cls, shape: tuple[int, ...]) -> Crop:
         """Crop of an empty mask on a grid of this shape."""
         return cls(np.zeros((0, 0, 0), np.uint8), (0, 0, 0), shape)
 
     @classmethod
-    def merged(cls, crops: Sequence[Crop]) -> Crop:
-        """One label map of the masks of the classes 1 to K, each marking its class with 1, all on one grid.
+    def merged(cls, crops: Sequence[Crop], names: Sequence[str] = ()) -> Crop:
+        """One label map of the masks of the classes 1 to K, which mark their class by whatever is not 0.
+
+        Args:
+            crops: one for each class, all on one grid; empty for a class that is not there.
+            names: of the classes, for the message.
 
         Raises:
             ValueError: two of them mark the same voxel: classes are exclusive.
@@ -64,19 +68,26 @@ class Crop:
         voxels = np.zeros([span.stop - span.start for span in box], np.uint8)
         for number, crop in enumerate(crops, start=1):
             own = crop.within(box) != 0
-            if voxels[own].any():
-                raise ValueError(f"Class {number} overlaps an earlier one, but a voxel has one class.")
+            if (shared := voxels[own]).any():
+                one, other = (names[k - 1] if names else f"class {k}" for k in (int(shared.max()), number))
+                raise ValueError(
+                    f"{one} and {other} overlap in {np.count_nonzero(shared)} voxels, but a voxel is of one class; "
+                    "give each to one of them."
+                )
             voxels[own] = number
         return cls(voxels, tuple(span.start for span in box), crops[0].shape)
 
     def of_class(self, label: int) -> Crop:
-        """Crop of one class alone, which it marks with 1; the same crop where it holds no other label."""
+        """Crop of one class alone, which it marks with 1; the same crop where it holds class 1 and no other."""
         if label == 1 and self.voxels.size and self.voxels.max() <= 1:
             return self
-        inside = Crop.of(self.voxels == label)
-        if inside.empty:
-            return Crop.nothing(self.shape)
-        return Crop(inside.voxels, tuple(a + b for a, b in zip(inside.start, self.start)), self.shape)
+        return Crop.of(self.voxels == label).placed(self.start, self.shape)
+
+    def placed(self, start: Sequence[int], shape: tuple[int, ...]) -> Crop:
+        """The crop on a larger grid, in which the first voxel of its own grid has the index ``start`` (z, y, x)."""
+        if self.empty:
+            return Crop.nothing(shape)
+        return Crop(self.voxels, tuple(int(a + b) for a, b in zip(self.start, start)), shape)
 
     def copy(self) -> Crop:
         """The same crop with memory of its own."""
@@ -84,6 +95,7 @@ class Crop:
 
     @property
     def empty(self) -> bool:
+        """Whether nothing is marked."""
         return self.voxels.size == 0
 
     @property

@@ -25,13 +25,13 @@ def label_map_of(values: np.ndarray, margin: float = 0.0) -> np.ndarray:
     if len(values) == 1:
         return (values[0] > 0.5).view(np.uint8)
     background = 1 - values.sum(axis=0)
-    first, second = np.full_like(background, -np.inf), background
-    label = np.zeros(background.shape, np.uint8)
-    for number, own in enumerate(values, start=1):  # the largest so far, and the largest of the others
-        larger = own > first
-        second = np.maximum(second, np.where(larger, first, own))
-        first, label = np.where(larger, own, first), np.where(larger, np.uint8(number), label)
-    return np.where(first > second + margin, label, np.uint8(0))
+    label, best, next_best = np.zeros(background.shape, np.uint8), background, np.full_like(background, -np.inf)
+    for number, own in enumerate(values, start=1):
+        next_best = np.maximum(next_best, np.minimum(own, best))
+        label[own > best] = number
+        best = np.maximum(best, own)
+    label[~(best > next_best + margin)] = 0  # tied, or no number at all
+    return label
 
 
 def as_label_map(mask: np.ndarray) -> np.ndarray:
