@@ -183,9 +183,9 @@ def test_a_name_that_the_output_cannot_hold_ends_nothing(study, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(console, "cp1252", write_through=True))
     study.sampler = lambda options, make=study.sampler: _refusing(make(options), names[0])
     assert study.run() == 1
-    assert study.status() == {"a": "done", "b": "done", "c.d": "done", names[0]: "failed"} | {
-        name: "done" for name in names[1:]
-    }
+    assert study.status() == {"a": "done", "b": "done", "c.d": "done", names[0]: "failed"} | dict.fromkeys(
+        names[1:], "done"
+    )
     assert b"\\u60a3\\u8005: failed" in console.getvalue() and b"no \\u60a3" in console.getvalue()
     assert names[0] in (study.out / "batch.csv").read_text(encoding="utf-8")
 

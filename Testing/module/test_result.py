@@ -84,7 +84,7 @@ def test_an_edited_consensus_outlives_looking_at_another_run(two_runs):
 
 
 @pytest.mark.parametrize("session", ["the same", "a new one"])
-def test_an_edited_consensus_outlives_saving_and_loading(two_runs, session, slicer_host, tmp_path):  # noqa: F811
+def test_an_edited_consensus_outlives_saving_and_loading(two_runs, session, slicer_host, tmp_path):
     mask = edited(two_runs.run.consensus, two_runs.run)
     save_scene(slicer.mrmlScene, tmp_path / "scene.mrb")
     if session == "the same":
