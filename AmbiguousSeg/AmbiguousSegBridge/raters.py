@@ -36,7 +36,8 @@ class Rater:
     Attributes:
         segment_ids: of one segment, or of one for each class that the rater marked.
         name: for people, and unique among ``candidates``.
-        labels: name of the class that each segment shows; empty where the one segment is the whole mask.
+        labels: name of the class that each segment shows; empty where the one segment is a rater's mask, which then
+            marks the first class.
         problem: why it cannot be compared; empty if it can.
     """
 
@@ -55,9 +56,8 @@ class Rater:
 def candidates(scene: slicer.vtkMRMLScene, labels: Sequence[str] = (), segments_are: str = "auto") -> list[Rater]:
     """All that can be a rater's, in scene order: in nodes that no run has made or is making.
 
-    A node is one rater if its segments are classes, else each of its segments is one, see ``segments_are_classes``;
-    where there are several classes, such a segment has to bear the name of the one that it shows. Of a mixture, each
-    segment is listed with the ``problem``.
+    A node is one rater if its segments are classes, else each of its segments is one, see ``segments_are_classes``. Of
+    a mixture, each segment is listed with the ``problem``.
 
     Args:
         labels: names of the classes that are compared; none: they are not known yet, each segment is a rater.
@@ -83,13 +83,7 @@ def candidates(scene: slicer.vtkMRMLScene, labels: Sequence[str] = (), segments_
         except ValueError as error:
             problem = f"{title}: {error}"
         for segment_id, name in names.items():
-            if len(labels) > 1 and name not in labels and not problem:
-                problem = (
-                    f"The name of segment {name!r} of {title!r} is none of the labels {', '.join(labels)}, so it does "
-                    "not say which class it shows. Rename it."
-                )
-            shown = (name,) if len(labels) > 1 else ()
-            add(node, title if len(names) == 1 else f"{title}, {name}", (segment_id,), shown, problem)
+            add(node, title if len(names) == 1 else f"{title}, {name}", (segment_id,), (), problem)
     return found
 
 
