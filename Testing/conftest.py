@@ -1,4 +1,7 @@
-"""One thread for the tests' tiny networks: more only wait for each other, here and in the processes they start."""
+"""One thread for the tests' tiny networks: more only wait for each other, here and in the processes they start.
+
+Unless OMP_NUM_THREADS asks for more: results must hold there, too.
+"""
 
 import os
 
@@ -6,4 +9,4 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch  # noqa: E402
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from AmbiguousSegLib.description import Card
@@ -15,10 +16,10 @@ from AmbiguousSegLib.volume.preprocessing import Intensity, Preprocessing
 
 def randomised(method: Method, seed: int = 0) -> Method:
     """The method in evaluation mode with weights that follow from the seed."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = np.random.default_rng(seed)  # unlike torch's, the same numbers under every vector unit
     with torch.no_grad():
         for name, parameter in method.named_parameters():
-            r = torch.randn(parameter.shape, generator=generator)
+            r = torch.from_numpy(generator.standard_normal(parameter.shape, dtype=np.float32))
             if parameter.dim() > 1:
                 parameter.copy_(r / parameter[0].numel() ** 0.5)
             else:

@@ -89,7 +89,12 @@ class RowNoise:
 
         Returns:
             int64 ``(rows, *spatial)``, 0 to K − 1; a class of probability 0 is never drawn.
+
+        Raises:
+            ValueError: probabilities of another number of rows.
         """
+        if len(probabilities) != len(self.rows):
+            raise ValueError(f"Probabilities of {len(probabilities)} rows do not fit noise of {len(self.rows)}.")
         uniform = self.uniform(draw, probabilities.shape[2:])
         cumulative = probabilities.to(uniform.dtype).cumsum(dim=1)
         return (uniform[:, None] >= cumulative[:, :-1] / cumulative[:, -1:]).sum(dim=1)

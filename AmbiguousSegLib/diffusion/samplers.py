@@ -33,7 +33,9 @@ class Denoised(NamedTuple):
 class Noise(Protocol):
     """Numbered draws of standard normal numbers; ``diffusion.noise.RowNoise`` is one."""
 
-    def normal(self, draw: int, shape: tuple[int, ...]) -> Tensor: ...
+    def normal(self, draw: int, shape: tuple[int, ...]) -> Tensor:
+        """Standard normal numbers ``(B, *shape)`` of the draw with this number."""
+        ...
 
 
 Denoiser = Callable[[Tensor, Tensor], Denoised]
@@ -45,7 +47,9 @@ class Sampler(Protocol):
 
     def __call__(
         self, denoise: Denoiser, schedule: Schedule, noise: Noise, shape: tuple[int, ...], **options: Any
-    ) -> Tensor: ...
+    ) -> Tensor:
+        """As the class says; draw 0 of the noise is the start, draw k the noise of step k."""
+        ...
 
 
 SAMPLERS: Registry[Sampler] = Registry("sampler", room="AmbiguousSegLib.diffusion")
@@ -166,8 +170,7 @@ def _dpm_solver_pp_2m(
         h = float(lam[i - 1] - lam[i])
         # The last two steps are of first order: the one into step 0 is by far the longest in log signal-to-noise, and
         # the second-order rule would extrapolate over it and overstate the spread.
-        second_order = last_x0 is not None and i > 1
-        estimate = x0 + (x0 - last_x0) * (h / (2 * last_h)) if second_order else x0
+        estimate = x0 if last_x0 is None or i == 1 else x0 + (x0 - last_x0) * (h / (2 * last_h))
         decay = math.exp(-2 * h) if stochastic else math.exp(-h)
         carried = sigma[i - 1] / sigma[i] * (math.exp(-h) if stochastic else 1.0)
         x = float(carried) * x + float(alpha[i - 1]) * (1 - decay) * estimate

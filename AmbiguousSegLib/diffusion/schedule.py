@@ -28,6 +28,7 @@ class ScheduleConfig:
             raise ValueError(f"ScheduleConfig.steps must be at least 21 (cosine: 1), got {self.steps}.")
 
     def build(self) -> Schedule:
+        """The schedule of all steps."""
         betas = linear_betas(self.steps) if self.kind == "linear" else cosine_betas(self.steps)
         return Schedule(betas, np.arange(self.steps))
 

@@ -20,7 +20,8 @@ KEPT_BYTES = 128 * 2**20  # of what was prepared of slices and waits for their f
 
 Row = tuple[int, int]
 OnBatchStep = Callable[[int, int, int], None]
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def draw_masks(

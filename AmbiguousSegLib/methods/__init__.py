@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from AmbiguousSegLib.configuration import from_dict
@@ -22,7 +23,7 @@ def build_method(name: str, config: Mapping[str, Any]) -> Method:
             the message names it.
     """
     cls = METHODS[name]
-    if "classes" in config and "classes" not in cls.Config.__dataclass_fields__:
+    if "classes" in config and "classes" not in [field.name for field in fields(cls.Config)]:
         if config["classes"] != 1:
             raise ValueError(f"The method {name} segments one class, got {config['classes']}; choose another method.")
         config = {key: value for key, value in config.items() if key != "classes"}

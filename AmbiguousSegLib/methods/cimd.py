@@ -108,10 +108,12 @@ class CIMD(Method):
 
     @property
     def image_channels(self) -> int:
+        """Channels C of the images."""
         return self.config.image_channels
 
     @property
     def size_multiple(self) -> int:
+        """What the U-Net's levels ask for."""
         return self.unet.config.size_multiple
 
     def training_loss(self, batch: Batch, noise: RowNoise) -> dict[str, Tensor]:
@@ -136,9 +138,11 @@ class CIMD(Method):
         estimate = process.x0_from(self.config.prediction, self.schedule, prediction, x_t, index)
         if v is not None and self.config.lambda_vlb > 0:
             terms["vlb"] = self.config.lambda_vlb * len(self.schedule) * self._vlb(x0, x_t, index, estimate, v)
-        if self.amn is not None:
-            terms["ambiguity"] = self.config.beta_ambiguity * self._ambiguity(image, x0, x_t, index, estimate)
-        terms["loss"] = sum(terms.values())
+        if self.amn is not None and self.acn is not None:
+            seen = self._seen_by_acn(x_t, index, estimate)
+            q, p = self.amn(torch.cat([image, x0], dim=1)), self.acn(torch.cat([image, seen], dim=1))
+            terms["ambiguity"] = self.config.beta_ambiguity * kl_divergence(q, p)  # Eq. 14, in nats
+        terms["loss"] = sum(terms.values(), start=torch.zeros_like(terms["simple"]))
         return terms
 
     def _network(self, image: Tensor, x_t: Tensor, index: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -157,15 +161,10 @@ class CIMD(Method):
         log_variance = process.learned_range_log_variance(self.schedule, v, index)
         return losses.vlb_term(self.schedule, x0, x_t, index, mean, log_variance).to(given)
 
-    def _ambiguity(self, image: Tensor, x0: Tensor, x_t: Tensor, index: Tensor, estimate: Tensor) -> Tensor:
-        """KL(Q ‖ P) of Eq. 14: ``(B,)`` in nats."""
+    def _seen_by_acn(self, x_t: Tensor, index: Tensor, estimate: Tensor) -> Tensor:
         if self.config.acn_input == "noise":
-            seen = process.epsilon_from_x0(self.schedule, estimate, x_t, index)
-        else:
-            seen = estimate.clamp(*self.config.mask_levels)
-        q = self.amn(torch.cat([image, x0], dim=1))
-        p = self.acn(torch.cat([image, seen], dim=1))
-        return kl_divergence(q, p)
+            return process.epsilon_from_x0(self.schedule, estimate, x_t, index)
+        return estimate.clamp(*self.config.mask_levels)
 
     def denoise(self, image: Tensor, x_t: Tensor, index: Tensor) -> Denoised:
         """Mask estimate, clipped to ±1 as published, and the learned log-variance for the full schedule."""
@@ -176,6 +175,7 @@ class CIMD(Method):
     def sample(
         self, prepared: Prepared, noise: RowNoise, settings: SamplerSettings, on_step: OnStep | None = None
     ) -> Tensor:
+        """By the sampler and its steps; the draws of ``noise`` are the sampler's."""
         (image,) = prepared
         steps = steps_of(settings.grid, len(self.schedule), settings.steps)
         respaced = self.schedule.respaced(steps)

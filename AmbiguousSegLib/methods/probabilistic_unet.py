@@ -81,10 +81,12 @@ class ProbabilisticUNet(Method):
 
     @property
     def image_channels(self) -> int:
+        """Channels C of the images."""
         return self.config.image_channels
 
     @property
     def size_multiple(self) -> int:
+        """What the U-Net's levels ask for."""
         return self.config.unet.size_multiple
 
     def training_loss(self, batch: Batch, noise: RowNoise) -> dict[str, Tensor]:
@@ -114,6 +116,7 @@ class ProbabilisticUNet(Method):
     def sample(
         self, prepared: Prepared, noise: RowNoise, settings: SamplerSettings, on_step: OnStep | None = None
     ) -> Tensor:
+        """In one pass; draw 0 of ``noise`` is the latent."""
         features, location, scale = prepared
         z = reparametrised(location, scale, noise.normal(0, (self.config.encoder.latent_dim,)))
         out = softmax(self._decode(features, z))

@@ -53,6 +53,7 @@ class ConvUNet(nn.Module):
         kaiming_normal(self)
 
     def forward(self, x: Tensor) -> Tensor:
+        """As the class says."""
         skips = []
         for level, block in enumerate(self.down):
             x = block(F.avg_pool2d(x, 2) if level else x)

@@ -59,6 +59,7 @@ class _Blocks(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
+        """As the class says."""
         return self.layers(x)
 
 
@@ -73,9 +74,11 @@ class GaussianEncoder(nn.Module):
         self.encoder = _Blocks(config)
         self.conv_layer = nn.Conv2d(config.filters[-1], outputs, 1)
         kaiming_normal(self)
-        nn.init.normal_(self.conv_layer.bias)  # as published: means and log σ start anywhere about 0
+        # As published: means and log σ start anywhere about 0.
+        nn.init.normal_(self.conv_layer.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Distribution:
+        """As the class says."""
         features = self.encoder(x).mean(dim=(2, 3), keepdim=True)
         # The distribution is kept in at least float32: exp and KL lose too much below. Its arguments are not validated:
         # that would wait for the GPU at each step, and a training loop reports NaN better.

@@ -46,7 +46,7 @@ def test_forward_is_the_second_implementation():
 
 
 def test_stored_outputs():
-    check("networks/expected/conv_unet.npz", atol=1e-5, rtol=1e-5)
+    check("networks/expected/conv_unet.npz", 8e-7)  # measured: 3.3e-7
 
 
 @pytest.mark.parametrize("changes", [{"in_channels": 0}, {"filters": ()}, {"filters": (8, 0)}, {"convolutions": 0}])

@@ -45,7 +45,7 @@ def test_full_size_has_the_published_parameters():
 
 
 def test_stored_outputs():
-    check("networks/expected/gaussian_encoder.npz", atol=1e-5, rtol=1e-5)
+    check("networks/expected/gaussian_encoder.npz", 6e-7)  # measured: 2.3e-7
 
 
 def test_odd_sizes_pool_over_the_pixels_that_exist():
