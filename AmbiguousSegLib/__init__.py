@@ -11,7 +11,7 @@ takes no time and no torch::
     model = ambiguous.load_model("MODEL_FOLDER")
     volume, geometry = ambiguous.read_volume("ct.nrrd")
     samples = ambiguous.sample_volume(model, volume, geometry, ambiguous.SampleRequest(samples=16, seed=1))
-    ambiguous.write_outputs(samples, volume, "results", model.labels)
+    ambiguous.write_outputs(samples, volume, "results")
 """
 
 from __future__ import annotations

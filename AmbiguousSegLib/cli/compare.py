@@ -90,7 +90,7 @@ def main(arguments: list[str]) -> int:
             names,
             result.names,
             labels=[label.name for label in result.labels],
-            box_start=tuple(span.start for span in box),
+            box_start=(box[0].start, box[1].start, box[2].start),
             on_progress=advance,
         )
     several = {"labels": [label.name for label in result.labels]} if len(result.labels) > 1 else {}

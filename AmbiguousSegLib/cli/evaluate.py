@@ -178,7 +178,8 @@ def _run(
 ) -> tuple[list[Result], list[list[np.ndarray | None]]]:
     """Results of each candidate and label, and the rows of the contact sheet: of the first cases, one per candidate."""
     spacing = None if evaluation_set.spacing_mm is None else (evaluation_set.spacing_mm,) * 2
-    modes = [phantom.distinct_modes() for phantom in evaluation_set.phantoms] or [None] * len(evaluation_set.cases)
+    modes: list[tuple[np.ndarray, np.ndarray] | None] = [p.distinct_modes() for p in evaluation_set.phantoms]
+    modes = modes or [None] * len(evaluation_set.cases)
     # More masks than are scored are drawn only where there are modes to count; the first are the same either way.
     most = max(options.samples, options.mode_samples)
     draws = [most if mode is not None and len(mode[1]) >= 2 else options.samples for mode in modes]
@@ -202,8 +203,8 @@ def _run(
                     results.setdefault(label, []).append(evaluate_case(case.identity, of_label))
                 if mode is not None and len(mode[1]) >= 2:  # what comes last is of all labels
                     frequencies = mode_frequencies(masks[: options.mode_samples], mode[0], classes)
-                    known = {"mode_frequencies": frequencies, "mode_probabilities": mode[1]}
-                    results[label][-1] = replace(results[label][-1], **known)
+                    last = results[label][-1]
+                    results[label][-1] = replace(last, mode_frequencies=frequencies, mode_probabilities=mode[1])
                 if number < _SHEET_CASES:
                     row = ensemble_row(
                         case.image, case.masks, scored, _SHEET_RATERS, _SHEET_SAMPLES, _labels(candidates)

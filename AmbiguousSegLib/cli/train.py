@@ -19,7 +19,7 @@ from AmbiguousSegLib.configuration import from_dict, to_dict
 from AmbiguousSegLib.data.evaluation_cases import held_out_cases
 from AmbiguousSegLib.devices import choose_device
 from AmbiguousSegLib.diffusion import samplers
-from AmbiguousSegLib.methods import METHODS
+from AmbiguousSegLib.methods import METHODS, method_config
 from AmbiguousSegLib.resources import find_preset
 from AmbiguousSegLib.training.config import (
     AugmentationConfig,
@@ -107,11 +107,10 @@ def parse(arguments: list[str]) -> tuple[Any, TrainingConfig]:
     try:
         parsed = parser.parse_args([*files, *rest])
         settings = parsed.as_dict() | {"method": method}
-        if settings["method_config"].get("classes", 0) is None:
-            settings["method_config"]["classes"] = len(settings["labels"])
-        method_config: Any = from_dict(METHODS[method].Config, settings["method_config"], "method_config")
-        settings["method_config"] = to_dict(method_config)
+        given = {key: value for key, value in settings["method_config"].items() if (key, value) != ("classes", None)}
+        settings["method_config"] = given
         config = from_dict(TrainingConfig, {f.name: settings[f.name] for f in dataclasses.fields(TrainingConfig)})
+        config = dataclasses.replace(config, method_config=to_dict(method_config(method, config.method_config)))
         if METHODS[method].samples_by_steps:
             samplers.check(config.sampling)
     except (jsonargparse.ArgumentError, ValueError, TypeError) as error:

@@ -20,7 +20,8 @@ BINS = 10
 def expected_calibration_error(sets: MaskSets) -> float:
     """ECE of the mean maps of samples against the frequency among raters, in [0, 1]; nothing marked: 0.
 
-    Bins are of equal width, the last with its upper end. Several classes: one box, pixels of all classes pooled.
+    Bins are of equal width, the last with its upper end. Several classes: one box, and the pixels of all classes that
+    any sample or rater marks are pooled.
     """
     marked = sets.marked()
     box = joint_box(marked[0].any(axis=0), marked[1].any(axis=0))
@@ -28,6 +29,8 @@ def expected_calibration_error(sets: MaskSets) -> float:
     pixels, predicted, observed = np.zeros((3, BINS))
     for label in sets.labels:
         says, is_so = (masks[(slice(None), *box)].sum(axis=0, dtype=np.int64).ravel() for masks in sets.masks(label))
+        if not (says.any() or is_so.any()):
+            continue
         bins = np.minimum(BINS * says // n, BINS - 1)  # whole numbers: no rounding at the edge of a bin
         pixels += np.bincount(bins, minlength=BINS)
         predicted += np.bincount(bins, says, BINS) / n

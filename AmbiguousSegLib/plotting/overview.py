@@ -44,13 +44,13 @@ def overview(sample_set: SampleSet, volume: np.ndarray) -> np.ndarray:
     axes = SliceAxes.of(sample_set.geometry, plane)
     marked, spread, maps = _maps(sample_set, axes)
     slices = most_disagreement(spread, marked, _SLICES)
-    window = _window(marked.max(0) > 0, axes.of_index(sample_set.geometry.spacing_mm)[1:])
+    y, x = _window(marked.max(0) > 0, axes.of_index(sample_set.geometry.spacing_mm)[1:])
     consensus = axes.view(sample_set.consensus())
     low, high = np.percentile(volume, (1, 99), axis=(1, 2, 3))
     rows = []
     for z in slices:
         scale = np.maximum(high - low, 1e-6)[:, None, None]
-        image = np.clip((axes.view(volume)[(slice(None), z, *window)] - low[:, None, None]) / scale, 0, 1)
+        image = np.clip((axes.view(volume)[:, z, y, x] - low[:, None, None]) / scale, 0, 1)
         base = fitted(photograph(image), (_SIDE, _SIDE))
 
         def drawn(label_map: np.ndarray, single: Color, base: np.ndarray = base) -> np.ndarray:
@@ -59,13 +59,12 @@ def overview(sample_set: SampleSet, volume: np.ndarray) -> np.ndarray:
                 base = outlined(base, fitted(bright, (_SIDE, _SIDE))[..., 0] > 127, color)
             return base
 
-        cut = (z, *window)
         row = [captioned(base, f"slice {z}")]
         for k, mask in enumerate(sample_set.masks[:_SAMPLES]):
-            row.append(captioned(drawn(axes.view(mask)[cut], SAMPLE), f"sample {k + 1}"))
-        row.append(captioned(drawn(consensus[cut], CONSENSUS), "consensus"))
+            row.append(captioned(drawn(axes.view(mask)[z, y, x], SAMPLE), f"sample {k + 1}"))
+        row.append(captioned(drawn(consensus[z, y, x], CONSENSUS), "consensus"))
         for caption, values, largest, color in maps:
-            row.append(captioned(fitted(heat(values[cut], largest), (_SIDE, _SIDE)), caption, color))
+            row.append(captioned(fitted(heat(values[z, y, x], largest), (_SIDE, _SIDE)), caption, color))
         rows.append(row)
     return sheet(rows)
 
@@ -92,7 +91,7 @@ def most_disagreement(variance: np.ndarray, mean: np.ndarray, count: int) -> lis
     return sorted(slices_by_disagreement(variance, mean)[:count]) or [len(variance) // 2]
 
 
-def _window(marked: np.ndarray, spacing_mm: tuple[float, float]) -> tuple[slice, slice]:
+def _window(marked: np.ndarray, spacing_mm: tuple[float, ...]) -> tuple[slice, ...]:
     """Square field (in mm) around all that is marked, with a margin; as much of it as the plane has."""
     box = bounding_box(marked)
     if box is None:

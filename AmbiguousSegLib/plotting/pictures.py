@@ -48,7 +48,7 @@ def colors_of(labels: Sequence[Label], single: Color) -> list[Color]:
     """Colours of the outlines of each class: the labels' own where there are several, otherwise ``single``."""
     if len(labels) == 1:
         return [single]
-    return [tuple(round(255 * part) for part in label.color) for label in labels]
+    return [(round(255 * r), round(255 * g), round(255 * b)) for r, g, b in (label.color for label in labels)]
 
 
 def heat(values: np.ndarray, largest: float) -> np.ndarray:

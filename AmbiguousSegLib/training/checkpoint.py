@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from AmbiguousSegLib.configuration import from_dict, to_dict
 from AmbiguousSegLib.diffusion.settings import PAST_GRID
 from AmbiguousSegLib.files import replacing
-from AmbiguousSegLib.methods import Method
+from AmbiguousSegLib.methods import Method, method_config
 from AmbiguousSegLib.model import load_state
 from AmbiguousSegLib.training.config import TrainingConfig, lifted
 
@@ -92,7 +92,7 @@ def _refuse_other_config(path: Path, stored: dict[str, Any], current: dict[str, 
             grid = current["sampling"]["grid"]
             if method.samples_by_steps and grid != PAST_GRID:
                 log.info("Validation samples on the step grid %s from now on, so far on %s.", grid, PAST_GRID)
-        old, new = _flat(_completed(path, stored, method)), _flat(current)
+        old, new = _flat(_completed(path, stored)), _flat(current)
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key) and not key.startswith(tuple(free)):
             raise ValueError(
@@ -101,11 +101,11 @@ def _refuse_other_config(path: Path, stored: dict[str, Any], current: dict[str, 
             )
 
 
-def _completed(path: Path, stored: dict[str, Any], method: Method) -> dict[str, Any]:
+def _completed(path: Path, stored: dict[str, Any]) -> dict[str, Any]:
     """The stored configuration under today's names; what it could not name yet has its default."""
     try:
         config = to_dict(from_dict(TrainingConfig, lifted(stored, quiet=True), ""))
-        config["method_config"] = to_dict(from_dict(method.Config, config["method_config"], "method_config"))
+        config["method_config"] = to_dict(method_config(config["method"], config["method_config"]))
     except ValueError as error:
         raise ValueError(f"{path}: was trained with settings that are unknown here: {error}") from error
     return config

@@ -10,7 +10,7 @@ import numpy as np
 
 from AmbiguousSegLib.volume.label_maps import as_label_map
 
-Box = tuple[slice, slice, slice]
+Box = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Crop:
     """
 
     voxels: np.ndarray
-    start: tuple[int, int, int]
-    shape: tuple[int, int, int]
+    start: tuple[int, ...]
+    shape: tuple[int, ...]
 
     def __post_init__(self) -> None:
         if self.voxels.dtype != np.uint8 or self.voxels.ndim != 3:
@@ -47,7 +47,7 @@ class Crop:
         return cls(mask[box], tuple(span.start for span in box), mask.shape)
 
     @classmethod
-    def nothing(cls, shape: tuple[int, int, int]) -> Crop:
+    def nothing(cls, shape: tuple[int, ...]) -> Crop:
         """Crop of an empty mask on a grid of this shape."""
         return cls(np.zeros((0, 0, 0), np.uint8), (0, 0, 0), shape)
 
@@ -83,7 +83,7 @@ class Crop:
             return self
         return Crop.of(self.voxels == label).placed(self.start, self.shape)
 
-    def placed(self, start: Sequence[int], shape: tuple[int, int, int]) -> Crop:
+    def placed(self, start: Sequence[int], shape: tuple[int, ...]) -> Crop:
         """The crop on a larger grid, in which the first voxel of its own grid has the index ``start`` (z, y, x)."""
         if self.empty:
             return Crop.nothing(shape)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,6 @@ from AmbiguousSegLib.volume.label_maps import as_label_map, class_mask
 if TYPE_CHECKING:
     from highdicom.seg import SegmentDescription
     from pydicom import Dataset
-    from pydicom.sr.coding import Code
 
 SERIES_DESCRIPTION = "Plausible segmentations (research use only)"
 _MANUFACTURER, _SERIES_NUMBER = "AmbiguousSeg", 1000
@@ -99,7 +98,7 @@ def write_dicom_seg(
     segmentation.SpecificCharacterSet = "ISO_IR 192"  # UTF-8: names may hold characters that the series cannot
     with replacing(path) as temporary:
         segmentation.save_as(temporary)
-    return [name for (name, _), some in zip(segments, pixels.any(axis=(0, 1, 2))) if not some]
+    return [name for number, (name, _) in enumerate(segments) if not pixels[..., number].any()]
 
 
 def _space_slices(segmentation: Dataset, geometry: Geometry, slices: Sequence[int]) -> None:
@@ -181,8 +180,8 @@ def _segment(number: int, name: str, label: Label, model_name: str, software_ver
     return description
 
 
-def _codes(terminology: str) -> tuple[Code, Code, Code | None, Code | None, Code | None]:
-    """Category, type, type's modifier, region and region's modifier of a Slicer TerminologyEntry."""
+def _codes(terminology: str) -> tuple[Any, ...]:
+    """Codes of category, type, type's modifier, region and region's modifier of a Slicer TerminologyEntry; or None."""
     from pydicom.sr.coding import Code
 
     fields = terminology.split("~")

@@ -29,9 +29,9 @@ class PreparedVolume:
         axes: SliceAxes,
         slice_indices: list[int],
         slice_spacing_mm: float,
-        crop: tuple[slice, slice],
-        resized: tuple[int, int],
-        canvas: tuple[int, int],
+        crop: tuple[slice, ...],
+        resized: tuple[int, ...],
+        canvas: tuple[int, ...],
         limits: Sequence[tuple[float, float]],
     ) -> None:
         self.slice_indices, self.slice_spacing_mm, self.canvas = slice_indices, slice_spacing_mm, canvas
@@ -44,7 +44,7 @@ class PreparedVolume:
     def image(self, i: int) -> torch.Tensor:
         """Slice ``i``: float32 ``(C, H, W)`` in [0, 1] on the CPU, 0 around the region."""
         self._check_slice(i)
-        pixels = self._slices[(slice(None), i, *self._crop)].astype(np.float32)
+        pixels = self._slices[:, i, self._crop[0], self._crop[1]].astype(np.float32)
         pixels = np.clip((pixels - self._low) / (self._high - self._low), 0, 1)
         return self.to_canvas(torch.from_numpy(np.ascontiguousarray(pixels))).clamp_(0, 1)
 
@@ -80,7 +80,7 @@ class PreparedVolume:
                 f"Expected a uint8 label map {self.crop_shape} and a uint8 volume {self._shape}, got {mask.dtype} "
                 f"{mask.shape} and {out.dtype} {out.shape}; take label_map_of after restore()."
             )
-        self._axes.view(out)[(i, *self._crop)] = mask
+        self._axes.view(out)[i, self._crop[0], self._crop[1]] = mask
 
     def _check_slice(self, i: int) -> None:
         if not self.slice_indices[0] <= i <= self.slice_indices[-1]:

@@ -48,7 +48,7 @@ class Intensity:
             )
         if self.high is not None and not -np.inf < (self.low or 0) < self.high < np.inf:
             raise ValueError(f"Intensity.low (0 for full_scale) must be below Intensity.high, got {self}.")
-        if self.rule == "percentile" and not 0 <= self.low < self.high <= 100:
+        if self.rule == "percentile" and not ((self.low or 0) >= 0 and (self.high or 0) <= 100):
             raise ValueError(f"Percentiles must lie in [0, 100], got {self}.")
 
     def words(self) -> str:
@@ -64,16 +64,17 @@ class Intensity:
         least, greatest = float(channel.min()), float(channel.max())  # a NaN survives min and max
         if not np.isfinite([least, greatest]).all():
             raise ValueError(f"Channel {name} holds NaN or infinite values; replace them before use.")
+        low, high = float(self.low or 0), float(self.high or 0)
         if self.rule == "full_scale":
-            if least < 0 or greatest > self.high:
+            if least < 0 or greatest > high:
                 raise ValueError(
-                    f"Channel {name} reaches from {least:g} to {greatest:g}, the model expects 0 to {self.high:g}; "
+                    f"Channel {name} reaches from {least:g} to {greatest:g}, the model expects 0 to {high:g}; "
                     "convert the image to that range."
                 )
-            return 0.0, float(self.high)
+            return 0.0, high
         if self.rule == "window":
-            return float(self.low), float(self.high)
-        low, high = (least, greatest) if self.rule == "minmax" else np.percentile(channel, (self.low, self.high))
+            return low, high
+        low, high = (least, greatest) if self.rule == "minmax" else np.percentile(channel, (low, high))
         if not low < high:
             raise ValueError(f"Channel {name} is {low:g} (nearly) everywhere; is it the intended image?")
         return float(low), float(high)
@@ -178,9 +179,9 @@ class Preprocessing:
         spacing = axes.of_index(geometry.spacing_mm)
         crop = tuple(slice(a, b + 1) for a, b in box[1:])
         shape = [s.stop - s.start for s in crop]
-        if self.spacing_mm is None:
-            resized = canvas = self.size
-        else:
+        resized: tuple[int, ...] = self.size
+        canvas: tuple[int, ...] = self.size
+        if self.spacing_mm is not None:
             resized = tuple(max(1, round(n * mm / self.spacing_mm)) for n, mm in zip(shape, spacing[1:]))
             m = self.size_multiple
             canvas = tuple(least if n <= least else -(-n // m) * m for n, least in zip(resized, self.size))

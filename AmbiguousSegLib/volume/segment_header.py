@@ -49,7 +49,7 @@ def segments_of(image: sitk.Image, layers: int, path: Path | str) -> Iterator[tu
 
 def header_of(label_map: np.ndarray, geometry: Geometry, labels: Sequence[Label], ids: Sequence[str]) -> dict[str, str]:
     """Entries of the file whose one layer is a label map, uint8 ``(Z, Y, X)``, on the whole grid."""
-    header = {}
+    header: dict[str, str] = {}
     for number, (label, identity) in enumerate(zip(labels, ids)):
         header |= {
             f"Segment{number}_{key}": value
