@@ -22,6 +22,7 @@ _CLASS_COLORS = (0.9, 0.3, 0.2), (0.95, 0.75, 0.3)
 
 
 def main(arguments: list[str]) -> int:
+    """Run the subcommand; returns the exit code."""
     p = argparse.ArgumentParser(prog=program("phantom"), description=HELP, allow_abbrev=False)
     p.add_argument("--out", type=Path, required=True)
     what = p.add_mutually_exclusive_group(required=True)
@@ -45,8 +46,8 @@ def main(arguments: list[str]) -> int:
 
 def _write_volume(out: Path, options: argparse.Namespace) -> None:
     phantom = phantom_volume(options.seed, classes=options.classes)
-    spacing = phantom.spacing_mm[::-1]
-    geometry = Geometry(phantom.image.shape[::-1], spacing, (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
+    z, y, x = phantom.spacing_mm
+    geometry = Geometry(phantom.image.shape[::-1], (x, y, z), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
     write_volume(out / "image.nrrd", phantom.image, geometry)
     for k, mask in enumerate(phantom.draw_masks(np.random.default_rng([options.seed, 1]), options.raters), start=1):
         if options.classes == 1:

@@ -19,7 +19,7 @@ from AmbiguousSegLib.configuration import from_dict, to_dict
 from AmbiguousSegLib.data.evaluation_cases import held_out_cases
 from AmbiguousSegLib.devices import choose_device
 from AmbiguousSegLib.diffusion import samplers
-from AmbiguousSegLib.methods import METHODS, method_config
+from AmbiguousSegLib.methods import METHODS
 from AmbiguousSegLib.resources import find_preset
 from AmbiguousSegLib.training.config import (
     AugmentationConfig,
@@ -29,6 +29,7 @@ from AmbiguousSegLib.training.config import (
     SamplerSettings,
     TrainingConfig,
     ValidationConfig,
+    completed,
     lifted,
 )
 from AmbiguousSegLib.training.dataset import open_data
@@ -110,7 +111,7 @@ def parse(arguments: list[str]) -> tuple[Any, TrainingConfig]:
         given = {key: value for key, value in settings["method_config"].items() if (key, value) != ("classes", None)}
         settings["method_config"] = given
         config = from_dict(TrainingConfig, {f.name: settings[f.name] for f in dataclasses.fields(TrainingConfig)})
-        config = dataclasses.replace(config, method_config=to_dict(method_config(method, config.method_config)))
+        config = completed(config)
         if METHODS[method].samples_by_steps:
             samplers.check(config.sampling)
     except (jsonargparse.ArgumentError, ValueError, TypeError) as error:

@@ -10,6 +10,7 @@ from AmbiguousSegLib.data.readers import READERS
 from AmbiguousSegLib.volume.preprocessing import Intensity
 
 PHANTOM = "phantom"
+EIGHT_BIT = Intensity("full_scale", high=255.0)
 TARGETS = ("random_rater", "mean")
 
 
@@ -46,7 +47,7 @@ class DataConfig:
     channels: tuple[str, ...] = ("image",)
     spacing_mm: float | None = None
     plane: str = "stored"
-    intensity: Intensity = Intensity("full_scale", high=255.0)
+    intensity: Intensity = EIGHT_BIT
     target: str = "random_rater"
     subject_pattern: str | None = None
     split_file: str | None = None

@@ -126,7 +126,7 @@ class Phantom:
             masks[rater] = self._mask(*choices)
         return masks
 
-    def _mask(self, modes: Sequence[int], shifts: Sequence[float]) -> np.ndarray:
+    def _mask(self, modes: Sequence[int], shifts: np.ndarray) -> np.ndarray:
         """Label map of one rater who made these choices, one for each nodule."""
         marked, core = np.zeros((2, *self.image.shape), bool)
         for distance, mode, shift in zip(self.distances, modes, shifts, strict=True):
@@ -170,7 +170,8 @@ def phantom_volume(
         ValueError: negative seed, or a field too small for that many nodules.
     """
     rng = np.random.default_rng([seed, 0, 1])  # [seed] alone would be the stream of case 0
-    scene = random_scene(rng, tuple(n * s for n, s in zip(size_zyx, spacing_mm, strict=True)), nodules)
+    depth, height, width = (n * s for n, s in zip(size_zyx, spacing_mm, strict=True))
+    scene = random_scene(rng, (depth, height, width), nodules)
     return _image(rng, scene, size_zyx, spacing_mm, classes, flat=False)
 
 

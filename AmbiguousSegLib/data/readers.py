@@ -28,23 +28,23 @@ _ROUNDING = 1e-9  # of shares of area
 
 
 class Case(Hashable, Protocol):
-    """One image and its raters' masks. A reader gives many, so nothing should be read before it is asked for.
-
-    Attributes:
-        identity: name of the case, unique in its data; the noise of its samples follows from it.
-        subject: whom it shows; cases of one subject never go to different parts of a split.
-        group: set that it belongs to, each of which is split on its own; empty if there is one.
-        rater_names: raters in the order of ``load_masks``.
-    """
+    """One image and its raters' masks. A reader gives many, so nothing should be read before it is asked for."""
 
     @property
-    def identity(self) -> str: ...
+    def identity(self) -> str:
+        """Name of the case, unique in its data; the noise of its samples follows from it."""
+
     @property
-    def subject(self) -> str: ...
+    def subject(self) -> str:
+        """Whom it shows; cases of one subject never go to different parts of a split."""
+
     @property
-    def group(self) -> str: ...
+    def group(self) -> str:
+        """Set that it belongs to, each of which is split on its own; empty if there is one."""
+
     @property
-    def rater_names(self) -> tuple[str, ...]: ...
+    def rater_names(self) -> tuple[str, ...]:
+        """Raters in the order of ``load_masks``."""
 
     def load_image(self) -> np.ndarray:
         """Image: float32 ``(C, H, W)`` in [0, 1]."""

@@ -54,7 +54,7 @@ class Augmentation:
         Outside the image, the image is repeated from its border and the mask is empty.
         """
         if np.array_equal(np.abs(self.matrix), np.eye(2)) and not self.shift.any():
-            axes = [axis + 1 for axis in range(2) if self.matrix[axis, axis] < 0]
+            axes = tuple(axis + 1 for axis in range(2) if self.matrix[axis, axis] < 0)
             image, mask = np.flip(image, axes), np.flip(mask, axes)
         else:
             binary = bool(np.all((mask == 0) | (mask == 1)))

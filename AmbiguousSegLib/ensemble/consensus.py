@@ -66,8 +66,8 @@ def consensus_of_means(means: Sequence[np.ndarray], threshold: float | None = No
     if threshold is not None:
         raise ValueError(f"The consensus of {len(means)} classes is the most frequent one; it takes no threshold.")
     consensus = np.empty(means[0].shape, np.uint8)
-    for slab, *shares in zip(consensus, *means):  # one by one: of a volume, what is computed on the way is one slice
-        slab[...] = label_map_of(np.stack(shares), _SHARE_ROUNDING)
+    for z in range(len(consensus)):  # one by one: of a volume, what is computed on the way is one slice
+        consensus[z] = label_map_of(np.stack([mean[z] for mean in means]), _SHARE_ROUNDING)
     return consensus
 
 

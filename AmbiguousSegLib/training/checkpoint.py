@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from AmbiguousSegLib.configuration import from_dict, to_dict
 from AmbiguousSegLib.diffusion.settings import PAST_GRID
 from AmbiguousSegLib.files import replacing
-from AmbiguousSegLib.methods import Method, method_config
+from AmbiguousSegLib.methods import Method
 from AmbiguousSegLib.model import load_state
-from AmbiguousSegLib.training.config import TrainingConfig, lifted
+from AmbiguousSegLib.training.config import TrainingConfig, completed, lifted
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def _refuse_other_config(path: Path, stored: dict[str, Any], current: dict[str, 
             grid = current["sampling"]["grid"]
             if method.samples_by_steps and grid != PAST_GRID:
                 log.info("Validation samples on the step grid %s from now on, so far on %s.", grid, PAST_GRID)
-        old, new = _flat(_completed(path, stored)), _flat(current)
+        old, new = _flat(_of_today(path, stored)), _flat(current)
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key) and not key.startswith(tuple(free)):
             raise ValueError(
@@ -101,14 +101,12 @@ def _refuse_other_config(path: Path, stored: dict[str, Any], current: dict[str, 
             )
 
 
-def _completed(path: Path, stored: dict[str, Any]) -> dict[str, Any]:
+def _of_today(path: Path, stored: dict[str, Any]) -> dict[str, Any]:
     """The stored configuration under today's names; what it could not name yet has its default."""
     try:
-        config = to_dict(from_dict(TrainingConfig, lifted(stored, quiet=True), ""))
-        config["method_config"] = to_dict(method_config(config["method"], config["method_config"]))
+        return to_dict(completed(from_dict(TrainingConfig, lifted(stored, quiet=True), "")))
     except ValueError as error:
         raise ValueError(f"{path}: was trained with settings that are unknown here: {error}") from error
-    return config
 
 
 def _flat(config: dict, prefix: str = "") -> dict[str, Any]:

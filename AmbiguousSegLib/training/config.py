@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from AmbiguousSegLib.configuration import from_dict, to_dict
 from AmbiguousSegLib.data.config import DataConfig, check_field
 from AmbiguousSegLib.data.transforms import AugmentationConfig
 from AmbiguousSegLib.diffusion.settings import SamplerSettings, lift_eta
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label, check_labels
+from AmbiguousSegLib.methods import METHODS
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +139,18 @@ class TrainingConfig:
             )
         if classes > 1:
             object.__setattr__(self, "method_config", {**self.method_config, "classes": classes})
+
+
+def completed(config: TrainingConfig) -> TrainingConfig:
+    """The same with the defaults of its method spelt out, so that a run is the same however it was described.
+
+    Raises:
+        ValueError: unknown method, or a key or value of ``method_config`` that is wrong; the message names it.
+    """
+    cls = METHODS[config.method].Config
+    known = {f.name for f in fields(cls)}
+    given = {key: value for key, value in config.method_config.items() if key != "classes" or key in known}
+    return replace(config, method_config=to_dict(from_dict(cls, given, "method_config")))
 
 
 def lifted(config: Mapping[str, Any], quiet: bool = False) -> dict[str, Any]:

@@ -36,7 +36,8 @@ class Source(Protocol):
     """Training cases, whose masks have ``classes`` labels."""
 
     @property
-    def classes(self) -> int: ...
+    def classes(self) -> int:
+        """Number of labels K."""
 
     def pair(self, position: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Image float32 ``(C, H, W)`` in [0, 1] and target float32 ``(K, H, W)`` in [0, 1], a channel per class."""
@@ -44,7 +45,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class FolderSource:
-    """Cases on disk in random order, each once per epoch; decoded cases are kept in memory."""
+    """Cases on disk in random order, each once per epoch; decoded cases are kept in memory. A ``Source``."""
 
     cases: tuple[Case, ...]
     size: tuple[int, int]
@@ -53,6 +54,7 @@ class FolderSource:
     classes: int = 1
 
     def pair(self, position: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Image and target, as ``Source.pair``."""
         epoch, place = divmod(position, len(self.cases))
         case = self.cases[_order(self.seed, epoch, len(self.cases))[place]]
         image, masks = load_case(case, self.size, self.classes)
@@ -63,7 +65,7 @@ class FolderSource:
 
 @dataclass(frozen=True)
 class PhantomSource:
-    """Endless phantom cases, never the same twice."""
+    """Endless phantom cases, never the same twice. A ``Source``."""
 
     phantom_seed: int
     size: tuple[int, int]
@@ -72,6 +74,7 @@ class PhantomSource:
     classes: int = 1
 
     def pair(self, position: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Image and target, as ``Source.pair``."""
         case = phantom_case(self.phantom_seed, position, self.size, self.spacing_mm, self.classes)
         image = window(case.image)[None]
         if self.target == "mean":

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def averaged_model(model: nn.Module, decay: float) -> AveragedModel:
@@ -16,10 +16,9 @@ def averaged_model(model: nn.Module, decay: float) -> AveragedModel:
     """
 
     @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+    def update(averaged: Tensors, current: Tensors, count: Tensor | int) -> None:
         weight = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
         for mean, value in zip(averaged, current, strict=True):
             mean.lerp_(value.to(mean.dtype), weight)
 
-    average: Any = AveragedModel(model, multi_avg_fn=update)
-    return average.requires_grad_(False).eval()
+    return AveragedModel(model, multi_avg_fn=update).requires_grad_(False).eval()

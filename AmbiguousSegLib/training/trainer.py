@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -23,7 +23,6 @@ from AmbiguousSegLib.data.split import Split
 from AmbiguousSegLib.description import Card
 from AmbiguousSegLib.diffusion.noise import TRAINING, RowNoise
 from AmbiguousSegLib.files import replacing
-from AmbiguousSegLib.inference.case_sampling import sample_case
 from AmbiguousSegLib.methods import Batch, Method, build_method
 from AmbiguousSegLib.metrics.figures import average
 from AmbiguousSegLib.model import Model, save_model
@@ -34,7 +33,7 @@ from AmbiguousSegLib.training.dataset import Source, batches
 from AmbiguousSegLib.training.ema import averaged_model
 from AmbiguousSegLib.training.learning_rate import learning_rate
 from AmbiguousSegLib.training.signals import stop_signals
-from AmbiguousSegLib.training.validation import contact_sheet, score
+from AmbiguousSegLib.training.validation import contact_sheet, score, try_out
 from AmbiguousSegLib.volume.preprocessing import Preprocessing
 
 log = logging.getLogger(__name__)
@@ -91,7 +90,7 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.method = build_method(config.method, config.method_config)
-        self.method.to(device, memory_format=torch.channels_last)
+        self.method.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # With the method's defaults spelt out, so that a run is the same however it was described.
         self.config = config = replace(config, method_config=to_dict(self.method.config))
         self.ema = averaged_model(self.method, config.optimisation.ema_decay)
@@ -117,6 +116,11 @@ class Trainer:
             _write_json(folder / "config.json", to_dict(config))
             if split is not None:
                 _write_json(folder / "split.json", split.subjects())
+
+    @property
+    def averaged(self) -> Method:
+        """The method with averaged weights, the ones that are kept."""
+        return cast(Method, self.ema.module)
 
     def run(self, on_progress: OnProgress | None = None) -> bool:
         """Train to the end; True, or False if a signal (SIGTERM, Ctrl-C) ended it early, with its state saved."""
@@ -153,8 +157,10 @@ class Trainer:
             part = slice(begin, begin + micro)
             share = len(positions[part]) / rows
             noise = RowNoise(self.config.seed, [(p, 0) for p in positions[part]], TRAINING, self.device)
-            waits = self.processes > 1 and begin + micro < rows
-            with self.parallel.no_sync() if waits else contextlib.nullcontext(), self._dropout_seed(positions[begin]):
+            exchange: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+            if isinstance(self.parallel, DistributedDataParallel) and begin + micro < rows:
+                exchange = self.parallel.no_sync()  # of gradients: once, after the last
+            with exchange, self._dropout_seed(positions[begin]):
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
                     losses = self.parallel(
                         Batch(batch.image[part].to(self.device), batch.mask[part].to(self.device)), noise
@@ -188,15 +194,13 @@ class Trainer:
             self._model({}, 0)
         except ValueError as error:
             raise ValueError(f"dataset does not fit the method: {error}") from error
-        case, seed, settings = self.held_out[0], self.config.seed, self.config.sampling
-        with contextlib.suppress(_EnoughSeen):
-            sample_case(self.ema.module, case.identity, case.image, 1, seed, settings, 1, _enough)
+        try_out(self.averaged, self.held_out[0], self.config.sampling)
 
     def _validate(self) -> None:
         settings = self.config.validation
         mine = self.held_out[self.rank :: self.processes]
         scored = score(
-            self.ema.module,
+            self.averaged,
             mine,
             settings.samples,
             self.config.seed,
@@ -224,10 +228,10 @@ class Trainer:
 
     def _model(self, figures: dict[str, float], cases: int) -> Model:
         data, card, validation = self.config.dataset, self.config.card, self.config.validation
-        method: Method = self.ema.module
+        multiple = self.averaged.size_multiple
         return Model(
-            method,
-            Preprocessing(data.channels, data.plane, data.spacing_mm, data.size, method.size_multiple, data.intensity),
+            self.averaged,
+            Preprocessing(data.channels, data.plane, data.spacing_mm, data.size, multiple, data.intensity),
             self.config.sampling,
             Card(
                 card.name,
@@ -272,14 +276,6 @@ class Trainer:
         if self.rank == 0:
             with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
-
-
-class _EnoughSeen(Exception):
-    pass
-
-
-def _enough(rows: int, step: int, total: int) -> None:
-    raise _EnoughSeen
 
 
 def _plain(figures: dict[str, float]) -> dict[str, float | None]:

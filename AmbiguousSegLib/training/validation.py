@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,20 @@ def score(
         masks = sample_case(method, case.identity, case.image, samples, seed, settings, batch_size)
         scored.append(ScoredCase(case, masks, compare(masks, case.masks, classes=method.classes)))
     return scored
+
+
+def try_out(method: Method, case: EvaluationCase, settings: SamplerSettings) -> None:
+    """The first step of sampling a case, to learn whether it can be taken; ValueError as ``sample_case``."""
+    with contextlib.suppress(_EnoughSeenError):
+        sample_case(method, case.identity, case.image, 1, 0, settings, 1, _enough)
+
+
+class _EnoughSeenError(Exception):
+    """Ends a sampling whose result nobody wants."""
+
+
+def _enough(rows: int, step: int, total: int) -> None:
+    raise _EnoughSeenError
 
 
 def contact_sheet(scored: Sequence[ScoredCase], labels: Sequence[Label]) -> np.ndarray:

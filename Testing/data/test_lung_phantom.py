@@ -136,7 +136,7 @@ def test_cases_have_the_stated_mixture_and_always_exact_probabilities():
     coreless = np.mean([case.distances[0, 0].min() >= 0 for case in single])
     assert 0.02 < coreless < 0.15
     for case in cases[:100]:
-        masks, probabilities = case.distinct_modes()
+        _masks, probabilities = case.distinct_modes()
         assert probabilities.sum() == pytest.approx(1.0)
         assert case.image.dtype == np.float32 and np.isfinite(case.image).all()
         overlap = np.sum(case.distances[:, 1] < 0, axis=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 
@@ -103,11 +104,11 @@ def test_averaged_weights_follow_their_ramp(data, tmp_path):
     trainer.run(lambda *_: (trajectory.append(weights(trainer.method)), averages.append(weights(trainer.ema.module))))
     assert len(trajectory) == 10
     mean = trajectory[0].double()
-    for n, (w, average) in enumerate(zip(trajectory, averages)):
+    for n, (w, found) in enumerate(zip(trajectory, averages)):
         if n:
             d = min(decay, (1 + n) / (10 + n))
             mean = d * mean + (1 - d) * w.double()
-        torch.testing.assert_close(average.double(), mean, rtol=0, atol=1e-6)
+        torch.testing.assert_close(found.double(), mean, rtol=0, atol=1e-6)
     assert (1 + 1) / (10 + 1) < decay < (1 + 9) / (10 + 9)  # both branches were met
 
 
@@ -127,7 +128,7 @@ def test_a_loss_that_is_no_number_stops_before_anything_is_spoilt(data, tmp_path
         parameter = next(trainer.method.parameters())
         return losses | {"loss": losses["loss"] + (parameter * 0).sum().sqrt()}  # finite, with an infinite slope
 
-    with pytest.raises(FloatingPointError, match="At 8 images .* The last checkpoint is intact") as error:
+    with pytest.raises(FloatingPointError, match=r"At 8 images .* The last checkpoint is intact") as error:
         trainer.run()
     assert "\n" not in str(error.value)
     resumed = make_trainer(tiny_config({"checkpoint_every_images": 8}), data, tmp_path, resume=True)
@@ -255,7 +256,7 @@ def test_configuration_and_split_are_written_as_used(finished):
     assert stored == to_dict(finished.config) and from_dict(TrainingConfig, stored) == finished.config
     split = json.loads((finished.folder / "split.json").read_text())
     assert {part: len(subjects) for part, subjects in split.items()} == {"train": 6, "validation": 3, "test": 1}
-    assert sorted(sum(split.values(), [])) == sorted(f"case{i}" for i in range(10))
+    assert sorted(itertools.chain(*split.values())) == sorted(f"case{i}" for i in range(10))
     assert {case.identity for case in finished.held_out} <= set(split["validation"])
     assert {case.subject for case in finished.source.cases} == set(split["train"])
 
