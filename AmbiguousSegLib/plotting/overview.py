@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
+from AmbiguousSegLib.ensemble.consensus import consensus_of_means
 from AmbiguousSegLib.ensemble.disagreement import slices_by_disagreement
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.plotting.pictures import (
@@ -42,10 +44,10 @@ def overview(sample_set: SampleSet, volume: np.ndarray) -> np.ndarray:
     """
     plane = "axial" if sample_set.geometry.size[2] > 1 else "stored"
     axes = SliceAxes.of(sample_set.geometry, plane)
-    marked, spread, maps = _maps(sample_set, axes)
+    means = [axes.view(sample_set.mean(label)) for label in range(1, 1 + sample_set.classes)]
+    marked, spread, maps = _maps(sample_set, axes, means)
     slices = most_disagreement(spread, marked, _SLICES)
     y, x = _window(marked.max(0) > 0, axes.of_index(sample_set.geometry.spacing_mm)[1:])
-    consensus = axes.view(sample_set.consensus())
     low, high = np.percentile(volume, (1, 99), axis=(1, 2, 3))
     rows = []
     for z in slices:
@@ -62,7 +64,7 @@ def overview(sample_set: SampleSet, volume: np.ndarray) -> np.ndarray:
         row = [captioned(base, f"slice {z}")]
         for k, mask in enumerate(sample_set.masks[:_SAMPLES]):
             row.append(captioned(drawn(axes.view(mask)[z, y, x], SAMPLE), f"sample {k + 1}"))
-        row.append(captioned(drawn(consensus[z, y, x], CONSENSUS), "consensus"))
+        row.append(captioned(drawn(consensus_of_means([mean[z, y, x] for mean in means]), CONSENSUS), "consensus"))
         for caption, values, largest, color in maps:
             row.append(captioned(fitted(heat(values[z, y, x], largest), (_SIDE, _SIDE)), caption, color))
         rows.append(row)
@@ -70,14 +72,13 @@ def overview(sample_set: SampleSet, volume: np.ndarray) -> np.ndarray:
 
 
 def _maps(
-    sample_set: SampleSet, axes: SliceAxes
+    sample_set: SampleSet, axes: SliceAxes, means: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, list[tuple[str, np.ndarray, float, Color]]]:
     """Share of samples that mark a voxel at all, their disagreement, and each map with title, maximum and colour."""
     labels = sample_set.labels
     if len(labels) == 1:
-        mean, variance = axes.view(sample_set.mean()), axes.view(sample_set.variance())
-        return mean, variance, [("mean", mean, 1.0, WHITE), ("variance", variance, 0.25, WHITE)]
-    means = [axes.view(sample_set.mean(k)) for k in range(1, 1 + len(labels))]
+        variance = axes.view(sample_set.variance())
+        return means[0], variance, [("mean", means[0], 1.0, WHITE), ("variance", variance, 0.25, WHITE)]
     marked, entropy = sum(means[1:], means[0]), axes.view(sample_set.entropy())
     colors = colors_of(labels, WHITE)
     shown = [(f"mean {label.name}", mean, 1.0, color) for label, mean, color in zip(labels, means, colors)]
