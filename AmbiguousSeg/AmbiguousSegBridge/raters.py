@@ -7,7 +7,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -64,12 +64,6 @@ def candidates(scene: slicer.vtkMRMLScene, labels: Sequence[str] = (), segments_
         segments_are: as in ``segments_are_classes``.
     """
     found: list[Rater] = []
-    seen: Counter[str] = Counter()
-
-    def add(node: slicer.vtkMRMLSegmentationNode, name: str, *rest: Any) -> None:
-        seen[name] += 1
-        found.append(Rater(node, rest[0], name if seen[name] == 1 else f"{name} ({seen[name]})", *rest[1:]))
-
     for node in scene.GetNodes():
         if not node.IsA("vtkMRMLSegmentationNode") or is_own(node) or node.GetHideFromEditors():
             continue
@@ -78,12 +72,18 @@ def candidates(scene: slicer.vtkMRMLScene, labels: Sequence[str] = (), segments_
         problem = ""
         try:
             if names and labels and segments_are_classes(list(names.values()), labels, segments_are):
-                add(node, title, tuple(names), tuple(names.values()))
+                found.append(Rater(node, tuple(names), title, tuple(names.values())))
                 continue
         except ValueError as error:
             problem = f"{title}: {error}"
         for segment_id, name in names.items():
-            add(node, title if len(names) == 1 else f"{title}, {name}", (segment_id,), (), problem)
+            own = title if len(names) == 1 else f"{title}, {name}"
+            found.append(Rater(node, (segment_id,), own, problem=problem))
+    seen: Counter[str] = Counter()
+    for place, rater in enumerate(found):
+        seen[rater.name] += 1
+        if seen[rater.name] > 1:
+            found[place] = replace(rater, name=f"{rater.name} ({seen[rater.name]})")
     return found
 
 
