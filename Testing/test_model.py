@@ -80,9 +80,12 @@ def refused(folder: Path, message: str) -> None:
 
 
 def sampled(model: Model) -> torch.Tensor:
-    image = torch.rand(1, model.method.image_channels, 16, 16, generator=torch.Generator().manual_seed(1))
+    """In float64: in float32 two copies of the same weights round as they happen to lie in memory."""
+    image = torch.rand(1, model.method.image_channels, 16, 16, generator=torch.Generator().manual_seed(1)).double()
     with torch.no_grad():
-        return model.method.sample(model.method.prepare(image), RowNoise(4, [(0, 0)]), model.sampling)
+        method = model.method.double()
+        noise = RowNoise(4, [(0, 0)], dtype=torch.float64)
+        return method.sample(method.prepare(image), noise, model.sampling)
 
 
 # There and back
@@ -97,7 +100,7 @@ def test_everything_comes_back_bit_for_bit(model, folder):
     assert loaded.method.config == model.method.config
     assert (loaded.preprocessing, loaded.sampling, loaded.card) == (model.preprocessing, SAMPLING, CARD)
     assert (loaded.labels, loaded.qualities) == (LABELS, QUALITIES)
-    torch.testing.assert_close(sampled(loaded), sampled(model), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(sampled(loaded), sampled(model), rtol=0, atol=1e-14)  # measured: 1.3e-15
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -1,4 +1,4 @@
-"""Schedules against the published arrays, bit for bit, and against the equations they stand for."""
+"""Schedules against the published arrays, bit for bit but for logarithms, and against the equations they stand for."""
 
 from __future__ import annotations
 
@@ -31,11 +31,14 @@ def golden(name: str) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize(("name", "count"), [("linear1000", 1000), ("linear1000_respaced50", 50)])
 def test_golden_arrays_are_equal_bit_for_bit(name, count):
-    """The published arrays went through respacing, with all steps or with 50, and carry its rounding."""
+    """The published arrays went through respacing, with all steps or with 50, and carry its rounding.
+
+    A logarithm is good to one unit in the last place, which one hangs on numpy's vector unit: two may differ by two.
+    """
     expected = golden(f"schedule_{name}")
     schedule = LINEAR.respaced(both_ends(1000, count))
     for array in STORED:
-        np.testing.assert_array_equal(getattr(schedule, array), expected[array], err_msg=array)
+        np.testing.assert_array_max_ulp(getattr(schedule, array), expected[array], 2 if "log" in array else 0)
     if "timestep_map" in expected:
         np.testing.assert_array_equal(schedule.timesteps, expected["timestep_map"])
     # what the equations of process.py take from ā on the spot
@@ -43,7 +46,7 @@ def test_golden_arrays_are_equal_bit_for_bit(name, count):
     np.testing.assert_array_equal(np.append(abar[1:], 0.0), expected["alphas_cumprod_next"])
     np.testing.assert_array_equal(np.sqrt(abar), expected["sqrt_alphas_cumprod"])
     np.testing.assert_array_equal(np.sqrt(1 - abar), expected["sqrt_one_minus_alphas_cumprod"])
-    np.testing.assert_array_equal(np.log(1 - abar), expected["log_one_minus_alphas_cumprod"])
+    np.testing.assert_array_max_ulp(np.log(1 - abar), expected["log_one_minus_alphas_cumprod"], 2)
     np.testing.assert_array_equal(np.sqrt(1 / abar), expected["sqrt_recip_alphas_cumprod"])
     np.testing.assert_array_equal(np.sqrt(1 / abar - 1), expected["sqrt_recipm1_alphas_cumprod"])
 
