@@ -49,7 +49,7 @@ def halves() -> list[Crop]:
     """Sixteen random masks of the left half of the volume."""
     random = np.random.default_rng(0)
     half = (SIZE[2], SIZE[1], SIZE[0] // 2)
-    return [Crop(random.integers(0, 2, half, np.uint8).view(bool), (0, 0, 0), GRID.shape) for _ in range(SAMPLES)]
+    return [Crop(random.integers(0, 2, half, np.uint8), (0, 0, 0), GRID.shape) for _ in range(SAMPLES)]
 
 
 def measure(crops: list[Crop]) -> dict[str, list[float]]:

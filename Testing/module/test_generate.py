@@ -439,7 +439,7 @@ def test_the_same_request_again_loses_nothing(driver, what):
         driver.wait(lambda: "modes" in driver.run.tables)
         node, geometry = first.samples[0], first.geometry
         (segment,) = node.GetSegmentation().GetSegmentIDs()
-        labelmap = labelmap_of(Crop(edited, (0, 0, 0), geometry.shape), ijk_to_ras(geometry))
+        labelmap = labelmap_of(Crop.of(edited).placed((0, 0, 0), geometry.shape), ijk_to_ras(geometry))
         slicer.vtkSlicerSegmentationsModuleLogic.SetBinaryLabelmapToSegment(labelmap, node, segment)
     driver.generate(1 if what == "further samples" else 2)
     runs = find_runs(slicer.mrmlScene)

@@ -54,7 +54,8 @@ def test_samples_are_those_of_the_library_and_more_can_follow(make_runner, model
     assert np.array_equal(masks_of(first), expected.masks)
     assert np.array_equal(masks_of(more), expected_more.masks)
     assert first.result["provenance"] == expected.provenance and more.result["provenance"]["first_sample"] == 3
-    assert first.result["label"]["name"] == "lesion" and len(first.result["label"]["color"]) == 3
+    (label,) = first.result["labels"]
+    assert label["name"] == "lesion" and len(label["color"]) == 3
     last = first.progress[-1]
     assert set(last) == {"share", "seconds_left", "slices_done", "slices", "samples_done", "samples"}
     assert (last["share"], last["slices"], last["samples"]) == (1.0, 6, 3)
