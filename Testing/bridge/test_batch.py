@@ -24,7 +24,7 @@ from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.model import save_model
 from AmbiguousSegLib.quality import Quality
 from AmbiguousSegLib.volume.geometry import Geometry
-from AmbiguousSegLib.volume.io import write_volume
+from AmbiguousSegLib.volume.writing import write_volume
 
 SCRIPT = REPOSITORY / "AmbiguousSeg" / "Scripts" / "batch.py"
 
