@@ -7,8 +7,9 @@ else
 BIN := .venv/bin
 endif
 STAMP := .venv/installed
+PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test clean
+.PHONY: demo test quick lint clean
 
 # A phantom volume, 8 segmentations of it by the bundled model, and a scene for Slicer.
 demo: $(STAMP)
@@ -16,14 +17,25 @@ demo: $(STAMP)
 	$(BIN)/python AmbiguousSeg/Scripts/batch.py demo/phantom/image.nrrd --samples 8 --out demo/results --mrb --overwrite
 	@echo "Look at  demo/results/image/overview.png  and open  demo/results/image/scene.mrb  in 3D Slicer."
 
-test: $(STAMP)
-	$(BIN)/python -m pytest
+# Everything: lint, the library on two processes, then what needs Slicer's stand-in, which has one application.
+test: $(STAMP) lint
+	$(PYTEST) -m "not slicer" -n 2 --dist loadfile
+	$(PYTEST) -m slicer
+
+# What a change is tried with: under two minutes on two idle cores.
+quick: $(STAMP)
+	$(PYTEST) -m "not slicer and not slow and not wheel" -n 2 --dist loadfile -q
+
+lint: $(STAMP)
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
 
 # torch first and alone: at its pinned version it satisfies every later requirement.
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,slicer,figures,dicom,test]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,slicer,figures,dicom,test,lint]"
 	$(BIN)/python -c "open('$(STAMP)', 'w').close()"
 
 clean:

@@ -31,7 +31,7 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
-from AmbiguousSegLib.card import read_summary
+from AmbiguousSegLib.description import read_description
 from AmbiguousSegLib.resources import find_model
 
 
@@ -219,10 +219,10 @@ class AmbiguousSegLogic(ScriptedLoadableModuleLogic):
         :param modelFolder: folder with ``model.json``, or the name of a bundled model; None: the default one.
         :param events: whom to tell (``AmbiguousSegBridge.generation.Events``).
         :param settings: further fields of ``AmbiguousSegBridge.generation.Settings``: samples, seed, quality, device,
-            region, slice_range.
+            region, slice_range, sampler.
         :raises ValueError: the volumes do not fit each other or the model; nothing was started.
         """
-        model = read_summary(find_model(modelFolder))
+        model = read_description(find_model(modelFolder))
         wanted = Settings(model, tuple(inputVolumes), **settings)
         return Generation(slicer.mrmlScene, self.runner, wanted, Events() if events is None else events)
 

@@ -17,27 +17,30 @@ def to_dict(config: Any) -> dict[str, Any]:
     def plain(value: Any) -> Any:
         if dataclasses.is_dataclass(value):
             return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        if isinstance(value, Mapping):
+            return {key: plain(v) for key, v in value.items()}
         return [plain(v) for v in value] if isinstance(value, (tuple, list)) else value
 
     return plain(config)
 
 
-def from_dict(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:
+def from_dict(cls: type[T], data: Mapping[str, Any], where: str | None = None) -> T:
     """Instance of the dataclass ``cls``.
 
     Args:
-        where: dotted path of ``data`` in its file, for messages.
+        where: dotted path of ``data`` in its file, for messages: "" for the file itself; None: the name of ``cls``.
 
     Raises:
         ValueError: unknown or missing key, or a value of the wrong type; the message names the key.
     """
-    place = where or cls.__name__
+    place = cls.__name__ if where is None else where
+    prefix = f"{place}." if place else ""
     if not isinstance(data, Mapping):
-        raise ValueError(f"{place} must be a mapping of settings, got {type(data).__name__}.")
+        raise ValueError(f"{place or 'The file'} must be a mapping of settings, got {type(data).__name__}.")
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(data) - set(fields))
     if unknown:
-        raise ValueError(f"Unknown key {place}.{unknown[0]}; known keys: {', '.join(fields)}.")
+        raise ValueError(f"Unknown key {prefix}{unknown[0]}; known keys: {', '.join(fields)}.")
     required = {
         name
         for name, f in fields.items()
@@ -45,9 +48,9 @@ def from_dict(cls: type[T], data: Mapping[str, Any], where: str = "") -> T:
     }
     missing = sorted(required - set(data))
     if missing:
-        raise ValueError(f"Missing key {place}.{missing[0]}.")
+        raise ValueError(f"Missing key {prefix}{missing[0]}.")
     hints = typing.get_type_hints(cls)
-    return cls(**{name: _value(hints[name], value, f"{place}.{name}") for name, value in data.items()})
+    return cls(**{name: _value(hints[name], value, f"{prefix}{name}") for name, value in data.items()})
 
 
 def _looks_like(hint: Any) -> type | None:
@@ -69,7 +72,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             except ValueError as error:
                 errors.append(error)
         raise errors[0]
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return from_dict(hint, value, where)
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
@@ -82,7 +85,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if origin is dict:
         if not isinstance(value, Mapping):
             raise ValueError(f"{where} must be a mapping, got {value!r}.")
-        return dict(value)
+        return {key: _value(arguments[1], v, f"{where}.{key}") for key, v in value.items()}
     if hint is Any:
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):

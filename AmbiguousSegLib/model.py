@@ -12,26 +12,40 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from AmbiguousSegLib.card import CARD_FILE, FORMAT_VERSION, WEIGHTS_FILE, Card, read_description
-from AmbiguousSegLib.configuration import from_dict, to_dict
-from AmbiguousSegLib.diffusion.samplers import SamplerSettings
+from AmbiguousSegLib.configuration import to_dict
+from AmbiguousSegLib.description import DESCRIPTION_FILE, FORMAT_VERSION, WEIGHTS_FILE, Card, read_description
+from AmbiguousSegLib.diffusion import samplers
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.files import replacing
+from AmbiguousSegLib.labels import DEFAULT_LABELS, Label, check_labels
 from AmbiguousSegLib.methods import Method, build_method
+from AmbiguousSegLib.quality import QualityPreset
 from AmbiguousSegLib.volume.preprocessing import Preprocessing
 
 
 @dataclass
 class Model:
-    """A method with all that ties it to images: preprocessing, default sampler, card.
+    """A method with all that ties it to images and to people.
 
     Attributes:
+        method: on any device.
+        preprocessing: how it wants its slices.
+        sampling: default sampler.
+        card: what it says of itself.
+        labels: of the values 1 to K of its masks, one for each class of the method.
+        qualities: what the qualities mean for it, by the value of a ``Quality``; see ``quality.sampler_of``.
         weights_sha256: of the weights' file; empty for a model that was never saved.
+
+    Raises:
+        ValueError: parts that do not fit each other, or a sampler that there is not.
     """
 
     method: Method
     preprocessing: Preprocessing
     sampling: SamplerSettings = field(default_factory=SamplerSettings)
     card: Card = field(default_factory=Card)
+    labels: tuple[Label, ...] = DEFAULT_LABELS
+    qualities: dict[str, QualityPreset] = field(default_factory=dict)
     weights_sha256: str = ""
 
     def __post_init__(self) -> None:
@@ -43,6 +57,15 @@ class Model:
                 f"Preprocessing.size_multiple {self.preprocessing.size_multiple} must be a multiple of the network's "
                 f"{self.method.size_multiple}."
             )
+        check_labels(self.labels)
+        if len(self.labels) != self.method.classes:
+            raise ValueError(
+                f"The method tells {self.method.classes} class(es) apart, but there are {len(self.labels)} label(s), "
+                f"{', '.join(label.name for label in self.labels)}; give one label for each class."
+            )
+        if self.method.samples_by_steps:
+            for settings in (self.sampling, *(quality.sampling for quality in self.qualities.values())):
+                samplers.check(settings)
 
     def to(self, device: torch.device | str) -> Model:
         """Moves the method; returns itself."""
@@ -51,6 +74,7 @@ class Model:
 
     @property
     def device(self) -> torch.device:
+        """Where the method is."""
         return next(self.method.parameters()).device
 
     @property
@@ -60,7 +84,7 @@ class Model:
 
 
 def save_model(model: Model, folder: Path | str, half: bool = False) -> None:
-    """Write ``model`` to ``folder``: the weights first, then the card that names their checksum.
+    """Write ``model`` to ``folder``: the weights, and the description that names their checksum.
 
     Args:
         half: store floating-point weights in half the bits (float16); they are computed with in float32 again.
@@ -75,18 +99,21 @@ def save_model(model: Model, folder: Path | str, half: bool = False) -> None:
     weights = save_tensors(state)
     description = {
         "format_version": FORMAT_VERSION,
+        "labels": [to_dict(label) for label in model.labels],
         "method": model.method.name,
+        "samples_by_steps": model.method.samples_by_steps,
         "method_config": to_dict(model.method.config),
-        "preprocessing": model.preprocessing.to_dict(),
+        "preprocessing": to_dict(model.preprocessing),
         "sampling": to_dict(model.sampling),
+        "qualities": {name: to_dict(quality) for name, quality in model.qualities.items()},
         "card": to_dict(model.card),
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
     text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
     # Both are complete under temporary names before either takes its place.
-    with replacing(folder / CARD_FILE) as card_path, replacing(folder / WEIGHTS_FILE) as weights_path:
+    with replacing(folder / DESCRIPTION_FILE) as description_path, replacing(folder / WEIGHTS_FILE) as weights_path:
         weights_path.write_bytes(weights)
-        card_path.write_text(text, encoding="utf-8")
+        description_path.write_text(text, encoding="utf-8")
 
 
 def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Model:
@@ -100,37 +127,37 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Model:
     folder = Path(folder)
     description = read_description(folder)
     try:
-        method = build_method(description["method"], description["method_config"])
-        preprocessing = Preprocessing.from_dict(description["preprocessing"])
-        sampling = from_dict(SamplerSettings, description["sampling"], "sampling")
-        card = from_dict(Card, description["card"], "card")
-    except KeyError as error:
-        raise ValueError(f"{folder / CARD_FILE}: missing key {error}.") from error
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{folder / CARD_FILE}: {error}") from error
-    digest = _load_weights(method, folder / WEIGHTS_FILE, description.get("weights_sha256"))
+        method = build_method(description.method, description.method_config)
+        model = Model(
+            method,
+            description.preprocessing,
+            description.sampling,
+            description.card,
+            description.labels,
+            description.qualities,
+            description.weights_sha256,
+        )
+    except ValueError as error:
+        raise ValueError(f"{folder / DESCRIPTION_FILE}: {error}") from error
+    _load_weights(method, folder / WEIGHTS_FILE, description.weights_sha256)
     # Convolutions over channels-last memory are up to a third faster, on CPUs too.
-    method.requires_grad_(False).eval().to(memory_format=torch.channels_last)
-    return Model(method, preprocessing, sampling, card, digest).to(device)
+    method.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.to(device)
 
 
-def _load_weights(method: Method, path: Path, expected_sha256: str | None) -> str:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: the weights are missing beside {CARD_FILE}.") from error
+def _load_weights(method: Method, path: Path, expected_sha256: str) -> None:
+    data = path.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     if digest != expected_sha256:
         raise ValueError(
-            f"{path}: the weights are not those that {CARD_FILE} names (sha256 {digest[:12]}…, expected "
-            f"{str(expected_sha256)[:12]}…); the file was changed or truncated, copy the model again."
+            f"{path}: the weights are not those that {DESCRIPTION_FILE} names (sha256 {digest[:12]}…, expected "
+            f"{expected_sha256[:12]}…); the file was changed or truncated, copy the model again."
         )
     try:
         state = load_tensors(data)
     except SafetensorError as error:
         raise ValueError(f"{path}: not a safetensors file: {error}") from error
     load_state(method, state, path)
-    return digest
 
 
 def load_state(method: torch.nn.Module, state: dict[str, torch.Tensor], origin: Path | str) -> None:

@@ -1,4 +1,4 @@
-"""What comes with the software: bundled models and presets."""
+"""What comes with the software: bundled models and presets, found by name."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 DEFAULT_MODEL = "phantom-cimd-64"
 _PLACES = (
+    Path(__file__).resolve().parent / "Resources",  # installed from a wheel
     Path(__file__).resolve().parents[1] / "Resources",  # checkout, and installed in Slicer beside the library
-    Path(__file__).resolve().parent / "Resources",
 )
 
 
@@ -28,6 +28,16 @@ def bundled_models() -> list[Path]:
     return sorted(path.parent for path in (resources_folder() / "Models").glob("*/model.json"))
 
 
+def bundled_presets() -> dict[str, Path]:
+    """Files of the bundled training configurations by name: that of the file, after its folder if it lies in one.
+
+    Such as "lidc-cimd-128", and "ablations/cimd-fc", which is laid over others.
+    """
+    folder = resources_folder() / "Presets"
+    files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.yaml")}
+    return dict(sorted(files.items()))
+
+
 def find_model(name: str | Path | None) -> Path:
     """Folder of a model: a folder that exists, or the name of a bundled model; None: the default one.
 
@@ -42,3 +52,19 @@ def find_model(name: str | Path | None) -> Path:
             return folder
     known = ", ".join(folder.name for folder in bundled_models()) or "none"
     raise FileNotFoundError(f"{wanted}: neither a folder nor a bundled model (bundled: {known}).")
+
+
+def find_preset(name: str | Path) -> Path:
+    """A training configuration: a file that exists, or the name of a bundled preset, with or without ``.yaml``.
+
+    Raises:
+        FileNotFoundError: neither; the message lists the bundled presets.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    presets = bundled_presets()
+    wanted = Path(name).as_posix().removesuffix(".yaml")
+    if wanted not in presets:
+        known = ", ".join(presets) or "none"
+        raise FileNotFoundError(f"{name}: neither a file nor a bundled preset (bundled: {known}).")
+    return presets[wanted]

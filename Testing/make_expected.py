@@ -25,8 +25,9 @@ if __name__ == "__main__":
     sys.path.insert(0, str(FOLDER.parent))
 
 from AmbiguousSegLib.diffusion.noise import RowNoise  # noqa: E402
-from AmbiguousSegLib.diffusion.samplers import SamplerSettings  # noqa: E402
-from AmbiguousSegLib.diffusion.schedule import ScheduleConfig, spaced_steps  # noqa: E402
+from AmbiguousSegLib.diffusion.schedule import ScheduleConfig  # noqa: E402
+from AmbiguousSegLib.diffusion.settings import SamplerSettings  # noqa: E402
+from AmbiguousSegLib.diffusion.step_grids import both_ends  # noqa: E402
 from AmbiguousSegLib.methods.cimd import CIMD, CIMDConfig  # noqa: E402
 from AmbiguousSegLib.networks.conv_unet import ConvUNet, ConvUNetConfig  # noqa: E402
 from AmbiguousSegLib.networks.gaussian_encoder import GaussianEncoder, GaussianEncoderConfig  # noqa: E402
@@ -102,7 +103,7 @@ def summary(prefix: str, tensor: Tensor) -> dict[str, np.ndarray]:
 
 def tiny_cimd(**changes: object) -> CIMD:
     """CIMD with the tiny network and small encoders of the published code's settings."""
-    settings = dict(unet=TINY, mask_levels=(0.0, 1.0), acn_input="noise", encoder=ENCODER) | changes
+    settings = {"unet": TINY, "mask_levels": (0.0, 1.0), "acn_input": "noise", "encoder": ENCODER} | changes
     method = CIMD(CIMDConfig(**settings))
     seeded(method.unet, TINY_SEED)
     if method.amn is not None:
@@ -136,7 +137,7 @@ def conv_unet() -> dict[str, np.ndarray]:
 
 def schedule() -> dict[str, np.ndarray]:
     linear, cosine = ScheduleConfig("linear", 1000).build(), ScheduleConfig("cosine", 1000).build()
-    respaced = linear.respaced(spaced_steps(1000, 50))
+    respaced = linear.respaced(both_ends(1000, 50))
     out = {"timesteps_50": respaced.timesteps}
     for name in ("betas", "alphas_cumprod", "posterior_variance", "posterior_mean_coef1", "posterior_mean_coef2"):
         out[f"respaced50_{name}"] = getattr(respaced, name)
@@ -156,7 +157,7 @@ def cimd() -> dict[str, np.ndarray]:
         out[f"grad_{name}"] = method.get_parameter(name).grad.numpy()
     with torch.no_grad():
         noise = RowNoise(3, [(0, 0), (0, 1), (1, 0), (1, 1)], dtype=torch.float64)
-        chain = method.sample(image, noise, SamplerSettings("ddpm", 10))
+        chain = method.sample((image,), noise, SamplerSettings("ddpm", 10, "both_ends"))
     return out | summary("chain", chain)
 
 

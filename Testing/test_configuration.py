@@ -29,9 +29,12 @@ class Outer:
     maybe: float | None = None
     parts: tuple[Inner, ...] = ()
     notes: dict[str, Any] = field(default_factory=dict)
+    named: dict[str, Inner] = field(default_factory=dict)
 
 
-FULL = Outer(Inner(3, 0.25), "y", True, (-1.0, 2.0), (1, 2), 4.0, (Inner(1), Inner(2)), {"a": [1, None]})
+FULL = Outer(
+    Inner(3, 0.25), "y", True, (-1.0, 2.0), (1, 2), 4.0, (Inner(1), Inner(2)), {"a": [1, None]}, {"b": Inner(5)}
+)
 
 
 def test_there_and_back_through_json():
@@ -45,6 +48,7 @@ def test_there_and_back_through_json():
         "maybe": 4.0,
         "parts": [{"size": 1, "rate": 0.5}, {"size": 2, "rate": 0.5}],
         "notes": {"a": [1, None]},
+        "named": {"b": {"size": 5, "rate": 0.5}},
     }
 
 
@@ -89,6 +93,7 @@ INNER = {"size": 1}
         ({"inner": INNER, "maybe": "none"}, r"Outer\.maybe must be float, got 'none'"),
         ({"inner": INNER, "parts": [INNER, {"sise": 2}]}, r"Unknown key Outer\.parts\[1\]\.sise"),
         ({"inner": INNER, "notes": []}, r"Outer\.notes must be a mapping, got \[\]"),
+        ({"inner": INNER, "named": {"b": {"sise": 1}}}, r"Unknown key Outer\.named\.b\.sise"),
     ],
 )
 def test_errors_name_the_key(data, message):
@@ -97,5 +102,11 @@ def test_errors_name_the_key(data, message):
 
 
 def test_errors_name_the_place_in_the_file():
+    with pytest.raises(ValueError, match=r"^Missing key inner\."):
+        from_dict(Outer, {}, where="")
+    with pytest.raises(ValueError, match=r"^inner\.size must be int"):
+        from_dict(Outer, {"inner": {"size": "3"}}, where="")
+    with pytest.raises(ValueError, match=r"^The file must be a mapping"):
+        from_dict(Outer, [], where="")
     with pytest.raises(ValueError, match=r"method_config\.unet\.channel_mult\[1\] must be int, got 'two'"):
         from_dict(UNetConfig, {"channel_mult": [1, "two"]}, where="method_config.unet")

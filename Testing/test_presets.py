@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import logging
 
 import numpy as np
 import pytest
@@ -15,18 +15,20 @@ from shared_data import shared_path
 from AmbiguousSegLib.cli.common import CommandError
 from AmbiguousSegLib.cli.train import parse
 from AmbiguousSegLib.data.cases import read_cases
-from AmbiguousSegLib.diffusion.samplers import SamplerSettings
+from AmbiguousSegLib.data.split import split_cases
+from AmbiguousSegLib.diffusion import samplers
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.methods import build_method
+from AmbiguousSegLib.resources import bundled_presets
 from AmbiguousSegLib.training.config import TrainingConfig
-from AmbiguousSegLib.training.dataset import open_data, split_cases
+from AmbiguousSegLib.training.dataset import open_data
 
-PRESETS = Path(__file__).resolve().parents[1] / "Resources" / "Presets"
-ALL = sorted(path.relative_to(PRESETS).as_posix() for path in PRESETS.rglob("*.yaml"))
-CIMD = {"lidc": "lidc-cimd-128.yaml", "bone": "bone-us-cimd-256.yaml", "ms": "ms-mri-cimd-64.yaml"}
+ALL = list(bundled_presets())
+CIMD = {"lidc": "lidc-cimd-128", "bone": "bone-us-cimd-256", "ms": "ms-mri-cimd-64"}
 
 
 def read(*names: str) -> TrainingConfig:
-    arguments = [word for name in names for word in ("--config", str(PRESETS / name))]
+    arguments = [word for name in names for word in ("--config", name)]
     return parse([*arguments, "--out", "unused"])[1]
 
 
@@ -40,17 +42,22 @@ def parameters(module: torch.nn.Module) -> int:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_every_preset_builds_its_method_for_its_data(name):
-    config = read(name)
+def test_every_preset_builds_its_method_for_its_data(name, caplog):
+    with caplog.at_level(logging.WARNING):
+        config = read(name)
+    assert caplog.messages == []  # no old names
     method = built(config)
     assert method.image_channels == len(config.dataset.channels)
     assert all(side % method.size_multiple == 0 for side in config.dataset.size)
     assert config.optimisation.images >= config.validation.every_images
+    assert method.classes == len(config.labels)
+    samplers.check(config.sampling)
+    assert config.sampling.grid == "trailing"
 
 
 def test_the_papers_experiments_are_all_there():
     assert set(CIMD.values()) <= set(ALL)
-    assert {f"ablations/{name}.yaml" for name in ("ddpm-prob-seg", "ddpm-det-seg", "cimd-fc")} <= set(ALL)
+    assert {f"ablations/{name}" for name in ("ddpm-prob-seg", "ddpm-det-seg", "cimd-fc")} <= set(ALL)
 
 
 @pytest.mark.parametrize("name", CIMD.values())
@@ -124,9 +131,9 @@ def test_the_published_layout_is_read_by_the_lidc_preset():
 @pytest.mark.parametrize("data", CIMD)
 def test_ablations_change_what_they_name_and_nothing_else(data):
     base = read(CIMD[data])
-    prob = read(CIMD[data], "ablations/ddpm-prob-seg.yaml")
-    det = read(CIMD[data], "ablations/ddpm-det-seg.yaml")
-    full = read(CIMD[data], "ablations/cimd-fc.yaml")
+    prob = read(CIMD[data], "ablations/ddpm-prob-seg")
+    det = read(CIMD[data], "ablations/ddpm-det-seg")
+    full = read(CIMD[data], "ablations/cimd-fc")
     assert prob.method_config == {**base.method_config, "beta_ambiguity": 0.0}
     assert (prob.dataset, prob.optimisation) == (base.dataset, base.optimisation)
     assert det.method_config == prob.method_config and det.dataset.target == "mean"
@@ -136,7 +143,7 @@ def test_ablations_change_what_they_name_and_nothing_else(data):
 
 
 def test_the_baseline_is_compared_on_the_same_data():
-    baseline, cimd = read("lidc-probabilistic-unet-128.yaml"), read(CIMD["lidc"])
+    baseline, cimd = read("lidc-probabilistic-unet-128"), read(CIMD["lidc"])
     assert (baseline.dataset, baseline.validation) == (cimd.dataset, cimd.validation)
     assert baseline.method_config["beta"] == 10
 
@@ -153,6 +160,10 @@ def test_the_baseline_is_compared_on_the_same_data():
         ("data: {kind: 1}", "data"),
         ("iterations: 1", "iterations"),
         ("method: cmid", "cmid"),
+        ("labels: [{nmae: core}]", "labels[0].nmae"),
+        ("labels: nodule", "labels"),
+        ("labels: []", "1 to 255 labels"),
+        ("sampling: {grid: leading}", "leading"),
         ("- method", "mapping"),
         ("method: [", "YAML"),
     ],

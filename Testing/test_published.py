@@ -12,8 +12,9 @@ from shared_data import shared_path
 
 from AmbiguousSegLib.diffusion import samplers
 from AmbiguousSegLib.diffusion.process import learned_range_log_variance
-from AmbiguousSegLib.diffusion.samplers import Denoised, SamplerSettings
+from AmbiguousSegLib.diffusion.samplers import Denoised
 from AmbiguousSegLib.diffusion.schedule import ScheduleConfig
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.model import load_model, save_model
 from AmbiguousSegLib.networks.gaussian_encoder import GaussianEncoder, GaussianEncoderConfig
 from AmbiguousSegLib.networks.unet import UNet, UNetConfig
@@ -227,7 +228,7 @@ def test_the_model_says_where_it_comes_from(tmp_path):
     training = model.card.training
     assert training["origin"] == path.name and training["licence"] == "unknown" and training["import"] == notes
     assert training["origin_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert model.card.name == path.stem and model.card.label.name == "nodule"
+    assert model.card.name == path.stem and [label.name for label in model.labels] == ["nodule"]
     assert model.sampling == SamplerSettings("ddpm", 1000)
     assert model.method.config.mask_levels == (0, 1) and model.method.config.prediction == "epsilon"
     prepared = model.preprocessing
@@ -289,7 +290,7 @@ def test_damaged_files_are_refused_in_one_line(tmp_path):
         with pytest.raises(ValueError) as caught:
             import_published(path)
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)
-    with pytest.raises(FileNotFoundError, match="absent.pt"):
+    with pytest.raises(FileNotFoundError, match=r"absent\.pt"):
         import_published(tmp_path / "absent.pt")
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from AmbiguousSegLib.diffusion.samplers import SamplerSettings
-from AmbiguousSegLib.quality import Quality, sampler_of
+from AmbiguousSegLib.diffusion import samplers
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.quality import Quality, QualityPreset, sampler_of
 
 FAST, BALANCED, PAPER = Quality.FAST, Quality.BALANCED, Quality.PAPER
 
@@ -23,9 +24,16 @@ FAST, BALANCED, PAPER = Quality.FAST, Quality.BALANCED, Quality.PAPER
     ],
 )
 def test_what_a_quality_stands_for(quality, training_steps, expected):
-    assert sampler_of(quality, training_steps) == expected
-    settings = SamplerSettings(*expected)
-    assert (settings.name, settings.steps) == expected
+    settings = sampler_of(quality, training_steps)
+    assert settings == SamplerSettings(*expected, grid="trailing")
+    samplers.check(settings)
+
+
+def test_a_models_own_choice_goes_first():
+    own = SamplerSettings("ddim", 4, "both_ends", {"eta": 1.0})
+    qualities = {"fast": QualityPreset(own, ged_u=0.02, spread_ratio=0.98)}
+    assert sampler_of(FAST, 1000, qualities) == own
+    assert sampler_of(BALANCED, 1000, qualities) == sampler_of(BALANCED, 1000)
 
 
 @pytest.mark.parametrize("quality", Quality)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from AmbiguousSegLib.card import Card
-from AmbiguousSegLib.diffusion.samplers import SamplerSettings
+from AmbiguousSegLib.description import Card
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.methods import Method
 from AmbiguousSegLib.methods.cimd import CIMD, CIMDConfig
 from AmbiguousSegLib.model import Model
@@ -48,4 +48,5 @@ def tiny_model(
     """Model around ``tiny_cimd`` that takes values from 0 to 1."""
     names = tuple(f"channel {i}" for i in range(channels))
     preprocessing = Preprocessing(names, plane, spacing_mm, (size, size), 2, Intensity("window", 0.0, 1.0))
-    return Model(tiny_cimd(channels, size), preprocessing, SamplerSettings("ddim", steps), Card(name="tiny"), "0" * 64)
+    settings, card = SamplerSettings("ddim", steps), Card(name="tiny")
+    return Model(tiny_cimd(channels, size), preprocessing, settings, card, weights_sha256="0" * 64)

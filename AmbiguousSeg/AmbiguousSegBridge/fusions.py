@@ -23,10 +23,10 @@ def put_fused(scene: slicer.vtkMRMLScene, run: Run, masks: Mapping[str, Crop]) -
     """
     writer = writer_of(scene, run)
     for name, crop in masks.items():
-        there = run.nodes.get(name)
-        node = writer.put_mask(name, crop, COLOURS[name.split()[0]], there)
-        if there is None:
+        earlier = run.nodes.get(name)
+        node = writer.put_mask(name, crop, COLOURS[name.split()[0]], earlier)
+        if earlier is None:
             node.SetDisplayVisibility(False)
             sign_as(run, [node])
-    earlier = [node for role, node in run.nodes.items() if role.split()[0] in COLOURS and role not in masks]
-    remove_nodes(scene, earlier)
+    stale = [node for role, node in run.nodes.items() if role.split()[0] in COLOURS and role not in masks]
+    remove_nodes(scene, stale)

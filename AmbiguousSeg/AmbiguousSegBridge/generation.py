@@ -14,11 +14,11 @@ import slicer
 from AmbiguousSegBridge.grid import channel_arrays, region_of
 from AmbiguousSegBridge.identity import ATTRIBUTE, ROLE, sample_index
 from AmbiguousSegBridge.live_run import LiveRun
-from AmbiguousSegBridge.maps import DEFAULT_THRESHOLD
 from AmbiguousSegBridge.runner import Failure, Job, Listener, Runner, Steps
-from AmbiguousSegBridge.runs import Run, find_runs, mask_id, unique_run_name
+from AmbiguousSegBridge.runs import Run, find_runs, mask_ids, unique_run_name
 from AmbiguousSegBridge.tables import COMPARISON
-from AmbiguousSegLib.card import ModelSummary, read_summary
+from AmbiguousSegLib.description import ModelDescription, read_description
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.quality import Quality, sampler_of
 from AmbiguousSegLib.resources import find_model
 from AmbiguousSegLib.volume.crops import Crop
@@ -40,9 +40,10 @@ class Settings:
         region: box outside of which nothing is marked; None: the whole volume.
         slice_range: first and last slice, both included, along the model's plane; None: all.
         device: "auto", or a device by its torch name.
+        sampler: None: what the quality stands for.
     """
 
-    model: ModelSummary
+    model: ModelDescription
     volumes: tuple[slicer.vtkMRMLScalarVolumeNode, ...]
     samples: int = 8
     quality: Quality = Quality.FAST
@@ -50,13 +51,12 @@ class Settings:
     device: str = "auto"
     region: slicer.vtkMRMLMarkupsROINode | None = None
     slice_range: tuple[int, int] | None = None
+    sampler: SamplerSettings | None = None
 
-    def sampler(self) -> dict[str, Any] | None:
-        """Sampler and steps in plain JSON types; None for a model that does not sample by steps."""
-        if not self.model.samples_by_steps:
-            return None
-        name, steps = sampler_of(self.quality, self.model.training_steps)
-        return {"name": name, "steps": steps}
+    def sampler_argument(self) -> dict[str, Any] | None:
+        """Sampler in plain JSON types; None for a model that does not sample by steps."""
+        chosen = self.sampler or sampler_of(self.quality, self.model.training_steps, self.model.qualities)
+        return None if chosen is None else asdict(chosen)
 
 
 def _log_failure(_run: Run | None, failure: Failure | None) -> None:
@@ -73,7 +73,7 @@ class Events:
     ended: Callable[[Run | None, Failure | None], None] = _log_failure
 
 
-def slice_count(model: ModelSummary, volume: slicer.vtkMRMLScalarVolumeNode) -> int:
+def slice_count(model: ModelDescription, volume: slicer.vtkMRMLScalarVolumeNode) -> int:
     """Slices of a volume along the model's plane."""
     geometry = channel_arrays([volume])[1]
     return SliceAxes.of(geometry, model.plane).of_index(geometry.size)[0]
@@ -102,7 +102,7 @@ def sample_job(settings: Settings, first_sample: int = 0, kind: str = "sample") 
         "samples": settings.samples,
         "first_sample": first_sample,
         "seed": settings.seed,
-        "sampler": settings.sampler(),
+        "sampler": settings.sampler_argument(),
         "slice_range": None if settings.slice_range is None else list(settings.slice_range),
         "region": None if region is None else [list(corner) for corner in region],
     }
@@ -113,12 +113,14 @@ def sample_job(settings: Settings, first_sample: int = 0, kind: str = "sample") 
 def more_of(run: Run, samples: int, device: str) -> Settings:
     """Settings that add samples to a run; the region is not among them, ``Generation`` takes it from the run.
 
+    They are sampled as the run's were, whatever its quality stands for by now.
+
     Raises:
         ValueError: the run does not say how it was made, or its model or volumes are not here any more.
     """
     request = request_of(run)
     try:
-        model = read_summary(find_model(request["model"]))
+        model = read_description(find_model(request["model"]))
     except (OSError, ValueError) as error:
         raise ValueError(f"The model of run {run.name!r} is not here: {error}") from error
     if model.weights_sha256 != request["weights_sha256"]:
@@ -126,9 +128,17 @@ def more_of(run: Run, samples: int, device: str) -> Settings:
     volumes = tuple(run.mean.GetNodeReference(_channel(number)) for number in range(len(model.channels)))
     if None in volumes:
         raise ValueError(f"A volume that run {run.name!r} was made of is not in the scene any more. Start a new run.")
-    slices = request["slice_range"]
-    quality = Quality(request["quality"])
-    return Settings(model, volumes, samples, quality, request["seed"], device, None, slices and tuple(slices))
+    slices, sampler = request["slice_range"], request["sampler"]
+    return Settings(
+        model,
+        volumes,
+        samples,
+        Quality(request["quality"]),
+        request["seed"],
+        device,
+        slice_range=slices and tuple(slices),
+        sampler=sampler and SamplerSettings.from_json(sampler),
+    )
 
 
 def request_of(run: Run) -> dict[str, Any]:
@@ -148,7 +158,8 @@ class Generation:
 
     Args:
         extends: run to add to: its settings, from ``more_of``, are to be given.
-        consensus_threshold: share of samples above which the consensus takes a voxel.
+        consensus_threshold: share of samples above which the consensus takes a voxel, where there is one class; with
+            several it has no meaning.
 
     Raises:
         ValueError: as ``sample_job``, or the mask of a sample of ``extends`` was removed; nothing was started then.
@@ -161,13 +172,14 @@ class Generation:
         settings: Settings,
         events: Events,
         extends: Run | None = None,
-        consensus_threshold: float = DEFAULT_THRESHOLD,
+        consensus_threshold: float | None = None,
     ) -> None:
         self._runner, self._settings, self._events = runner, settings, events
         self._abandoned = False
-        self._threshold = consensus_threshold
+        labels = settings.model.labels
+        self._threshold = consensus_threshold if len(labels) == 1 else None
         for node in () if extends is None else extends.samples:
-            mask_id(node)  # the maps are to be made of all of them
+            mask_ids(node, extends.labels)  # the maps are to be made of all of them
         first = 0 if extends is None else 1 + max((sample_index(node) for node in extends.samples), default=-1)
         job = sample_job(settings, first)
         if extends is not None:
@@ -179,13 +191,11 @@ class Generation:
             **{key: job.arguments[key] for key in ("seed", "sampler", "slice_range", "region")},
             "channels": [volume.GetName() for volume in settings.volumes],
         }
-        volume, label = settings.volumes[0], settings.model.label
+        volume = settings.volumes[0]
         name = extends.name if extends is not None else self._run_name(scene, volume)
         _, geometry = channel_arrays([volume])
-        self._run = LiveRun(
-            scene, geometry, name, volume, label=label.name, terminology=label.terminology, extends=extends
-        )
-        self._provenance = {"seed": settings.seed, "model": {"name": settings.model.name}, "complete": False}
+        self._run = LiveRun(scene, geometry, name, volume, labels=labels, extends=extends)
+        self._provenance = {"seed": settings.seed, "model": {"name": settings.model.card.name}, "complete": False}
         listener = Listener(
             progress=events.progress,
             sample=self._on_sample,
@@ -267,7 +277,7 @@ def _channel(number: int) -> str:
     return f"{ATTRIBUTE}Channel{number + 1}"
 
 
-def _model_name(model: ModelSummary) -> str:
+def _model_name(model: ModelDescription) -> str:
     """What finds the model again: the name of a bundled one, which holds on any computer, or its folder."""
     try:
         bundled = find_model(model.folder.name) == model.folder

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import slicer
 
+from AmbiguousSegLib.labels import Label
+
 ATTRIBUTE = "AmbiguousSeg."
 INPUT_REFERENCE, MEAN_REFERENCE, SELF_REFERENCE = ATTRIBUTE + "Input", ATTRIBUTE + "Mean", ATTRIBUTE + "Self"
 RUN, ROLE, SAMPLE_INDEX = ATTRIBUTE + "Run", ATTRIBUTE + "Role", ATTRIBUTE + "SampleIndex"
-INPUT_ID, LABEL, PROVENANCE = ATTRIBUTE + "InputID", ATTRIBUTE + "Label", ATTRIBUTE + "Provenance"
-MEAN, VARIANCE, CONSENSUS = "mean", "variance", "consensus"
+INPUT_ID, PROVENANCE = ATTRIBUTE + "InputID", ATTRIBUTE + "Provenance"
+LABEL, LABELS = ATTRIBUTE + "Label", ATTRIBUTE + "Labels"  # of one class its name; of several all there is, as JSON
+MEAN, VARIANCE, ENTROPY, CONSENSUS = "mean", "variance", "entropy", "consensus"
 
 Identity = tuple["str | None", ...]
 
@@ -25,6 +29,11 @@ Identity = tuple["str | None", ...]
 def sample_role(index: int) -> str:
     """Role, and end of the name, of sample ``index`` (from 0)."""
     return f"sample {index + 1:02d}"
+
+
+def map_roles(kind: str, labels: Sequence[Label]) -> list[str]:
+    """Roles of the maps of one kind (MEAN or VARIANCE), one for each class; the run is known by the first mean."""
+    return [kind] if len(labels) == 1 else [f"{kind} {label.name}" for label in labels]
 
 
 def sample_index(node: slicer.vtkMRMLSegmentationNode) -> int:
@@ -54,17 +63,19 @@ def sign(
     run_name: str,
     input_volume: slicer.vtkMRMLVolumeNode | None,
     input_id: str | None,
-    label: str,
+    labels: Sequence[Label],
     provenance: dict[str, Any],
 ) -> None:
-    """Make nodes those of a run, among them its mean map if it has one.
+    """Make nodes those of a run, among them its mean map (with several classes the first one's) if it has one.
 
     An ``input_id`` without a volume: the input was deleted.
     """
-    mean = next((node for node in nodes if node.GetAttribute(ROLE) == MEAN), None)
+    first_mean = map_roles(MEAN, labels)[0]
+    mean = next((node for node in nodes if node.GetAttribute(ROLE) == first_mean), None)
     attributes = {
         RUN: run_name,
-        LABEL: label,
+        LABEL: labels[0].name if len(labels) == 1 else None,
+        LABELS: json.dumps([asdict(label) for label in labels]) if len(labels) > 1 else None,
         PROVENANCE: json.dumps(provenance, sort_keys=True),
         ATTRIBUTE + "Seed": str(provenance.get("seed", "")),
         ATTRIBUTE + "Model": str(provenance.get("model", {}).get("name", "")),
@@ -88,7 +99,7 @@ def unsign(nodes: Iterable[slicer.vtkMRMLNode]) -> None:
 
 
 def disown(node: slicer.vtkMRMLNode) -> None:
-    """Make a node an ordinary one, of no run and no role."""
+    """Make a node an ordinary one, without a run or a role."""
     for name in list(node.GetAttributeNames()):
         if name.startswith(ATTRIBUTE):
             node.RemoveAttribute(name)
@@ -99,7 +110,7 @@ def disown(node: slicer.vtkMRMLNode) -> None:
 
 
 def disown_orphans(scene: slicer.vtkMRMLScene, keep: Iterable[slicer.vtkMRMLNode] = ()) -> None:
-    """Make ordinary nodes of those that bear a role and are of no run: copies, and what was never completed.
+    """Make ordinary nodes of those that bear a role but belong to no run: copies, and what was never completed.
 
     To be called when a scene was loaded or imported, which may have been saved while samples were arriving.
 
@@ -113,7 +124,7 @@ def disown_orphans(scene: slicer.vtkMRMLScene, keep: Iterable[slicer.vtkMRMLNode
 
 
 def identity_of(node: slicer.vtkMRMLNode) -> Identity | None:
-    """What all nodes of one run have in common: run name, input, mean map; None for a node of no run.
+    """What all nodes of one run have in common: run name, input, mean map; None for a node that belongs to none.
 
     The mean tells runs without an input apart that bear one name, as when their scenes were imported one after another.
     """

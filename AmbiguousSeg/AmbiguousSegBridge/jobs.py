@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,11 +36,12 @@ class LoadedModel:
 
     def get(self, folder: str, device: str) -> Model:
         """Raises as ``load_model``; ValueError for a device that is not here."""
+        from AmbiguousSegLib.description import DESCRIPTION_FILE, WEIGHTS_FILE
         from AmbiguousSegLib.devices import choose_device
-        from AmbiguousSegLib.model import CARD_FILE, WEIGHTS_FILE, load_model
+        from AmbiguousSegLib.model import load_model
 
         chosen = choose_device(device)
-        paths = [Path(folder).resolve() / name for name in (CARD_FILE, WEIGHTS_FILE)]
+        paths = [Path(folder).resolve() / name for name in (DESCRIPTION_FILE, WEIGHTS_FILE)]
         states = [(path, *((s := path.stat()).st_size, s.st_mtime_ns)) for path in paths if path.exists()]
         key = (str(chosen), *states)
         if self._model is None or key != self._key:
@@ -59,10 +59,10 @@ def sample(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any]
     """Samples, handed over one by one.
 
     Arguments: "model" (folder), "device" ("auto", "cpu", "cuda:0" …), "channels" (files ``(Z, Y, X)`` of real
-    numbers), "geometry", "samples", "first_sample", "seed", "sampler" ({"name", "steps"} or null), "slice_range"
-    ([first, last] or null), "region" ([[x, y, z], [x, y, z]] in LPS mm, or null).
+    numbers), "geometry", "samples", "first_sample", "seed", "sampler" ({"name", "steps", "grid", "options"}, null: the
+    model's own), "slice_range" ([first, last] or null), "region" ([[x, y, z], [x, y, z]] in LPS mm, or null).
 
-    Returns "provenance" of the ``SampleSet``, and "label" (name, color, terminology).
+    Returns "provenance" of the ``SampleSet``, and "labels" ({"name", "color", "terminology"} each).
     """
     from AmbiguousSegLib.configuration import to_dict
     from AmbiguousSegLib.inference.estimate import without_voxels
@@ -97,7 +97,7 @@ def sample(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any]
         report.sample(number, Crop.of(mask))
 
     done = sample_volume(model, volume, geometry, request, on_progress, on_sample)
-    return {"provenance": done.provenance, "label": to_dict(model.card.label)}
+    return {"provenance": done.provenance, "labels": [to_dict(label) for label in model.labels]}
 
 
 def estimate(arguments: Arguments, _folder: Path, report: Report) -> dict[str, Any]:
@@ -114,14 +114,17 @@ def estimate(arguments: Arguments, _folder: Path, report: Report) -> dict[str, A
 
 
 def modes(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any]:
-    """Groups of similar masks. Arguments: "masks", "cut"; returns the parts of ``Modes``, and "iou" of all pairs."""
+    """Groups of similar masks. Arguments: "masks", "classes" (how many), "cut".
+
+    Returns the parts of ``Modes``, and "iou" of all pairs.
+    """
     from AmbiguousSegLib.ensemble.modes import find_modes
-    from AmbiguousSegLib.metrics.overlap import pairwise_iou
+    from AmbiguousSegLib.metrics.overlap import pairwise_label_iou
 
     crops = _crops(folder, arguments["masks"])
     masks = stack(crops, _box(crops))
     report.check()
-    iou = pairwise_iou(masks, masks).numpy()
+    iou = pairwise_label_iou(masks, masks, arguments["classes"])
     found = find_modes(iou, arguments["cut"])
     return {
         "labels": found.labels.tolist(),
@@ -133,7 +136,8 @@ def modes(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any]:
 
 
 def compare(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any]:
-    """Samples against raters. Arguments: "samples" and "raters" (masks), "sample_names", "rater_names", "geometry".
+    """Samples against raters. Arguments: "samples" and "raters" (masks), "sample_names", "rater_names",
+    "labels" (names of the classes), "geometry".
 
     Returns "tables" by key, and "fused": entries {"name", "file", "start", "shape"}.
     """
@@ -147,15 +151,14 @@ def compare(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any
         _geometry(arguments),
         arguments["rater_names"],
         arguments["sample_names"],
+        labels=arguments["labels"],
         box_start=tuple(span.start for span in box),
         on_progress=report.progress,
     )
     fused = []
     for number, (name, mask) in enumerate(found.fused.items()):
-        part = Crop.of(mask)
-        start = (0, 0, 0) if part.empty else tuple(a + span.start for a, span in zip(part.start, box))
         file = f"fused_{number}.npy"
-        crop = Crop(part.voxels, start, _geometry(arguments).shape)
+        crop = Crop.of(mask).placed([span.start for span in box], _geometry(arguments).shape)
         fused.append({"name": name, "file": file, **crop.save(folder / file)})
     return {"tables": {key: table.as_dict() for key, table in found.tables.items()}, "fused": fused}
 
@@ -164,24 +167,24 @@ def export(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any]
     """Masks and maps as files for other programs.
 
     Arguments: "masks" (each with "stem" and "title" besides), "maps" (file by name), "geometry", "folder" (where to),
-    "form", "label" ({"name", "color", "terminology"}), "source_files", "model_name", "overwrite".
+    "form" (in FORMATS), "labels" ({"name", "color", "terminology"} each), "source_files", "model_name", "overwrite".
 
     Returns "files", the paths written, and "notes", sentences for the user.
     """
-    from AmbiguousSegLib.card import Label
     from AmbiguousSegLib.configuration import from_dict
-    from AmbiguousSegLib.outputs.export_formats import Form, export_masks
+    from AmbiguousSegLib.labels import Label
+    from AmbiguousSegLib.outputs.export_formats import export_masks
 
     entries, notes = arguments["masks"], []
     crops = _crops(folder, entries)
     report.check()
     files = export_masks(
         Path(arguments["folder"]),
-        Form(arguments["form"]),
+        arguments["form"],
         [(entry["stem"], entry["title"], crop.full()) for entry, crop in zip(entries, crops)],
         {name: np.load(folder / file, allow_pickle=False) for name, file in arguments["maps"].items()},
         _geometry(arguments),
-        from_dict(Label, arguments["label"], "label"),
+        [from_dict(Label, label, "labels") for label in arguments["labels"]],
         [Path(file) for file in arguments["source_files"]],
         arguments["model_name"],
         arguments["overwrite"],
@@ -208,14 +211,15 @@ def _geometry(arguments: Arguments) -> Geometry:
 
 
 def _request(arguments: Arguments, model: Model) -> SampleRequest:
+    from AmbiguousSegLib.diffusion.settings import SamplerSettings
     from AmbiguousSegLib.inference.volume_sampling import SampleRequest
 
-    slices, region = arguments["slice_range"], arguments["region"]
+    sampler, slices, region = (arguments[key] for key in ("sampler", "slice_range", "region"))
     return SampleRequest(
         arguments["samples"],
         first_sample=arguments["first_sample"],
         seed=arguments["seed"],
-        sampler=replace(model.sampling, **(arguments["sampler"] or {})),
+        sampler=SamplerSettings.from_json(sampler) if sampler else model.sampling,
         slice_range=None if slices is None else tuple(slices),
         region=None if region is None else tuple(tuple(corner) for corner in region),
     )

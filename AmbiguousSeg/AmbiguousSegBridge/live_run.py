@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from AmbiguousSegBridge.identity import (
     RUN,
     folder_of,
     hierarchy_of,
+    map_roles,
     node_name,
     nodes_of,
     put_into,
@@ -25,7 +26,7 @@ from AmbiguousSegBridge.identity import (
     sign,
     unsign,
 )
-from AmbiguousSegBridge.maps import DEFAULT_THRESHOLD, Tally, at_once, check_threshold
+from AmbiguousSegBridge.maps import Tally, at_once, checked_threshold
 from AmbiguousSegBridge.outcome import Outcome, outcome_of
 from AmbiguousSegBridge.run_writer import RunWriter, without_rendering
 from AmbiguousSegBridge.runs import (
@@ -39,9 +40,9 @@ from AmbiguousSegBridge.runs import (
 )
 from AmbiguousSegBridge.segments import place_on_grid
 from AmbiguousSegBridge.tables import renew_volumes
+from AmbiguousSegLib.labels import DEFAULT_LABELS, Label
 from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
-from AmbiguousSegLib.volume.io import LESION_TERMINOLOGY
 
 
 class LiveRun:
@@ -55,9 +56,8 @@ class LiveRun:
         run_name: name of the folder and first part of the names of the nodes; with the input, the run's identity.
         reference_volume: input volume, in ``scene``: gives the nodes their reference geometry, parent transform and
             place in the subject hierarchy. Without one, the mean is the reference.
-        label: name of what is segmented.
-        terminology: serialised terminology entry of every segment.
-        extends: run to add samples to; its name, input, label and provenance are kept.
+        labels: the classes 1 to K.
+        extends: run to add samples to; its name, input, labels and provenance are kept.
 
     Raises:
         ValueError: if the name is empty, or the samples do not lie on the grid of the volume or the run.
@@ -70,8 +70,7 @@ class LiveRun:
         run_name: str,
         reference_volume: slicer.vtkMRMLScalarVolumeNode | None = None,
         *,
-        label: str = "lesion",
-        terminology: str = LESION_TERMINOLOGY,
+        labels: Sequence[Label] = DEFAULT_LABELS,
         extends: Run | None = None,
     ) -> None:
         check_name(run_name)
@@ -91,12 +90,10 @@ class LiveRun:
                 )
             transform_id = None if reference_volume is None else reference_volume.GetTransformNodeID()
             self._input_id = None if reference_volume is None else reference_volume.GetID()
-            self._writer = RunWriter(
-                scene, run_name, geometry, reference_volume, label, terminology, transform_id=transform_id
-            )
+            self._writer = RunWriter(scene, run_name, geometry, reference_volume, labels, transform_id=transform_id)
         self._scene, self._extends = scene, extends
         self._added: list[slicer.vtkMRMLSegmentationNode] = []
-        self._tally = Tally(geometry.shape)
+        self._tally = self._count(())
         self._outcome: Outcome | None = None
 
     @property
@@ -113,8 +110,8 @@ class LiveRun:
         Raises:
             ValueError: if the mask does not fit the grid, or the run has a sample of this number.
         """
-        there = [*self.samples, *(self._extends.samples if self._extends is not None else ())]
-        if index in map(sample_index, there):
+        taken = [*self.samples, *(self._extends.samples if self._extends is not None else ())]
+        if index in map(sample_index, taken):
             raise ValueError(f"Run {self._writer.run_name!r} has a sample {index + 1} already. Give another index.")
         self._take_in_what_the_user_did()
         with self._all_or_nothing():
@@ -123,16 +120,16 @@ class LiveRun:
             self._added.append(node)
         return node
 
-    def prepare(self, consensus_threshold: float = DEFAULT_THRESHOLD) -> Iterator[None]:
+    def prepare(self, consensus_threshold: float | None = None) -> Iterator[None]:
         """Compute, in steps of some milliseconds, what ``complete`` or ``stop`` will put into the scene.
 
         Without it, or if the samples are others by then, they compute it themselves. Arguments and errors are theirs.
         """
         if self.samples:
-            self._outcome = yield from self._compute(consensus_threshold)
+            self._outcome = yield from self._compute(self._checked(consensus_threshold))
 
     def complete(
-        self, provenance: dict[str, Any], consensus_threshold: float = DEFAULT_THRESHOLD, keep_different: bool = False
+        self, provenance: dict[str, Any], consensus_threshold: float | None = None, keep_different: bool = False
     ) -> Run:
         """Add maps, consensus, table and histogram of volumes; an earlier run of the same name is removed now.
 
@@ -143,22 +140,22 @@ class LiveRun:
                 not among these, because the user edited it, for instance.
 
         Raises:
-            ValueError: if there is no sample, or the threshold is not in [0, 1).
+            ValueError: if there is no sample, or as ``SampleSet.consensus``.
         """
         if not self.samples:
             raise ValueError(f"Run {self._writer.run_name!r} has no sample. Add one, or discard it.")
-        check_threshold(consensus_threshold)
+        threshold = self._checked(consensus_threshold)
         self._take_in_what_the_user_did()
         if self._extends is not None:
             return self._extend(provenance)
-        name, earlier, outcome = self._writer.run_name, self._earlier(), self._computed(consensus_threshold)
+        name, earlier, outcome = self._writer.run_name, self._earlier(), self._computed(threshold)
         # Under a name of its own until nothing can fail any more.
         run = self._close(self._unique(name), provenance, outcome)
         if not earlier or (keep_different and not outcome.holds_earlier):
             return run
         return self._replace(earlier, run, name)
 
-    def stop(self, provenance: dict[str, Any], consensus_threshold: float = DEFAULT_THRESHOLD) -> Run | None:
+    def stop(self, provenance: dict[str, Any], consensus_threshold: float | None = None) -> Run | None:
         """Keep the samples that are there, as a run with maps over just these; None if there is none.
 
         An earlier run of the name stays, and the stopped one gets a name of its own.
@@ -172,7 +169,7 @@ class LiveRun:
         name = self._writer.run_name
         if self._earlier():
             name = self._unique(f"{name} (stopped at {len(self.samples)})")
-        return self._close(name, provenance, self._computed(consensus_threshold))
+        return self._close(name, provenance, self._computed(self._checked(consensus_threshold)))
 
     def discard(self) -> None:
         """Remove all that this run added."""
@@ -185,10 +182,11 @@ class LiveRun:
             self._rename(name)
             nodes = writer.put_maps(outcome.maps, {})
             if writer.reference is None:
+                first_mean = nodes[map_roles(MEAN, writer.labels)[0]]
                 for node in [*samples, nodes[CONSENSUS]]:
-                    place_on_grid(node, writer.geometry, nodes[MEAN])
+                    place_on_grid(node, writer.geometry, first_mean)
             made = [node for node in writer.nodes if self._scene.IsNodePresent(node)]
-            sign(made, name, writer.input, self._input_id, writer.label, provenance)
+            sign(made, name, writer.input, self._input_id, writer.labels, provenance)
             renew_volumes(self._scene, find_run_of(self._scene, samples[0]), outcome.voxels)
         return find_run_of(self._scene, samples[0])
 
@@ -216,7 +214,7 @@ class LiveRun:
         with without_rendering():
             self._writer.put_maps(outcome.maps, run.nodes)
             made = [node for node in self._writer.nodes if scene.IsNodePresent(node)]
-            sign([*run.nodes.values(), *made], run.name, run.input, run.input_id, run.label, kept)
+            sign([*run.nodes.values(), *made], run.name, run.input, run.input_id, run.labels, kept)
             renew_volumes(scene, find_run_of(scene, added[0]), outcome.voxels)
         return find_run_of(scene, added[0])
 
@@ -226,14 +224,14 @@ class LiveRun:
         found = (find_run_of(self._scene, node) for node in nodes if self._scene.IsNodePresent(node))
         return next((run for run in found if run is not None), None)
 
-    def _compute(self, threshold: float) -> Generator[None, None, Outcome]:
-        extended, earlier = self._extended(), self._earlier()
+    def _compute(self, threshold: float | None) -> Generator[None, None, Outcome]:
+        extended, earlier, labels = self._extended(), self._earlier(), self._writer.labels
         if extended is not None:
-            return outcome_of(self.samples, self._counted(), extended.consensus_threshold, extended)
+            return outcome_of(self.samples, labels, self._counted(), extended.consensus_threshold, extended)
         before = find_run_of(self._scene, earlier[0]) if earlier else None
-        return outcome_of(self.samples, self._counted(), threshold, earlier=before)
+        return outcome_of(self.samples, labels, self._counted(), threshold, earlier=before)
 
-    def _computed(self, threshold: float) -> Outcome:
+    def _computed(self, threshold: float | None) -> Outcome:
         """What was prepared; computed now if that was of other samples, or for another threshold."""
         outcome, self._outcome, extended = self._outcome, None, self._extended()
         samples = [*self.samples, *(extended.samples if extended is not None else ())]
@@ -244,9 +242,16 @@ class LiveRun:
     def _counted(self) -> Tally:
         samples = self.samples
         if len(samples) < len(self._added):  # the user deleted some
-            self._tally = Tally(self._writer.geometry.shape, (read_mask(n, self._writer.geometry) for n in samples))
+            grid, labels = self._writer.geometry, self._writer.labels
+            self._tally = self._count(read_mask(node, grid, labels) for node in samples)
             self._added = samples
         return self._tally
+
+    def _count(self, crops: Iterable[Crop]) -> Tally:
+        return Tally(self._writer.geometry.shape, crops, len(self._writer.labels))
+
+    def _checked(self, threshold: float | None) -> float | None:
+        return checked_threshold(threshold, len(self._writer.labels))
 
     def _take_in_what_the_user_did(self) -> None:
         """The input or the folder may have been deleted, or the input moved, since the last sample."""

@@ -1,36 +1,38 @@
-"""Mean, variance and consensus of masks that come one by one, computed where any of them marks something.
+"""Maps and consensus of masks that come one by one, computed where any of them marks something.
 
 What takes long is a generator of small steps, so that the GUI can do something else between two of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+from scipy.special import entr
 
+from AmbiguousSegLib.ensemble.consensus import DEFAULT_THRESHOLD, consensus_of_means
 from AmbiguousSegLib.volume.crops import Box, Crop
+from AmbiguousSegLib.volume.label_maps import class_mask
 
 EMPTY_BOX: Box = (slice(0, 0),) * 3
-DEFAULT_THRESHOLD = 0.5  # of the consensus: a strict majority
 Result = TypeVar("Result")
 
 
 class Tally:
-    """How many masks mark a voxel; kept over their joint box alone.
+    """How many masks give a voxel each class; kept over their joint box alone.
 
     Attributes:
         shape: shape ``(Z, Y, X)`` of the grid.
         masks: how many masks were added.
         box: joint box of the masks; of length 0 while all are empty.
-        counts: uint8 or uint16 ``(z, y, x)``, masks that mark a voxel inside the box.
+        counts: uint8 or uint16 ``(K, z, y, x)``, masks that have class 1 to K in a voxel inside the box.
     """
 
-    def __init__(self, shape: tuple[int, int, int], crops: Iterable[Crop] = ()) -> None:
+    def __init__(self, shape: tuple[int, int, int], crops: Iterable[Crop] = (), classes: int = 1) -> None:
         self.shape, self.masks, self.box = shape, 0, EMPTY_BOX
-        self.counts = np.zeros((0, 0, 0), np.uint8)
+        self.counts = np.zeros((classes, 0, 0, 0), np.uint8)
         for crop in crops:
             self.add(crop)
 
@@ -45,13 +47,15 @@ class Tally:
         self.masks += 1
         if crop.empty:
             return
+        classes = len(self.counts)
         box = _joint(self.box, crop.box) if self.counts.size else crop.box
         if box != self.box:
-            grown = np.zeros([span.stop - span.start for span in box], self.counts.dtype)
+            grown = np.zeros([classes, *(span.stop - span.start for span in box)], self.counts.dtype)
             if self.counts.size:
-                grown[_inside(self.box, box)] = self.counts
+                grown[(slice(None), *_inside(self.box, box))] = self.counts
             self.box, self.counts = box, grown
-        self.counts[_inside(crop.box, box)] += crop.voxels.view(np.uint8)
+        for label, counts in enumerate(self.counts, start=1):
+            counts[_inside(crop.box, box)] += class_mask(crop.voxels, label, classes).view(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -59,33 +63,64 @@ class Maps:
     """What the masks of a run agree on, and where they do not.
 
     Attributes:
-        mean: share of the masks that mark a voxel, float32 ``(Z, Y, X)`` in [0, 1].
-        variance: variance of the masks, mean·(1 − mean), float32 ``(Z, Y, X)`` in [0, 0.25].
-        box: where any mask marks something; outside both are 0.
-        consensus: voxels that more than ``threshold`` of the masks mark (0.5: strict majority).
+        means: for each class the share of the masks that give it to a voxel, float32 ``(Z, Y, X)`` in [0, 1].
+        variances: for each class the variance of the masks, mean·(1 − mean), float32 ``(Z, Y, X)`` in [0, 0.25].
+        entropy: predictive entropy, float32 ``(Z, Y, X)`` in [0, ln(K + 1)]; None with one class.
+        box: where any mask marks something; outside all are 0.
+        consensus: by ``ensemble.consensus.consensus_of_means``.
+        threshold: of the consensus; None with several classes.
     """
 
-    mean: np.ndarray
-    variance: np.ndarray
+    means: tuple[np.ndarray, ...]
+    variances: tuple[np.ndarray, ...]
+    entropy: np.ndarray | None
     box: Box
     consensus: Crop
-    threshold: float
+    threshold: float | None
 
 
-def maps_of(tally: Tally, threshold: float) -> Generator[None, None, Maps]:
-    """Maps of the masks counted, one slice in a step; ValueError if there are none, or for another threshold."""
-    check_threshold(threshold)
+def maps_of(tally: Tally, threshold: float | None) -> Generator[None, None, Maps]:
+    """Maps of the masks counted, one slice in a step.
+
+    Raises:
+        ValueError: there are no masks, or as ``consensus_of_means`` for a threshold.
+    """
+    classes = len(tally.counts)
+    threshold = checked_threshold(threshold, classes)
     if tally.masks == 0:
         raise ValueError("There is no mean of no masks. Add one.")
     # The system hands out zeros only where something is written, which it takes its time for.
-    mean, variance = np.zeros(tally.shape, np.float32), np.zeros(tally.shape, np.float32)
-    above = np.zeros(tally.counts.shape, bool)
-    for counts, share, spread, over in zip(tally.counts, mean[tally.box], variance[tally.box], above):
-        np.divide(counts, np.float32(tally.masks), out=share, dtype=np.float32)
-        np.multiply(1 - share, share, out=spread)
-        np.greater(share, threshold, out=over)
+    means, variances = (tuple(np.zeros(tally.shape, np.float32) for _ in range(classes)) for _ in range(2))
+    entropy = np.zeros(tally.shape, np.float32) if classes > 1 else None
+    fused = np.zeros(tally.counts.shape[1:], np.uint8)
+    for z in range(len(fused)):
+        slab = slice(z, z + 1)
+        shares = [mean[tally.box][slab] for mean in means]
+        for counts, share, variance in zip(tally.counts, shares, variances):
+            np.divide(counts[slab], np.float32(tally.masks), out=share, dtype=np.float32)
+            np.multiply(1 - share, share, out=variance[tally.box][slab])
+        if entropy is not None:
+            entropy[tally.box][slab] = predictive_entropy(shares)
+        fused[slab] = consensus_of_means(shares, threshold)
         yield
-    return Maps(mean, variance, tally.box, _placed(above, tally.box, tally.shape), threshold)
+    return Maps(means, variances, entropy, tally.box, _crop_of(fused, tally.box, tally.shape), threshold)
+
+
+def predictive_entropy(shares: Sequence[np.ndarray]) -> np.ndarray:
+    """−Σ p·ln p over background and all classes, as ``SampleSet.entropy``, of the shares of the classes, float32."""
+    of_classes = np.stack(shares)
+    rest = np.maximum(1 - of_classes.sum(axis=0), 0)  # rounding may leave less than nothing
+    return entr(of_classes).sum(axis=0) + entr(rest)
+
+
+def checked_threshold(threshold: float | None, classes: int) -> float | None:
+    """Threshold that the consensus of a run takes: with one class the given one, or (None) 0.5; else None.
+
+    Raises:
+        ValueError: as ``consensus_of_means``.
+    """
+    consensus_of_means([np.zeros(0, np.float32)] * classes, threshold)
+    return DEFAULT_THRESHOLD if classes == 1 and threshold is None else threshold
 
 
 def at_once(steps: Generator[None, None, Result]) -> Result:
@@ -97,23 +132,14 @@ def at_once(steps: Generator[None, None, Result]) -> Result:
             return end.value
 
 
-def consensus_of(mean: np.ndarray, box: Box, threshold: float) -> Crop:
-    """Voxels of the box whose mean, float32 ``(Z, Y, X)``, lies above the threshold (0.5: strict majority)."""
-    check_threshold(threshold)
-    return _placed(mean[box] > threshold, box, mean.shape)
+def consensus_of(means: Sequence[np.ndarray], box: Box, threshold: float | None) -> Crop:
+    """Consensus of the mean maps of all classes, float32 ``(Z, Y, X)``, inside a box; see ``consensus_of_means``."""
+    return _crop_of(consensus_of_means([mean[box] for mean in means], threshold), box, means[0].shape)
 
 
-def check_threshold(threshold: float) -> None:
-    """ValueError unless ``threshold`` can be that of a consensus."""
-    if not 0 <= threshold < 1:
-        raise ValueError(f"Consensus threshold must lie in [0, 1), got {threshold}.")
-
-
-def _placed(mask: np.ndarray, box: Box, shape: tuple[int, int, int]) -> Crop:
+def _crop_of(mask: np.ndarray, box: Box, shape: tuple[int, int, int]) -> Crop:
     """Crop of a mask that is given inside a box of a grid."""
-    crop = Crop.of(mask)
-    start = (0, 0, 0) if crop.empty else tuple(own + span.start for own, span in zip(crop.start, box))
-    return Crop(crop.voxels, start, shape)
+    return Crop.of(mask).placed([span.start for span in box], shape)
 
 
 def _joint(box: Box, other: Box) -> Box:

@@ -11,8 +11,8 @@ import slicer
 from AmbiguousSegBridge.identity import sample_index
 from AmbiguousSegBridge.maps import Maps, Tally, consensus_of, maps_of
 from AmbiguousSegBridge.run_writer import box_of
-from AmbiguousSegBridge.runs import Run, map_array, mask_id, mask_of, read_mask
-from AmbiguousSegBridge.segments import count_voxels
+from AmbiguousSegBridge.runs import Run, count_marked, map_array, mask_of, read_mask
+from AmbiguousSegLib.labels import Label
 
 
 @dataclass(frozen=True)
@@ -21,29 +21,31 @@ class Outcome:
 
     Attributes:
         maps: of all samples.
-        voxels: how many each sample marks, by the id of its node.
+        voxels: how many each sample gives to each class, by the id of its node.
         holds_earlier: whether nothing of the earlier run, if there is one, differs from what these samples make.
     """
 
     maps: Maps
-    voxels: Mapping[str, int]
+    voxels: Mapping[str, tuple[int, ...]]
     holds_earlier: bool
 
-    def is_of(self, samples: Sequence[slicer.vtkMRMLSegmentationNode], threshold: float) -> bool:
+    def is_of(self, samples: Sequence[slicer.vtkMRMLSegmentationNode], threshold: float | None) -> bool:
         """Whether it was computed of these samples, and for this threshold."""
         return self.maps.threshold == threshold and set(self.voxels) == {node.GetID() for node in samples}
 
 
 def outcome_of(
     samples: Sequence[slicer.vtkMRMLSegmentationNode],
+    labels: Sequence[Label],
     tally: Tally,
-    threshold: float,
+    threshold: float | None,
     extended: Run | None = None,
     earlier: Run | None = None,
 ) -> Generator[None, None, Outcome]:
     """Steps that return what is computed of the samples, and of those of the run that they extend.
 
     Args:
+        labels: the classes.
         tally: the masks of ``samples``, counted.
         threshold: of the consensus.
         earlier: run that the samples may replace.
@@ -60,7 +62,7 @@ def outcome_of(
             yield
     voxels = {}
     for node in nodes:
-        voxels[node.GetID()] = count_voxels(node, mask_id(node))
+        voxels[node.GetID()] = count_marked(node, labels)
         yield
     holds_earlier = earlier is None or (yield from _holds(samples, earlier))
     return Outcome((yield from maps_of(tally, threshold)), voxels, holds_earlier)
@@ -70,17 +72,19 @@ def _holds(samples: Sequence[slicer.vtkMRMLSegmentationNode], earlier: Run) -> G
     """Whether what is in the earlier run's segmentations would be made of these samples, too."""
     own = {sample_index(node): node for node in samples}
     consensus = [] if earlier.consensus is None else [earlier.consensus]
-    if any(node.GetSegmentation().GetNumberOfSegments() > 1 for node in [*earlier.samples, *consensus]):
+    classes = len(earlier.labels)
+    if any(node.GetSegmentation().GetNumberOfSegments() > classes for node in [*earlier.samples, *consensus]):
         return False
     try:
         for node in earlier.samples:
             yield
             mine = own.get(sample_index(node))
-            if mine is None or not read_mask(mine, earlier.geometry).same(mask_of(node, earlier)):
+            if mine is None or not read_mask(mine, earlier.geometry, earlier.labels).same(mask_of(node, earlier)):
                 return False
         yield
-        if consensus and earlier.mean is not None:
-            found = consensus_of(map_array(earlier.mean), box_of(earlier.mean), earlier.consensus_threshold)
+        if consensus and None not in earlier.means:
+            means = [map_array(node) for node in earlier.means]
+            found = consensus_of(means, box_of(earlier.mean), earlier.consensus_threshold)
             return found.same(mask_of(earlier.consensus, earlier))
     except ValueError:  # edited beyond reading
         return False

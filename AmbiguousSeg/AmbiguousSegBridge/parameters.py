@@ -16,9 +16,9 @@ from slicer import (
 )
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
-from AmbiguousSegBridge.maps import DEFAULT_THRESHOLD
 from AmbiguousSegBridge.views import Overlay
-from AmbiguousSegLib.outputs.export_formats import Form
+from AmbiguousSegLib.ensemble.consensus import DEFAULT_THRESHOLD
+from AmbiguousSegLib.labels import MOST_LABELS
 from AmbiguousSegLib.quality import Quality
 
 CHANNELS = 6  # selectors in the .ui
@@ -37,6 +37,22 @@ class ExportContent(enum.Enum):
         return self.value
 
 
+class SegmentsAre(enum.Enum):
+    """What the segments of a rater's segmentation are; see ``labels.segments_are_classes``."""
+
+    AUTO = "auto"
+    RATERS = "raters"
+    CLASSES = "classes"
+
+    def label(self) -> str:
+        """For people."""
+        return {
+            "auto": "Classes if all bear names of labels, otherwise raters",
+            "raters": "Raters, one each",
+            "classes": "Classes of one rater",
+        }[self.value]
+
+
 @parameterNodeWrapper
 class AmbiguousSegParameterNode:
     """State of the module.
@@ -51,14 +67,16 @@ class AmbiguousSegParameterNode:
     device - "auto", or a device by its torch name.
     run - Mean map of the run that the panels show.
     shownSample - Its position in the run, from 1; 0: all.
-    consensusThreshold - Share of samples above which the consensus takes a voxel.
+    consensusThreshold - Share of samples above which the consensus of one class takes a voxel.
     overlay, overlayOpacity - Map shown over the volume.
+    shownClass - Class, from 1, whose mean or variance is shown; the first where the run has fewer.
     modeCut - 1 - IoU within which samples are one mode.
     raterNodes, raterSegments - Raters' segments; both lists have one entry per rater.
     showRaters - Whether the raters' segments are visible.
+    segmentsAre - Whether the segments of a segmentation are raters, or classes that one rater marked.
     resampleRaters - Whether raters on another grid are resampled, rather than refused.
     comparisonTable - Which table of the comparison is shown.
-    exportContent, exportForm, exportFolder - What is exported, as what and where to.
+    exportContent, exportForm, exportFolder - What is exported, as what (in FORMATS) and where to.
     """
 
     model: str = ""
@@ -82,12 +100,14 @@ class AmbiguousSegParameterNode:
     consensusThreshold: Annotated[float, WithinRange(0.0, 0.99)] = DEFAULT_THRESHOLD
     overlay: Overlay = Overlay.MEAN
     overlayOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.5
+    shownClass: Annotated[int, WithinRange(1, MOST_LABELS)] = 1
     modeCut: Annotated[float, WithinRange(0.05, 1.0)] = 0.5
     raterNodes: list[vtkMRMLSegmentationNode]
     raterSegments: list[str]
     showRaters: bool = True
+    segmentsAre: SegmentsAre = SegmentsAre.AUTO
     resampleRaters: bool = False
     comparisonTable: str = "summary"
     exportContent: ExportContent = ExportContent.EVERYTHING
-    exportForm: Form = Form.SEG_NRRD
+    exportForm: str = "seg_nrrd"
     exportFolder: pathlib.Path

@@ -18,8 +18,9 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from AmbiguousSegBridge.grid import ijk_to_ras
 from AmbiguousSegBridge.identity import ROLE, is_own
-from AmbiguousSegBridge.runs import Run, mask_id, mask_of
+from AmbiguousSegBridge.runs import Run, mask_ids, mask_of, names_in
 from AmbiguousSegBridge.segments import cut, labelmap_of
+from AmbiguousSegLib.labels import segments_are_classes
 from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
 
@@ -29,52 +30,95 @@ _CONVERTER = slicer.vtkSegmentationConverter
 
 
 @dataclass(frozen=True)
-class RaterSegment:
-    """A segment that holds what one rater drew; ``name`` is for people, and unique among ``candidates``."""
+class Rater:
+    """What one rater drew.
+
+    Attributes:
+        segment_ids: of one segment, or of one for each class that the rater marked.
+        name: for people, and unique among ``candidates``.
+        labels: name of the class that each segment shows; empty where the one segment is the whole mask.
+        problem: why it cannot be compared; empty if it can.
+    """
 
     node: slicer.vtkMRMLSegmentationNode
-    segment_id: str
+    segment_ids: tuple[str, ...]
     name: str
+    labels: tuple[str, ...] = ()
+    problem: str = ""
 
     @property
-    def key(self) -> tuple[str, str]:
-        """Ids of node and segment."""
-        return self.node.GetID(), self.segment_id
+    def keys(self) -> tuple[tuple[str, str], ...]:
+        """Ids of node and segment, for each segment."""
+        return tuple((self.node.GetID(), segment_id) for segment_id in self.segment_ids)
 
 
-def candidates(scene: slicer.vtkMRMLScene) -> list[RaterSegment]:
-    """All segments that can be a rater's, in scene order: those of nodes that no run has made or is making."""
-    found = []
+def candidates(scene: slicer.vtkMRMLScene, labels: Sequence[str] = (), segments_are: str = "auto") -> list[Rater]:
+    """All that can be a rater's, in scene order: in nodes that no run has made or is making.
+
+    A node is one rater if its segments are classes, else each of its segments is one, see ``segments_are_classes``;
+    where there are several classes, such a segment has to bear the name of the one that it shows. Of a mixture, each
+    segment is listed with the ``problem``.
+
+    Args:
+        labels: names of the classes that are compared; none: they are not known yet, each segment is a rater.
+        segments_are: as in ``segments_are_classes``.
+    """
+    found: list[Rater] = []
+    seen: Counter[str] = Counter()
+
+    def add(node: slicer.vtkMRMLSegmentationNode, name: str, *rest: Any) -> None:
+        seen[name] += 1
+        found.append(Rater(node, rest[0], name if seen[name] == 1 else f"{name} ({seen[name]})", *rest[1:]))
+
     for node in scene.GetNodes():
         if not node.IsA("vtkMRMLSegmentationNode") or is_own(node) or node.GetHideFromEditors():
             continue
-        segmentation = node.GetSegmentation()
-        alone = segmentation.GetNumberOfSegments() == 1
-        for segment_id in segmentation.GetSegmentIDs():
-            segment = segmentation.GetSegment(segment_id)
-            found.append((node, segment_id, node.GetName() if alone else f"{node.GetName()}, {segment.GetName()}"))
-    seen: Counter[str] = Counter()
-    raters = []
-    for node, segment_id, name in found:
-        seen[name] += 1
-        raters.append(RaterSegment(node, segment_id, name if seen[name] == 1 else f"{name} ({seen[name]})"))
-    return raters
+        segmentation, title = node.GetSegmentation(), node.GetName()
+        names = {name: segmentation.GetSegment(name).GetName() for name in segmentation.GetSegmentIDs()}
+        problem = ""
+        try:
+            if names and labels and segments_are_classes(list(names.values()), labels, segments_are):
+                add(node, title, tuple(names), tuple(names.values()))
+                continue
+        except ValueError as error:
+            problem = f"{title}: {error}"
+        for segment_id, name in names.items():
+            if len(labels) > 1 and name not in labels and not problem:
+                problem = (
+                    f"The name of segment {name!r} of {title!r} is none of the labels {', '.join(labels)}, so it does "
+                    "not say which class it shows. Rename it."
+                )
+            shown = (name,) if len(labels) > 1 else ()
+            add(node, title if len(names) == 1 else f"{title}, {name}", (segment_id,), shown, problem)
+    return found
 
 
-def read_rater(rater: RaterSegment, run: Run, resample: bool) -> Crop:
+def read_rater(rater: Rater, run: Run, resample: bool) -> Crop:
     """What a rater drew, on the run's grid; an empty crop if the rater drew nothing. Nothing in the scene is changed.
 
     A segment whose voxels are voxels of the grid, parent transforms included, is read as it is, and one that is only
-    a closed surface is voxelised on the grid.
+    a closed surface is voxelised on the grid. A class that the rater has no segment of is empty.
 
     Args:
         resample: bring a segment on another grid to the run's, nearest neighbour, in world coordinates.
 
     Raises:
-        ValueError: with the rater's name, if the segment is gone, lies on another grid and ``resample`` is false,
-            reaches out of the run's grid, vanishes when resampled, or is stored in no way that can be read.
+        ValueError: with the rater's name, if a segment is gone, lies on another grid and ``resample`` is false,
+            reaches out of the run's grid, vanishes when resampled, or is stored in no way that can be read; if two
+            classes overlap, or as ``Rater.problem`` says.
     """
-    segment = rater.node.GetSegmentation().GetSegment(rater.segment_id)
+    if rater.problem:
+        raise ValueError(rater.problem)
+    crops = [_read_segment(rater, segment_id, run, resample) for segment_id in rater.segment_ids]
+    if not rater.labels:
+        return crops[0]
+    by_label = dict(zip(rater.labels, crops))
+    of_classes = [by_label.get(name) or Crop.nothing(run.geometry.shape) for name in run.label_names]
+    return Crop.merged(of_classes, names_in(rater.node, run.labels))
+
+
+def _read_segment(rater: Rater, segment_id: str, run: Run, resample: bool) -> Crop:
+    segment = rater.node.GetSegmentation().GetSegment(segment_id)
     if segment is None:
         raise ValueError(f"Segment of rater {rater.name!r} is not there any more. Choose the raters again.")
     to_run = vtk.vtkGeneralTransform()
@@ -85,7 +129,7 @@ def read_rater(rater: RaterSegment, run: Run, resample: bool) -> Crop:
     if labelmap is not None:
         crop, outside = _from_labelmap(rater, labelmap, segment.GetLabelValue(), to_run, run.geometry, resample)
     else:
-        crop, outside = _from_surface(rater, to_run, run.geometry)
+        crop, outside = _from_surface(rater, segment, to_run, run.geometry)
     if outside:
         raise ValueError(
             f"Rater {rater.name!r} marks {outside * run.geometry.voxel_volume_ml:.3g} mL outside the volume of run "
@@ -95,7 +139,7 @@ def read_rater(rater: RaterSegment, run: Run, resample: bool) -> Crop:
 
 
 def _from_labelmap(
-    rater: RaterSegment,
+    rater: Rater,
     labelmap: slicer.vtkOrientedImageData,
     value: int,
     to_run: vtk.vtkGeneralTransform,
@@ -105,7 +149,7 @@ def _from_labelmap(
     """Crop on the grid, and how many voxels lie outside of it."""
     drawn = None if labelmap.IsEmpty() else _drawn(labelmap, value)
     if drawn is None:
-        return _nothing(geometry), 0
+        return Crop.nothing(geometry.shape), 0
     matrix = vtk.vtkTransform()
     linear = slicer.vtkMRMLTransformNode.IsGeneralTransformLinear(to_run, matrix)
     if linear:
@@ -126,11 +170,7 @@ def _from_labelmap(
     return crop, outside
 
 
-def _nothing(geometry: Geometry) -> Crop:
-    return Crop(np.zeros((0, 0, 0), bool), (0, 0, 0), geometry.shape)
-
-
-def _other_grid(rater: RaterSegment) -> str:
+def _other_grid(rater: Rater) -> str:
     return f"Rater {rater.name!r} lies on another grid than the run, or under another transform. Tick Resample."
 
 
@@ -164,18 +204,20 @@ def _resampled(
     return output
 
 
-def _from_surface(rater: RaterSegment, to_run: vtk.vtkGeneralTransform, geometry: Geometry) -> tuple[Crop, int]:
+def _from_surface(
+    rater: Rater, drawn: slicer.vtkSegment, to_run: vtk.vtkGeneralTransform, geometry: Geometry
+) -> tuple[Crop, int]:
     """Crop on the grid, and how many voxels lie outside of it, of a segment that has no labelmap."""
     closed = _CONVERTER.GetClosedSurfaceRepresentationName()
     labelmap = _CONVERTER.GetBinaryLabelmapRepresentationName()
-    surface = rater.node.GetSegmentation().GetSegment(rater.segment_id).GetRepresentation(closed)
+    surface = drawn.GetRepresentation(closed)
     if surface is None:
         raise ValueError(
             f"Rater {rater.name!r} is stored neither as a labelmap nor as a closed surface. Create a binary labelmap "
             "of it first (module Segmentations)."
         )
     if surface.GetNumberOfPoints() == 0:
-        return _nothing(geometry), 0
+        return Crop.nothing(geometry.shape), 0
     moved = vtk.vtkTransformPolyDataFilter()
     moved.SetInputData(surface)
     moved.SetTransform(to_run)
@@ -200,7 +242,7 @@ class Checksums:
         self._known: dict[tuple[Any, ...], int | None] = {}
 
     def of_compared(
-        self, run: Run, raters: Sequence[RaterSegment], resample: bool, crops: Mapping[str, Sequence[Crop]]
+        self, run: Run, raters: Sequence[Rater], resample: bool, crops: Mapping[str, Sequence[Crop]]
     ) -> dict[str, Any]:
         """What ``changed`` has to be given, in plain JSON types; ``crops``: all "samples" and "raters" as just read."""
         compared: dict[str, Any] = {"resample": resample}
@@ -209,22 +251,20 @@ class Checksums:
             self._known |= {state: compared[kind][name] for name, (state, _) in masks.items()}
         return compared
 
-    def changed(
-        self, compared: Mapping[str, Any], run: Run, candidates: Sequence[RaterSegment]
-    ) -> tuple[set[str], bool]:
+    def changed(self, compared: Mapping[str, Any], run: Run, candidates: Sequence[Rater]) -> tuple[set[str], bool]:
         """Of which kinds, "samples" or "raters", a mask is not the one compared, or is gone; and whether that is all.
 
         It is not where READING_S did not do for reading what was modified, which then counts as unchanged: call again.
         """
         try:
-            there = _masks(run, candidates, compared["resample"])
+            present = _masks(run, candidates, compared["resample"])
         except ValueError:  # the run lies on no grid any more
             return {"samples"}, True
         changed, all_read = set(), True
-        if list(there["samples"]) != list(compared["samples"]):  # one more sample is a change, one more rater is none
+        if list(present["samples"]) != list(compared["samples"]):  # one more sample is a change, one more rater is none
             changed.add("samples")
         end = time.monotonic() + READING_S
-        for kind, masks in there.items():
+        for kind, masks in present.items():
             for name, checksum in compared[kind].items():
                 state, read = masks.get(name, (None, None))
                 if read is not None and state not in self._known:
@@ -241,29 +281,32 @@ class Checksums:
 
 
 def _masks(
-    run: Run, raters: Sequence[RaterSegment], resample: bool
+    run: Run, raters: Sequence[Rater], resample: bool
 ) -> dict[str, dict[str, tuple[tuple[Any, ...], Callable[[], Crop]]]]:
     """For each sample, by role, and each rater, by name: the state that it is in, and what reads it."""
     samples = {}
     for node in run.samples:
         with suppress(ValueError):  # it has lost its mask
-            state = _state(node, mask_id(node), run)
+            state = _state(node, [name for name in mask_ids(node, run.labels) if name is not None], run)
             samples[node.GetAttribute(ROLE)] = state, partial(mask_of, node, run)
     drawn = {
-        rater.name: ((*_state(rater.node, rater.segment_id, run), resample), partial(read_rater, rater, run, resample))
+        rater.name: ((*_state(rater.node, rater.segment_ids, run), resample), partial(read_rater, rater, run, resample))
         for rater in raters
     }
     return {"samples": samples, "raters": drawn}
 
 
-def _state(node: slicer.vtkMRMLSegmentationNode, segment_id: str, run: Run) -> tuple[Any, ...]:
+def _state(node: slicer.vtkMRMLSegmentationNode, segment_ids: Sequence[str], run: Run) -> tuple[Any, ...]:
     """A mask on the grid of a run is the same as long as this is: it tells of every modification in this session."""
-    segment = node.GetSegmentation().GetSegment(segment_id)
     names = (_CONVERTER.GetBinaryLabelmapRepresentationName(), _CONVERTER.GetClosedSurfaceRepresentationName())
-    stored = [found.GetMTime() for found in map(segment.GetRepresentation, names) if found is not None]
+    parts: list[Any] = []
+    for segment_id in segment_ids:
+        segment = node.GetSegmentation().GetSegment(segment_id)
+        stored = [found.GetMTime() for found in map(segment.GetRepresentation, names) if found is not None]
+        parts.append((segment_id, segment.GetName(), segment.GetLabelValue(), *stored[:1]))
     above = [placed.GetParentTransformNode() for placed in (node, _placed(run))]
     moved = [None if one is None else (one.GetID(), one.GetTransformToWorldMTime()) for one in above]
-    return (node.GetID(), segment_id, segment.GetLabelValue(), *stored[:1], *moved, run.geometry)
+    return (node.GetID(), *parts, *moved, run.geometry)
 
 
 def _placed(run: Run) -> slicer.vtkMRMLTransformableNode:
@@ -272,6 +315,8 @@ def _placed(run: Run) -> slicer.vtkMRMLTransformableNode:
 
 
 def _checksum(crop: Crop) -> int:
-    """Of which voxels of its grid a crop marks."""
-    place = np.array([*crop.start, *crop.voxels.shape], np.int64)
-    return zlib.crc32(np.packbits(crop.voxels), zlib.crc32(place))
+    """Of which voxels of its grid a crop marks, and as which class."""
+    checksum = zlib.crc32(np.array([*crop.start, *crop.voxels.shape], np.int64))
+    for label in range(1, 1 + max(1, int(crop.voxels.max(initial=0)))):
+        checksum = zlib.crc32(np.packbits(crop.voxels == label), checksum)
+    return checksum

@@ -89,7 +89,7 @@ def _explained(error: Exception) -> tuple[str, str, str]:
         return "out_of_memory", f"The memory does not suffice: {line}", LESS_MEMORY
     if isinstance(error, ImportError):
         package = (error.name or "").partition(".")[0]
-        if package == "torch" or not package and "torch" in text:
+        if package == "torch" or (not package and "torch" in text):
             remedy = "Install PyTorch (uninstall it first if it is there) in the module PyTorch Utils, then restart."
             return "missing_package", f"PyTorch cannot be loaded: {line}", remedy
         remedy = f"Run: PythonSlicer -m pip install --force-reinstall {package or 'scikit-image'}"

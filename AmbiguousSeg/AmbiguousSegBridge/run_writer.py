@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import colorsys
 import json
+import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -16,6 +18,7 @@ from AmbiguousSegBridge.grid import ijk_to_ras, lies_on
 from AmbiguousSegBridge.identity import (
     ATTRIBUTE,
     CONSENSUS,
+    ENTROPY,
     MEAN,
     ROLE,
     RUN,
@@ -23,12 +26,14 @@ from AmbiguousSegBridge.identity import (
     VARIANCE,
     add_own,
     hierarchy_of,
+    map_roles,
     node_name,
     put_into,
     sample_role,
 )
 from AmbiguousSegBridge.maps import Maps
 from AmbiguousSegBridge.segments import Colour, add_segment, place_on_grid, replace_mask
+from AmbiguousSegLib.labels import Label, segments_of_mask
 from AmbiguousSegLib.volume.crops import Box, Crop
 from AmbiguousSegLib.volume.geometry import Geometry
 
@@ -36,12 +41,12 @@ BOX, THRESHOLD = ATTRIBUTE + "Box", ATTRIBUTE + "ConsensusThreshold"
 GOLDEN_RATIO = (1 + 5**0.5) / 2
 CONSENSUS_COLOUR = (1.0, 1.0, 1.0)
 # Anchors of the colour tables, lightness rising evenly: the mean from violet over green to yellow, the variance from
-# black over red to cream, so that the two are not taken for one another.
+# black over red to cream, the entropy from black over blue to white, so that none is taken for another.
 MAP_COLOURS = {
     MEAN: ((0.27, 0.00, 0.33), (0.23, 0.32, 0.55), (0.13, 0.57, 0.55), (0.37, 0.79, 0.38), (0.99, 0.91, 0.14)),
     VARIANCE: ((0.00, 0.00, 0.02), (0.32, 0.07, 0.48), (0.72, 0.21, 0.47), (0.99, 0.53, 0.38), (0.99, 0.99, 0.75)),
+    ENTROPY: ((0.00, 0.01, 0.04), (0.04, 0.18, 0.45), (0.10, 0.40, 0.72), (0.45, 0.68, 0.88), (0.97, 0.98, 1.00)),
 }
-MAP_UPPER = {MEAN: 1.0, VARIANCE: 0.25}
 COLOURS_PER_TABLE = 256
 
 
@@ -51,8 +56,13 @@ def sample_colour(index: int) -> Colour:
 
 
 def segment_id_of(role: str) -> str:
-    """Id of the segment that holds the mask of this role."""
+    """Id of the segment that holds the mask of this role, where there is one class."""
     return role.replace(" ", "_")
+
+
+def segment_ids_of(role: str, labels: Sequence[Label]) -> list[str]:
+    """Ids of the segments that hold the mask of this role, one for each class."""
+    return segments_of_mask(labels, role, segment_id_of(role))[1]
 
 
 def image_of(voxels: np.ndarray) -> vtk.vtkImageData:
@@ -73,8 +83,7 @@ class RunWriter:
 
     Args:
         input_volume: volume the samples were made from, or None.
-        label: name of what is segmented.
-        terminology: serialised terminology entry of every segment.
+        labels: the classes 1 to K; a mask is a segment for each.
         folder: subject-hierarchy folder to write into; 0 makes one with the first node, beside the input.
         transform_id: parent transform of the nodes.
     """
@@ -85,13 +94,12 @@ class RunWriter:
         run_name: str,
         geometry: Geometry,
         input_volume: slicer.vtkMRMLScalarVolumeNode | None,
-        label: str,
-        terminology: str,
+        labels: Sequence[Label],
         folder: int = 0,
         transform_id: str | None = None,
     ) -> None:
         self.scene, self.run_name, self.geometry, self.input = scene, run_name, geometry, input_volume
-        self.label, self.terminology, self.folder, self.transform_id = label, terminology, folder, transform_id
+        self.labels, self.folder, self.transform_id = tuple(labels), folder, transform_id
         self.nodes: list[slicer.vtkMRMLNode] = []
         self.to_ras = ijk_to_ras(geometry)
         self.reference = None
@@ -105,23 +113,29 @@ class RunWriter:
         node.SetAttribute(SAMPLE_INDEX, str(index))
         return node
 
-    def put_maps(self, maps: Maps, there: dict[str, Any]) -> dict[str, slicer.vtkMRMLNode]:
-        """Mean, variance and consensus as nodes, by role; into the nodes of these roles in ``there``."""
+    def put_maps(self, maps: Maps, earlier: dict[str, Any]) -> dict[str, slicer.vtkMRMLNode]:
+        """All maps and the consensus as nodes, by role; into the nodes of these roles in ``earlier``."""
         with without_rendering():
-            arrays = {MEAN: maps.mean, VARIANCE: maps.variance}
-            nodes = {role: self._put_map(role, voxels, there) for role, voxels in arrays.items()}
+            nodes = {}
+            for kind, arrays, upper in ((MEAN, maps.means, 1.0), (VARIANCE, maps.variances, 0.25)):
+                for role, voxels in zip(map_roles(kind, self.labels), arrays):
+                    nodes[role] = self._put_map(role, kind, voxels, upper, earlier)
+            if maps.entropy is not None:
+                upper = math.log(1 + len(self.labels))
+                nodes[ENTROPY] = self._put_map(ENTROPY, ENTROPY, maps.entropy, upper, earlier)
             ends = json.dumps([end for span in maps.box for end in (span.start, span.stop)])
             # Slicer turns the slices of a left-handed volume round when it reads it from a file, and the box with them.
-            nodes[MEAN].SetAttribute(BOX, ends if self.to_ras.Determinant() > 0 else None)
-            nodes[CONSENSUS] = self.put_consensus(maps.consensus, maps.threshold, there.get(CONSENSUS))
+            first_mean = nodes[map_roles(MEAN, self.labels)[0]]
+            first_mean.SetAttribute(BOX, ends if self.to_ras.Determinant() > 0 else None)
+            nodes[CONSENSUS] = self.put_consensus(maps.consensus, maps.threshold, earlier.get(CONSENSUS))
         return nodes
 
     def put_consensus(
-        self, crop: Crop, threshold: float, node: slicer.vtkMRMLSegmentationNode | None
+        self, crop: Crop, threshold: float | None, node: slicer.vtkMRMLSegmentationNode | None
     ) -> slicer.vtkMRMLSegmentationNode:
-        """Write the consensus into ``node``; None makes one."""
+        """Write the consensus, with the threshold that it was made with, if any, into ``node``; None makes one."""
         node = self.put_mask(CONSENSUS, crop, CONSENSUS_COLOUR, node)
-        node.SetAttribute(THRESHOLD, str(threshold))
+        node.SetAttribute(THRESHOLD, None if threshold is None else str(threshold))
         return node
 
     def put_mask(
@@ -131,10 +145,11 @@ class RunWriter:
         if node is None:
             return self.add_mask(role, crop, colour)
         node.SetAndObserveTransformNodeID(self.transform_id)
-        if node.GetSegmentation().GetSegment(segment_id_of(role)) is None:  # the user removed it
-            self._add_segment(node, role, crop, colour)
-        else:
-            replace_mask(node, segment_id_of(role), crop, self.to_ras)
+        for number, segment_id in enumerate(segment_ids_of(role, self.labels)):
+            if node.GetSegmentation().GetSegment(segment_id) is None:  # the user removed it
+                self._add_segment(node, role, number, crop, colour)
+            else:
+                replace_mask(node, segment_id, crop.of_class(number + 1), self.to_ras)
         return node
 
     def make(self, class_name: str, role: str) -> slicer.vtkMRMLNode:
@@ -154,9 +169,11 @@ class RunWriter:
             put_into(self.scene, node, self.folder)
         return node
 
-    def _put_map(self, role: str, voxels: np.ndarray, there: dict[str, Any]) -> slicer.vtkMRMLScalarVolumeNode:
+    def _put_map(
+        self, role: str, kind: str, voxels: np.ndarray, upper: float, earlier: dict[str, Any]
+    ) -> slicer.vtkMRMLScalarVolumeNode:
         """Volume node of a map, float32 ``(Z, Y, X)``, whose memory it shares; in its own colours, 0 transparent."""
-        node, colours = there.get(role), f"{role} colours"
+        node, colours = earlier.get(role), f"{role} colours"
         if node is not None:
             self._place_map(node)
             node.SetAndObserveImageData(image_of(voxels))
@@ -165,11 +182,13 @@ class RunWriter:
         self._place_map(node)
         display = self.scene.AddNewNodeByClass("vtkMRMLScalarVolumeDisplayNode")
         node.SetAndObserveDisplayNodeID(display.GetID())
-        display.SetAndObserveColorNodeID((there.get(colours) or self._add_colours(colours, MAP_COLOURS[role])).GetID())
+        display.SetAndObserveColorNodeID(
+            (earlier.get(colours) or self._add_colours(colours, MAP_COLOURS[kind])).GetID()
+        )
         display.AutoWindowLevelOff()
-        display.SetWindowLevelMinMax(0.0, MAP_UPPER[role])
+        display.SetWindowLevelMinMax(0.0, upper)
         display.AutoThresholdOff()
-        display.SetThreshold(float(np.finfo(np.float32).tiny), MAP_UPPER[role])
+        display.SetThreshold(float(np.finfo(np.float32).tiny), upper)
         display.ApplyThresholdOn()
         node.SetAndObserveImageData(image_of(voxels))  # last: the display would search it for a window of its own
         return node
@@ -179,18 +198,29 @@ class RunWriter:
         node.SetIJKToRASMatrix(self.to_ras)
 
     def add_mask(self, role: str, crop: Crop, colour: Colour) -> slicer.vtkMRMLSegmentationNode:
-        """Segmentation node of one segment; only the bounding box of the mask is stored."""
+        """Segmentation node with a segment for each class; only bounding boxes are stored.
+
+        With one class the segment bears this colour and the role in its name; with several, each has its label's.
+        """
         node = self.add(self.make("vtkMRMLSegmentationNode", role))
         node.CreateDefaultDisplayNodes()
         node.GetDisplayNode().SetVisibility2DFill(False)
         node.SetAndObserveTransformNodeID(self.transform_id)  # before the reference geometry
         place_on_grid(node, self.geometry, self.reference)
-        self._add_segment(node, role, crop, colour)
+        for number in range(len(self.labels)):
+            self._add_segment(node, role, number, crop, colour)
         return node
 
-    def _add_segment(self, node: slicer.vtkMRMLSegmentationNode, role: str, crop: Crop, colour: Colour) -> None:
-        name = f"{self.label}, {role}"
-        add_segment(node, segment_id_of(role), name, colour, self.terminology, crop, self.to_ras)
+    def _add_segment(
+        self, node: slicer.vtkMRMLSegmentationNode, role: str, number: int, crop: Crop, colour: Colour
+    ) -> None:
+        """Segment of the class at the place ``number`` (from 0) among the labels."""
+        title = f"{self.labels[0].name}, {role}"
+        labels, segment_ids = segments_of_mask(self.labels, title, segment_id_of(role))
+        label, part = labels[number], crop.of_class(number + 1)
+        alone = len(labels) == 1
+        colour = colour if alone else label.color
+        add_segment(node, segment_ids[number], label.name, colour, label.terminology, part, self.to_ras, alone)
 
     def _add_colours(self, role: str, anchors: tuple[Colour, ...]) -> slicer.vtkMRMLColorTableNode:
         table = self.make("vtkMRMLColorTableNode", role)

@@ -16,9 +16,11 @@ from AmbiguousSegBridge.grid import geometry_of
 from AmbiguousSegBridge.identity import (
     ATTRIBUTE,
     CONSENSUS,
+    ENTROPY,
     INPUT_ID,
     INPUT_REFERENCE,
     LABEL,
+    LABELS,
     MEAN,
     PROVENANCE,
     ROLE,
@@ -28,6 +30,7 @@ from AmbiguousSegBridge.identity import (
     folder_of,
     hierarchy_of,
     identity_of,
+    map_roles,
     node_name,
     nodes_by_run,
     nodes_of,
@@ -36,12 +39,18 @@ from AmbiguousSegBridge.identity import (
     sample_index,
     sign,
 )
-from AmbiguousSegBridge.maps import DEFAULT_THRESHOLD, Tally, at_once, check_threshold, consensus_of, maps_of
-from AmbiguousSegBridge.run_writer import THRESHOLD, RunWriter, box_of, segment_id_of
-from AmbiguousSegBridge.segments import add_segment, place_on_grid, read_crop, reference_geometry
+from AmbiguousSegBridge.maps import Tally, at_once, checked_threshold, consensus_of, maps_of
+from AmbiguousSegBridge.run_writer import THRESHOLD, RunWriter, box_of, segment_ids_of
+from AmbiguousSegBridge.segments import (
+    add_segment,
+    count_voxels,
+    place_on_grid,
+    read_crop,
+    reference_geometry,
+)
+from AmbiguousSegLib.labels import LESION_TERMINOLOGY, Label
 from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
-from AmbiguousSegLib.volume.io import LESION_TERMINOLOGY
 
 TABLE = ATTRIBUTE + "Table"
 
@@ -54,6 +63,9 @@ class Run:
         input: volume the samples were made of; None if there was none, or it was deleted.
         folder_item: subject-hierarchy item of its folder; 0 if it is gone.
         samples: by index.
+        means, variances: a map for each class.
+        entropy: None with one class, too.
+        labels: the classes 1 to K; one of a single class has the colour of any.
         tables: by role, those that ``tables.write_table`` wrote.
         nodes: all nodes, helpers such as colour tables included, by role.
         input_id: node id of the input, if there was one when the run was made.
@@ -63,20 +75,30 @@ class Run:
     input: slicer.vtkMRMLScalarVolumeNode | None
     folder_item: int
     samples: tuple[slicer.vtkMRMLSegmentationNode, ...]
-    mean: slicer.vtkMRMLScalarVolumeNode | None
-    variance: slicer.vtkMRMLScalarVolumeNode | None
+    means: tuple[slicer.vtkMRMLScalarVolumeNode | None, ...]
+    variances: tuple[slicer.vtkMRMLScalarVolumeNode | None, ...]
+    entropy: slicer.vtkMRMLScalarVolumeNode | None
     consensus: slicer.vtkMRMLSegmentationNode | None
     tables: dict[str, slicer.vtkMRMLTableNode]
     provenance: dict[str, Any]
-    label: str
+    labels: tuple[Label, ...]
     nodes: dict[str, slicer.vtkMRMLNode] = field(repr=False)
     input_id: str | None = None
 
     @property
-    def consensus_threshold(self) -> float:
-        """Threshold that the consensus was made with; 0.5 if there is no consensus."""
+    def mean(self) -> slicer.vtkMRMLScalarVolumeNode | None:
+        """Mean map by which the run is known: the first class's."""
+        return self.means[0]
+
+    @property
+    def label_names(self) -> list[str]:
+        return [label.name for label in self.labels]
+
+    @property
+    def consensus_threshold(self) -> float | None:
+        """Threshold that the consensus was made with; 0.5 if there is no consensus; None with several classes."""
         text = self.consensus.GetAttribute(THRESHOLD) if self.consensus is not None else None
-        return float(text) if text else DEFAULT_THRESHOLD
+        return float(text) if text else checked_threshold(None, len(self.labels))
 
     @property
     def anchor(self) -> slicer.vtkMRMLTransformableNode:
@@ -130,26 +152,47 @@ def mask_of(node: slicer.vtkMRMLSegmentationNode, run: Run) -> Crop:
             f"{node.GetName()!r} lies under another transform than {run.anchor.GetName()!r}. Put both under one, undo "
             "it if the transform of one of them was hardened, or delete the segmentation in the module Data."
         )
-    return read_mask(node, run.geometry)
+    return read_mask(node, run.geometry, run.labels)
 
 
-def read_mask(node: slicer.vtkMRMLSegmentationNode, geometry: Geometry) -> Crop:
+def read_mask(node: slicer.vtkMRMLSegmentationNode, geometry: Geometry, labels: Sequence[Label]) -> Crop:
     """Mask of a run's own segmentation; segments that the user added to it do not count.
 
     Raises:
-        ValueError: as ``read_crop``.
+        ValueError: as ``read_crop`` and ``mask_ids``, or segments of two classes overlap.
     """
-    return read_crop(node, geometry, mask_id(node))
+    crops = [
+        Crop.nothing(geometry.shape) if segment_id is None else read_crop(node, geometry, segment_id)
+        for segment_id in mask_ids(node, labels)
+    ]
+    return crops[0] if len(crops) == 1 else Crop.merged(crops, names_in(node, labels))
 
 
-def mask_id(node: slicer.vtkMRMLSegmentationNode) -> str:
-    """Id of the segment that is a run's own in one of its segmentations; ValueError if it is gone."""
-    segmentation, segment_id = node.GetSegmentation(), segment_id_of(node.GetAttribute(ROLE))
-    if segmentation.GetSegment(segment_id) is not None:
-        return segment_id
-    if segmentation.GetNumberOfSegments() != 1:
-        raise ValueError(f"{node.GetName()!r} has lost its mask. Delete it in the module Data.")
-    return segmentation.GetNthSegmentID(0)
+def names_in(node: slicer.vtkMRMLSegmentationNode, labels: Sequence[Label]) -> list[str]:
+    """Names of the labels for messages about the segments of a node."""
+    return [f"{label.name!r} of {node.GetName()!r}" for label in labels]
+
+
+def mask_ids(node: slicer.vtkMRMLSegmentationNode, labels: Sequence[Label]) -> list[str | None]:
+    """Ids of the segments that are a run's own in one of its segmentations, one for each class.
+
+    None stands for a class whose segment the user deleted: it marks nothing.
+
+    Raises:
+        ValueError: all of them are gone.
+    """
+    segmentation, wanted = node.GetSegmentation(), segment_ids_of(node.GetAttribute(ROLE), labels)
+    found = [name if segmentation.GetSegment(name) is not None else None for name in wanted]
+    if any(found):
+        return found
+    if len(labels) == 1 and segmentation.GetNumberOfSegments() == 1:
+        return [segmentation.GetNthSegmentID(0)]
+    raise ValueError(f"{node.GetName()!r} has lost its mask. Delete it in the module Data.")
+
+
+def count_marked(node: slicer.vtkMRMLSegmentationNode, labels: Sequence[Label]) -> tuple[int, ...]:
+    """Voxels that a run's own segmentation gives to each class; ValueError as ``mask_ids`` and ``count_voxels``."""
+    return tuple(0 if name is None else count_voxels(node, name) for name in mask_ids(node, labels))
 
 
 def map_array(node: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
@@ -215,29 +258,30 @@ def renew_maps(scene: slicer.vtkMRMLScene, run: Run, consensus_threshold: float 
         consensus_threshold: None: that of the consensus so far.
 
     Raises:
-        ValueError: if no sample is left, one does not lie on the run's grid, or the threshold is not in [0, 1).
+        ValueError: if no sample is left, one does not lie on the run's grid, or as ``checked_threshold``.
     """
     threshold = run.consensus_threshold if consensus_threshold is None else consensus_threshold
-    check_threshold(threshold)
+    checked_threshold(threshold, len(run.labels))
     if not run.samples:
         raise ValueError(f"No sample of run {run.name!r} is left. Remove the run, or generate it again.")
     writer = writer_of(scene, run)
-    writer.put_maps(at_once(maps_of(Tally(run.geometry.shape, crops_of(run)), threshold)), run.nodes)
+    tally = Tally(run.geometry.shape, crops_of(run), len(run.labels))
+    writer.put_maps(at_once(maps_of(tally, threshold)), run.nodes)
     sign_as(run, writer.nodes)
     return find_run_of(scene, run.samples[0])
 
 
 def set_consensus_threshold(scene: slicer.vtkMRMLScene, run: Run, threshold: float) -> None:
-    """Compute the consensus anew from the mean map, where any sample marks something.
+    """Compute the consensus of one class anew from the mean map, where any sample marks something.
 
     Raises:
-        ValueError: if the mean was deleted, or the threshold is not in [0, 1).
+        ValueError: if the mean was deleted, or as ``checked_threshold``: several classes take no threshold.
     """
-    check_threshold(threshold)
+    checked_threshold(threshold, len(run.labels))
     if run.mean is None:
         raise ValueError(f"Run {run.name!r} has no mean map any more. Compute its maps anew first.")
     writer = writer_of(scene, run)
-    writer.put_consensus(consensus_of(map_array(run.mean), box_of(run.mean), threshold), threshold, run.consensus)
+    writer.put_consensus(consensus_of([map_array(run.mean)], box_of(run.mean), threshold), threshold, run.consensus)
     sign_as(run, writer.nodes)
 
 
@@ -247,21 +291,25 @@ def use_as_segmentation(
     """Copy of a sample or of the consensus as an ordinary segmentation, beside the run's folder, to be edited.
 
     Args:
-        name: of the new node; None: label and source, made unique in the scene.
+        name: of the new node; None: labels and source, made unique in the scene.
 
     Raises:
         ValueError: if the source was changed beyond reading.
     """
     role = source_node.GetAttribute(ROLE)
-    crop = mask_of(source_node, run)
-    colour = source_node.GetSegmentation().GetSegment(mask_id(source_node)).GetColor()
-    name = name or scene.GenerateUniqueName(f"{run.label}, from {role}")
+    crop, own = mask_of(source_node, run), mask_ids(source_node, run.labels)
+    name = name or scene.GenerateUniqueName(f"{' + '.join(run.label_names)}, from {role}")
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     node.CreateDefaultDisplayNodes()
     node.SetAndObserveTransformNodeID(source_node.GetTransformNodeID())  # before the reference geometry
     writer = writer_of(scene, run)
     place_on_grid(node, run.geometry, writer.reference or run.mean)
-    add_segment(node, segment_id_of(run.label), run.label, colour, writer.terminology, crop, writer.to_ras)
+    for number, (label, source_id) in enumerate(zip(run.labels, own), start=1):
+        source = source_node.GetSegmentation().GetSegment(source_id) if source_id else None
+        segment_id = segment_ids_of(label.name, run.labels)[number - 1]
+        colour = label.color if source is None else source.GetColor()
+        part, alone = crop.of_class(number), len(run.labels) == 1
+        add_segment(node, segment_id, label.name, colour, label.terminology, part, writer.to_ras, alone)
     hierarchy = hierarchy_of(scene)
     put_into(scene, node, hierarchy.GetItemParent(run.folder_item) if run.folder_item else hierarchy.GetSceneItemID())
     return node
@@ -269,41 +317,50 @@ def use_as_segmentation(
 
 def writer_of(scene: slicer.vtkMRMLScene, run: Run) -> RunWriter:
     """What makes nodes that lie as the run's own; ``sign_as`` makes them the run's."""
-    transform_id, terminology = run.anchor.GetTransformNodeID(), terminology_of(run)
-    return RunWriter(scene, run.name, run.geometry, run.input, run.label, terminology, run.folder_item, transform_id)
-
-
-def terminology_of(run: Run) -> str:
-    """Serialised terminology entry of what is segmented, as the first mask that is left has it."""
-    masks = (node.GetSegmentation().GetNthSegment(0) for node in (*run.samples, run.consensus) if node is not None)
-    segment = next(masks, None)
-    return segment.GetTerminology() if segment is not None else LESION_TERMINOLOGY
+    transform_id = run.anchor.GetTransformNodeID()
+    return RunWriter(scene, run.name, run.geometry, run.input, run.labels, run.folder_item, transform_id)
 
 
 def sign_as(run: Run, nodes: Sequence[slicer.vtkMRMLNode]) -> None:
     """Make nodes those of ``run``; all refer to its mean map, which may be one of them."""
-    sign([*run.nodes.values(), *nodes], run.name, run.input, run.input_id, run.label, run.provenance)
+    sign([*run.nodes.values(), *nodes], run.name, run.input, run.input_id, run.labels, run.provenance)
 
 
 def _run_of(scene: slicer.vtkMRMLScene, nodes: Sequence[slicer.vtkMRMLNode]) -> Run | None:
     """The run whose nodes these are; None if neither a sample nor the mean is left."""
     by_role = {node.GetAttribute(ROLE): node for node in nodes}
     samples = sorted((node for node in nodes if node.GetAttribute(SAMPLE_INDEX)), key=sample_index)
-    mean, variance, consensus = (by_role.get(role) for role in (MEAN, VARIANCE, CONSENSUS))
-    if mean is None and not samples:
+    first = next((node for node in (*samples, *nodes) if node.GetAttribute(LABEL) or node.GetAttribute(LABELS)), None)
+    if first is None:
         return None
-    first = samples[0] if samples else mean
+    consensus = by_role.get(CONSENSUS)
+    labels = _labels_of(first, [*samples, consensus])
+    means, variances = (tuple(map(by_role.get, map_roles(kind, labels))) for kind in (MEAN, VARIANCE))
+    if means[0] is None and not samples:
+        return None
+    first = samples[0] if samples else means[0]
     return Run(
         name=first.GetAttribute(RUN),
         input=first.GetNodeReference(INPUT_REFERENCE),
         folder_item=folder_of(scene, nodes),
         samples=tuple(samples),
-        mean=mean,
-        variance=variance,
+        means=means,
+        variances=variances,
+        entropy=by_role.get(ENTROPY),
         consensus=consensus,
         tables={role: node for role, node in by_role.items() if node.GetAttribute(TABLE)},
         provenance=json.loads(first.GetAttribute(PROVENANCE)),
-        label=first.GetAttribute(LABEL),
+        labels=labels,
         nodes=by_role,
         input_id=first.GetAttribute(INPUT_ID),
     )
+
+
+def _labels_of(node: slicer.vtkMRMLNode, masks: Sequence[slicer.vtkMRMLSegmentationNode | None]) -> tuple[Label, ...]:
+    """Labels that a run's node names; terminology of a single class as the first mask that is left has it."""
+    several = node.GetAttribute(LABELS)
+    if several:
+        return tuple(Label(**(entry | {"color": tuple(entry["color"])})) for entry in json.loads(several))
+    segments = (mask.GetSegmentation().GetNthSegment(0) for mask in masks if mask is not None)
+    segment = next(segments, None)
+    return (Label(node.GetAttribute(LABEL), terminology=segment.GetTerminology() if segment else LESION_TERMINOLOGY),)

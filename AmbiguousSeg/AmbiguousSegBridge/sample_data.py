@@ -15,9 +15,9 @@ from AmbiguousSegBridge.grid import ijk_to_ras
 from AmbiguousSegBridge.scene import add_volume
 from AmbiguousSegBridge.segments import add_segment
 from AmbiguousSegLib import __version__
+from AmbiguousSegLib.labels import LESION_TERMINOLOGY
 from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
-from AmbiguousSegLib.volume.io import LESION_TERMINOLOGY
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,6 @@ import slicer
 from AmbiguousSegBridge.grid import ijk_to_ras
 from AmbiguousSegBridge.identity import hierarchy_of, put_into
 from AmbiguousSegBridge.live_run import LiveRun
-from AmbiguousSegBridge.maps import DEFAULT_THRESHOLD
 from AmbiguousSegBridge.run_writer import image_of
 from AmbiguousSegBridge.runs import Run
 from AmbiguousSegBridge.segments import read_crop
@@ -23,7 +22,6 @@ from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.files import replacing
 from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
-from AmbiguousSegLib.volume.io import LESION_TERMINOLOGY
 
 
 def add_volume(
@@ -50,17 +48,14 @@ def add_sample_set(
     run_name: str,
     reference_volume: slicer.vtkMRMLScalarVolumeNode | None = None,
     *,
-    terminology: str = LESION_TERMINOLOGY,
-    consensus_threshold: float = DEFAULT_THRESHOLD,
+    consensus_threshold: float | None = None,
 ) -> Run:
-    """Put a whole run into the scene: a segmentation per sample, consensus, mean, variance, volumes, in one folder.
+    """Put a whole run into the scene: a segmentation per sample, consensus, maps and volumes, in one folder.
 
     An earlier run of the same name on the same input is replaced once the new nodes are complete. If anything fails,
     the scene is left as it was. Arguments are those of ``LiveRun`` and ``LiveRun.complete``, and so are the errors.
     """
-    run = LiveRun(
-        scene, sample_set.geometry, run_name, reference_volume, label=sample_set.label, terminology=terminology
-    )
+    run = LiveRun(scene, sample_set.geometry, run_name, reference_volume, labels=sample_set.labels)
     try:
         for index, mask in enumerate(sample_set.masks, sample_set.provenance.get("first_sample", 0)):
             run.add(index, Crop.of(mask))
@@ -73,8 +68,8 @@ def add_sample_set(
 def read_sample(
     segmentation: slicer.vtkMRMLSegmentationNode, geometry: Geometry | None = None, segment_id: str | None = None
 ) -> np.ndarray:
-    """The mask that ``segments.read_crop`` reads, on the whole grid: bool ``(Z, Y, X)``."""
-    return read_crop(segmentation, geometry, segment_id).full()
+    """The mask of one segment that ``segments.read_crop`` reads, on the whole grid: bool ``(Z, Y, X)``."""
+    return read_crop(segmentation, geometry, segment_id).full().view(bool)
 
 
 def save_scene(scene: slicer.vtkMRMLScene, path: Path | str) -> None:

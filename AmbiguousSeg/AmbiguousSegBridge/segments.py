@@ -16,11 +16,11 @@ Colour = tuple[float, float, float]
 
 
 def labelmap_of(crop: Crop, to_ras: vtk.vtkMatrix4x4) -> slicer.vtkOrientedImageData:
-    """Labelmap (0, 1) of the crop's box alone, a copy, on the grid that ``to_ras`` places."""
+    """Labelmap (0, 1) of the box alone of a crop of one class, a copy, on the grid that ``to_ras`` places."""
     image = slicer.vtkOrientedImageData()
     image.SetExtent([end for span in reversed(crop.box) for end in (span.start, span.stop - 1)])
     image.SetGeometryFromImageToWorldMatrix(to_ras)
-    voxels = np.ascontiguousarray(crop.voxels).view(np.uint8).ravel()
+    voxels = np.ascontiguousarray(crop.voxels).ravel()
     image.GetPointData().SetScalars(numpy_to_vtk(voxels, deep=True))
     return image
 
@@ -33,10 +33,18 @@ def add_segment(
     terminology: str,
     crop: Crop,
     to_ras: vtk.vtkMatrix4x4,
+    alone: bool = True,
 ) -> None:
-    """Add a segment of this id, name, colour (RGB in [0, 1]) and serialised terminology entry."""
+    """Add a segment of this id, name, colour (RGB in [0, 1]) and serialised terminology entry.
+
+    Args:
+        alone: whether it is to be the only one. Beside others an empty one lies on the grid as well: Slicer would else
+            bring the others to the grid of none when it writes the node to a file.
+    """
     if crop.empty:
         node.GetSegmentation().AddEmptySegment(segment_id, name, colour)
+        if not alone:
+            replace_mask(node, segment_id, crop, to_ras)
     elif not node.AddSegmentFromBinaryLabelmapRepresentation(labelmap_of(crop, to_ras), name, colour, segment_id):
         raise RuntimeError(f"Slicer did not accept the mask of {node.GetName()!r}; see its log.")
     segment = node.GetSegmentation().GetSegment(segment_id)
@@ -90,7 +98,7 @@ def read_crop(
     geometry = reference_geometry(segmentation) if geometry is None else geometry
     labelmap = _labelmap(segmentation, segment_id)
     if labelmap is None:
-        return _crop(np.zeros((0, 0, 0), bool), np.zeros(3, int), geometry)
+        return Crop.nothing(geometry.shape)
     try:
         crop, outside = cut(labelmap, segments.GetSegment(segment_id).GetLabelValue(), geometry)
     except ValueError as error:
@@ -162,11 +170,8 @@ def _crop(part: np.ndarray, start: np.ndarray, geometry: Geometry) -> Crop:
     """Crop of ``part``, whose first voxel has the index ``start`` (z, y, x) on the grid."""
     faces = (part.take(end, axis) for axis in range(3) for end in (0, -1) if part.size)
     if part.size and all(face.any() for face in faces):  # a mask as it was laid in: no need to search for its box
-        return Crop(part, tuple(map(int, start)), geometry.shape)
-    crop = Crop.of(part)
-    if crop.empty:
-        return Crop(crop.voxels, (0, 0, 0), geometry.shape)
-    return Crop(crop.voxels, tuple(int(a) + int(b) for a, b in zip(crop.start, start)), geometry.shape)
+        return Crop(part.view(np.uint8), tuple(map(int, start)), geometry.shape)
+    return Crop.of(part).placed(start, geometry.shape)
 
 
 def _place(labelmap: slicer.vtkOrientedImageData, geometry: Geometry) -> tuple[np.ndarray, np.ndarray]:

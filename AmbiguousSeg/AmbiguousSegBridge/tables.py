@@ -13,14 +13,13 @@ import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
 from AmbiguousSegBridge.identity import ROLE
-from AmbiguousSegBridge.runs import TABLE, Run, find_run_of, mask_id, sign_as, writer_of
-from AmbiguousSegBridge.segments import count_voxels
+from AmbiguousSegBridge.runs import TABLE, Run, count_marked, find_run_of, sign_as, writer_of
 from AmbiguousSegLib.ensemble.sample_set import INTERVAL_PERCENTILES
 from AmbiguousSegLib.evaluation.table import UNDEFINED, Column, Table
 
 VOLUMES, HISTOGRAM = "volumes", "histogram of volumes"
 COMPARISON = "comparison "  # first part of the roles of a comparison's tables
-NAME, VOLUME_ML = "sample", "volume_ml"
+NAME, VOLUME_ML = "sample", "volume_ml"  # of all classes together
 SUMMARY_ROWS = 4  # below the samples: mean, median, and both ends of the interval
 POINT_COLOUR, LINE_COLOUR = (0.12, 0.47, 0.71), (0.5, 0.5, 0.5)
 
@@ -41,24 +40,29 @@ def read_table(node: slicer.vtkMRMLTableNode) -> dict[str, Any]:
     """The table, as ``Table.as_dict`` gives it, that ``write_table`` wrote; ValueError if it did not write this one."""
     text = node.GetAttribute(TABLE)
     if not text:
-        raise ValueError(f"Table {node.GetName()!r} is none of a run. Choose one that this module has made.")
+        raise ValueError(f"Table {node.GetName()!r} does not belong to a run. Choose one that this module has made.")
     return json.loads(text)
 
 
 def histogram(scene: slicer.vtkMRMLScene, run: Run) -> slicer.vtkMRMLPlotChartNode:
     """Chart of how many samples have which volume in mL; ValueError if no sample is left."""
-    return _histogram(_Sheets(scene, run), _volumes_ml(run))
+    return _histogram(_Sheets(scene, run), _voxels(run).sum(axis=1) * run.geometry.voxel_volume_ml)
 
 
-def renew_volumes(scene: slicer.vtkMRMLScene, run: Run, voxels: Mapping[str, int] | None = None) -> None:
+def renew_volumes(scene: slicer.vtkMRMLScene, run: Run, voxels: Mapping[str, tuple[int, ...]] | None = None) -> None:
     """Write volumes table and histogram anew; ValueError if no sample is left.
 
     Args:
-        voxels: what each sample marks, by the id of its node; None: they are counted.
+        voxels: what each sample gives to each class, by the id of its node; None: they are counted.
     """
-    sheets, volumes = _Sheets(scene, run), _volumes_ml(run, voxels)
-    sheets.table(VOLUMES, _volumes_table(run, volumes))
-    _histogram(sheets, volumes)
+    sheets, of_classes = _Sheets(scene, run), _voxels(run, voxels)
+    sheets.table(VOLUMES, _volumes_table(run, of_classes))
+    _histogram(sheets, of_classes.sum(axis=1) * run.geometry.voxel_volume_ml)
+
+
+def class_volume_key(label: str) -> str:
+    """Key of the column of the volumes table that holds one of several classes."""
+    return f"{VOLUME_ML} {label}"
 
 
 def scatter(
@@ -95,11 +99,11 @@ class _Sheets:
     """The table, series and chart nodes of a run as it lies in the scene now."""
 
     def __init__(self, scene: slicer.vtkMRMLScene, run: Run) -> None:
-        there = (find_run_of(scene, node) for node in run.nodes.values())
-        found = next((found for found in there if found is not None), None)
-        if found is None:
+        found = (find_run_of(scene, node) for node in run.nodes.values())
+        current = next((run for run in found if run is not None), None)
+        if current is None:
             raise ValueError(f"Run {run.name!r} is not in the scene any more. Generate it again.")
-        self.run, self.writer = found, writer_of(scene, found)
+        self.run, self.writer = current, writer_of(scene, current)
 
     def table(self, role: str, table: Table) -> slicer.vtkMRMLTableNode:
         node = self._node("vtkMRMLTableNode", role)
@@ -148,24 +152,32 @@ class _Sheets:
         return node
 
 
-def _volumes_ml(run: Run, voxels: Mapping[str, int] | None = None) -> np.ndarray:
+def _voxels(run: Run, voxels: Mapping[str, tuple[int, ...]] | None = None) -> np.ndarray:
+    """Voxels of each sample and class, int ``(N, K)``."""
     if not run.samples:
         raise ValueError(f"No sample of run {run.name!r} is left. Remove the run, or generate it again.")
     if voxels is None:
-        voxels = {node.GetID(): count_voxels(node, mask_id(node)) for node in run.samples}
-    return np.array([voxels[node.GetID()] for node in run.samples]) * run.geometry.voxel_volume_ml
+        voxels = {node.GetID(): count_marked(node, run.labels) for node in run.samples}
+    return np.array([voxels[node.GetID()] for node in run.samples])
 
 
-def _volumes_table(run: Run, volumes: np.ndarray) -> Table:
-    rows = [(node.GetAttribute(ROLE), volume) for node, volume in zip(run.samples, volumes)]
-    low, high = np.percentile(volumes, INTERVAL_PERCENTILES)
-    rows += [("mean", volumes.mean()), ("median", np.median(volumes))]
-    rows += [(f"{p:g}th percentile", value) for p, value in zip(INTERVAL_PERCENTILES, (low, high))]
-    return Table(
-        (Column(NAME, "Sample"), Column(VOLUME_ML, "Volume (mL)")),
-        tuple({NAME: name, VOLUME_ML: float(volume)} for name, volume in rows),
-        (f"{len(volumes)} samples; the 2.5th to 97.5th percentile hold the central 95 % of them.",),
-    )
+def _volumes_table(run: Run, voxels: np.ndarray) -> Table:
+    """A row for each sample and for what sums them up; columns for each class, if there are several, and for all."""
+    names = [node.GetAttribute(ROLE) for node in run.samples]
+    names += ["mean", "median", *(f"{p:g}th percentile" for p in INTERVAL_PERCENTILES)]
+    several = len(run.labels) > 1
+    columns = {Column(VOLUME_ML, "All classes (mL)" if several else "Volume (mL)"): voxels.sum(axis=1)}
+    if several:
+        of_classes = {Column(class_volume_key(name), f"{name} (mL)"): v for name, v in zip(run.label_names, voxels.T)}
+        columns = of_classes | columns
+    rows = [{NAME: name} for name in names]
+    for column, counts in columns.items():
+        volumes = counts * run.geometry.voxel_volume_ml
+        summary = volumes.mean(), np.median(volumes), *np.percentile(volumes, INTERVAL_PERCENTILES)
+        for row, value in zip(rows, (*volumes, *summary)):
+            row[column.key] = float(value)
+    note = f"{len(voxels)} samples; the 2.5th to 97.5th percentile hold the central 95 % of them."
+    return Table((Column(NAME, "Sample"), *columns), tuple(rows), (note,))
 
 
 def _histogram(sheets: _Sheets, volumes: np.ndarray) -> slicer.vtkMRMLPlotChartNode:

@@ -11,7 +11,6 @@ from AmbiguousSegBridge import runs, tables
 from AmbiguousSegBridge.identity import ROLE
 from AmbiguousSegBridge.run_writer import box_of
 from AmbiguousSegBridge.runs import Run
-from AmbiguousSegBridge.segments import count_voxels
 
 COUNTING_S = 0.05  # for which one call begins to count voxels of samples
 SAME_WITHIN = 1e-6  # of a sum of float32
@@ -26,7 +25,8 @@ class Upkeep:
 
     def __init__(self) -> None:
         self.pending = False
-        self._counted: dict[str, tuple[int, int]] = {}  # labelmap's time of change and voxels, by the sample's node
+        # Times of change of the classes' labelmaps, and their voxels, by the sample's node.
+        self._counted: dict[str, tuple[list[int], tuple[int, ...]]] = {}
 
     def renew(self, scene: slicer.vtkMRMLScene, run: Run, edits: bool) -> bool:
         """Renew what is not up to date; whether there was anything.
@@ -47,7 +47,7 @@ class Upkeep:
             return False
         return True
 
-    def _differ(self, run: Run, of_table: dict[str, int], edits: bool) -> bool:
+    def _differ(self, run: Run, of_table: dict[str, tuple[int, ...]], edits: bool) -> bool:
         if list(of_table) != [node.GetAttribute(ROLE) for node in run.samples]:
             return True
         end = time.monotonic() + COUNTING_S
@@ -55,27 +55,36 @@ class Upkeep:
             if time.monotonic() > end:
                 self.pending = True
                 break
-            if self._voxels(node) != of_table[node.GetAttribute(ROLE)]:
+            if self._voxels(node, run) != of_table[node.GetAttribute(ROLE)]:
                 return True
         return False
 
     def _is_mean_of_samples(self, run: Run) -> bool:
-        total = float(runs.map_array(run.mean)[box_of(run.mean)].sum(dtype=float)) * len(run.samples)
-        return math.isclose(total, sum(map(self._voxels, run.samples)), rel_tol=SAME_WITHIN)
+        if None in run.means:
+            return False
+        counted = zip(*(self._voxels(node, run) for node in run.samples))
+        totals = (float(runs.map_array(mean)[box_of(run.mean)].sum(dtype=float)) for mean in run.means)
+        pairs = [(total * len(run.samples), sum(voxels)) for total, voxels in zip(totals, counted)]
+        return all(math.isclose(total, voxels, rel_tol=SAME_WITHIN) for total, voxels in pairs)
 
-    def _voxels(self, node: slicer.vtkMRMLSegmentationNode) -> int:
-        """Voxels that a sample marks, counted where its mask has changed since; ValueError if it has lost its mask."""
-        mask = runs.mask_id(node)
-        labelmap = node.GetBinaryLabelmapInternalRepresentation(mask)
-        changed = 0 if labelmap is None else labelmap.GetMTime()
+    def _voxels(self, node: slicer.vtkMRMLSegmentationNode, run: Run) -> tuple[int, ...]:
+        """Voxels of each class of a sample, counted where its mask has changed since; ValueError if it has lost it."""
+        labelmaps = [
+            None if mask is None else node.GetBinaryLabelmapInternalRepresentation(mask)
+            for mask in runs.mask_ids(node, run.labels)
+        ]
+        changed = [0 if labelmap is None else labelmap.GetMTime() for labelmap in labelmaps]
         if self._counted.get(node.GetID(), (None,))[0] != changed:
-            self._counted[node.GetID()] = changed, count_voxels(node, mask)
+            self._counted[node.GetID()] = changed, runs.count_marked(node, run.labels)
         return self._counted[node.GetID()][1]
 
 
-def _voxels_of_table(run: Run) -> dict[str, int] | None:
-    """Voxels of each sample, by its role, as the table of volumes has them; None if the user deleted it."""
+def _voxels_of_table(run: Run) -> dict[str, tuple[int, ...]] | None:
+    """Voxels of each sample and class, by its role, as the table of volumes has them; None if the user deleted it."""
     if tables.VOLUMES not in run.tables:
         return None
+    several = len(run.labels) > 1
+    keys = [tables.class_volume_key(name) for name in run.label_names] if several else [tables.VOLUME_ML]
     rows = tables.read_table(run.tables[tables.VOLUMES])["rows"][: -tables.SUMMARY_ROWS]
-    return {row[tables.NAME]: round(row[tables.VOLUME_ML] / run.geometry.voxel_volume_ml) for row in rows}
+    voxel_ml = run.geometry.voxel_volume_ml
+    return {row[tables.NAME]: tuple(round(row[key] / voxel_ml) for key in keys) for row in rows}

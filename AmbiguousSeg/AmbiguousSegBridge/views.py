@@ -9,6 +9,7 @@ import slicer
 
 from AmbiguousSegBridge.grid import ijk_to_ras
 from AmbiguousSegBridge.identity import SAMPLE_INDEX, identity_of, is_own, sample_index
+from AmbiguousSegBridge.maps import predictive_entropy
 from AmbiguousSegBridge.run_writer import box_of, without_rendering
 from AmbiguousSegBridge.runs import Run, map_array
 from AmbiguousSegLib.ensemble.disagreement import slices_by_disagreement
@@ -23,25 +24,37 @@ class Overlay(enum.Enum):
     NONE = "none"
     MEAN = "mean"
     VARIANCE = "variance"
+    ENTROPY = "entropy"
 
     def label(self) -> str:
         """For people."""
-        return {"none": "None", "mean": "Mean: share of samples", "variance": "Variance"}[self.value]
+        named = {"none": "None", "mean": "Mean: share of samples", "variance": "Variance"}
+        return named.get(self.value, "Entropy (several classes)")
 
 
-def show_overlay(scene: slicer.vtkMRMLScene, run: Run, overlay: Overlay, opacity: float) -> None:
+def map_of(run: Run, overlay: Overlay, label: int = 1) -> slicer.vtkMRMLScalarVolumeNode | None:
+    """The map of a run that an overlay shows, of the class 1 to K where there is one for each; None: there is none."""
+    if overlay is Overlay.ENTROPY:
+        return run.entropy
+    return {Overlay.MEAN: run.means, Overlay.VARIANCE: run.variances}.get(overlay, (None,) * label)[label - 1]
+
+
+def show_overlay(scene: slicer.vtkMRMLScene, run: Run, overlay: Overlay, opacity: float, label: int = 1) -> None:
     """Show the input, and a map of the run over it with an opacity in [0, 1], in all slice views.
 
     Without an overlay, maps of runs are taken away; what the user has put over the input otherwise stays.
+
+    Args:
+        label: class whose mean or variance is shown.
 
     Raises:
         ValueError: if the map was deleted, or the opacity is not in [0, 1].
     """
     if not 0 <= opacity <= 1:
         raise ValueError(f"Opacity must lie in [0, 1], got {opacity}.")
-    shown = {Overlay.MEAN: run.mean, Overlay.VARIANCE: run.variance}.get(overlay)
+    shown = map_of(run, overlay, label)
     if shown is None and overlay is not Overlay.NONE:
-        raise ValueError(f"Run {run.name!r} has no {overlay.value} map any more. Compute its maps anew first.")
+        raise ValueError(f"Run {run.name!r} has no {overlay.value} map (any more). Compute its maps anew first.")
     for composite in nodes_of_class(scene, "vtkMRMLSliceCompositeNode"):
         if run.input is not None:
             composite.SetBackgroundVolumeID(run.input.GetID())
@@ -92,16 +105,17 @@ def slices_of_most_disagreement(run: Run) -> list[tuple[int, Position]]:
     Raises:
         ValueError: if the mean was deleted.
     """
-    if run.mean is None:
+    if None in run.means:
         raise ValueError(f"Run {run.name!r} has no mean map any more. Compute its maps anew first.")
     axes, box = SliceAxes.of(run.geometry, "axial"), box_of(run.mean)
-    mean = axes.view(map_array(run.mean)[box])
+    means = [axes.view(map_array(node)[box]) for node in run.means]
     along, back = axes.index_axes[0], axes.backwards[0]
     span, count = box[2 - along], run.geometry.size[along]  # boxes are z, y, x; index axes are x, y, z
     first = count - span.stop if back else span.start
     centre = _centre(box)
     slices = []
-    for number in slices_by_disagreement((share * (1 - share) for share in mean), mean):
+    disagreement = (s[0] * (1 - s[0]) if len(s) == 1 else predictive_entropy(s) for s in zip(*means))
+    for number in slices_by_disagreement(disagreement, (sum(shares) for shares in zip(*means))):
         number += first
         centre[along] = count - 1 - number if back else number
         slices.append((number, _world(run, centre)))

@@ -150,6 +150,7 @@ def request_of(job: Job, options: argparse.Namespace) -> dict:
         "seed": options.seed if job.seed is None else job.seed,
         "sampler": options.sampler,
         "steps": options.steps,
+        "grid": options.grid,
         "quality": options.quality,
         "slices": None if job.slices is None else list(job.slices),
     }
@@ -235,7 +236,7 @@ def library_sampler(options: argparse.Namespace) -> Sample:
 
     try:
         model = load_model(options.model, choose_device(options.device))
-        sampler = sampler_settings(model, options.sampler, options.steps, None, options.quality)
+        sampler = sampler_settings(model, options)
     except CommandError as error:
         raise ValueError(str(error)) from error
     print(f"Model {model.card.name!r} on {model.device}, {model.card.intended_use}", flush=True)
@@ -246,13 +247,13 @@ def library_sampler(options: argparse.Namespace) -> Sample:
         request = SampleRequest(options.samples, seed=seed, sampler=sampler, slice_range=job.slices)
         samples = sample_volume(model, volume, geometry, request)
         if options.mrb:
-            write_scene(samples, volume, job.name, folder / SCENE, model.card.label.terminology)
-        write_outputs(samples, volume, folder, model.card.label, overwrite=True)
+            write_scene(samples, volume, job.name, folder / SCENE)
+        write_outputs(samples, volume, folder, overwrite=True)
 
     return sample
 
 
-def write_scene(samples, volume, name: str, path: Path, terminology: str) -> None:
+def write_scene(samples, volume, name: str, path: Path) -> None:
     """Write first channel and samples as a scene; in Slicer through the application's scene, which is cleared."""
     import slicer
     from AmbiguousSegBridge.host import make_host
@@ -261,7 +262,7 @@ def write_scene(samples, volume, name: str, path: Path, terminology: str) -> Non
     scene = slicer.mrmlScene if in_application() else make_host()
     scene.Clear()
     node = add_volume(scene, volume[0], samples.geometry, name)
-    add_sample_set(scene, samples, f"{name} samples", node, terminology=terminology)
+    add_sample_set(scene, samples, f"{name} samples", node)
     save_scene(scene, path)
 
 
@@ -299,7 +300,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="seed, unless the table gives one (default 0)")
     parser.add_argument("--sampler", help="sampler (default: the model's)")
     parser.add_argument("--steps", type=int, help="denoising steps (default: the model's)")
-    parser.add_argument("--quality", choices=("fast", "balanced", "paper"), help="in place of --sampler and --steps")
+    parser.add_argument("--grid", help="which of the training steps they are, such as trailing (default: the model's)")
+    parser.add_argument("--quality", choices=("fast", "balanced", "paper"), help="in place of the three")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps ... (default: a GPU if there is one)")
     parser.add_argument("--mrb", action="store_true", help=f"write a Slicer scene per volume, {SCENE}")
     parser.add_argument("--overwrite", action="store_true", help="sample again what is done already")

@@ -25,7 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where AmbiguousSegBridge is
 
-from AmbiguousSegBridge import messages  # noqa: E402  (makes AmbiguousSegLib importable too)
+from AmbiguousSegBridge import messages
 
 log = logging.getLogger("AmbiguousSeg.worker")
 

@@ -21,20 +21,20 @@ def main(arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # on Windows a redirected one is not UTF-8 and lacks characters of ours
             stream.reconfigure(errors="replace")
+    from AmbiguousSegLib.cli.common import CommandError, program
+
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
-        print("usage: python -m AmbiguousSegLib SUBCOMMAND …\n")
+        print(f"usage: {program('SUBCOMMAND')} …\n")
         for subcommand, text in SUBCOMMANDS.items():
             print(f"  {subcommand:10s}{text}")
-        print("\npython -m AmbiguousSegLib SUBCOMMAND --help says more.")
+        print(f"\n{program('SUBCOMMAND')} --help says more.")
         return 0 if arguments else 2
     subcommand, rest = arguments[0], arguments[1:]
     if subcommand not in SUBCOMMANDS:
         print(f"error: unknown subcommand {subcommand!r}; known: {', '.join(SUBCOMMANDS)}", file=sys.stderr)
         return 2
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    from AmbiguousSegLib.cli.common import CommandError
-
     name = "import_" if subcommand == "import" else subcommand  # a module cannot be called import
     module = importlib.import_module(f"AmbiguousSegLib.cli.{name}")
     try:

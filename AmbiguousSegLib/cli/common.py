@@ -13,12 +13,18 @@ if TYPE_CHECKING:
     from AmbiguousSegLib.evaluation.comparison import Result
 
 
+def program(subcommand: str) -> str:
+    """How this command line is called, for usage texts: "ambiguousseg train", or "python -m AmbiguousSegLib train"."""
+    installed = Path(sys.argv[0]).stem == "ambiguousseg"
+    return f"{'ambiguousseg' if installed else 'python -m AmbiguousSegLib'} {subcommand}"
+
+
 class CommandError(Exception):
     """Bad input, said in one line; ends a command with exit code 2."""
 
 
 def check_out(folder: Path, files: Sequence[str], overwrite: bool) -> None:
-    """Refuse an output folder that is none, cannot be made or written to, or holds one of the files; CommandError."""
+    """CommandError for an output folder that is a file, cannot be made or written to, or holds one of the files."""
     nearest = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), None)
     if nearest is None:
         raise CommandError(f"{folder} cannot be made: there is no {folder.anchor}; choose another --out.")

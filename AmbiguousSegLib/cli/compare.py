@@ -17,32 +17,26 @@ from AmbiguousSegLib import __version__
 from AmbiguousSegLib.cli.common import CommandError, check_out, figure_writer, progress_bar
 from AmbiguousSegLib.evaluation.comparison import Result
 from AmbiguousSegLib.evaluation.rater_comparison import RaterComparison, compare_with_raters
+from AmbiguousSegLib.evaluation.rater_tables import TABLE_TITLES
 from AmbiguousSegLib.files import write_together
-from AmbiguousSegLib.outputs.result_folder import SAMPLE_FILE, SUMMARY
+from AmbiguousSegLib.labels import SEGMENTS_ARE
+from AmbiguousSegLib.outputs.result_folder import ResultFolder, read_result_folder
 from AmbiguousSegLib.volume.crops import Crop, joint_box, stack
 from AmbiguousSegLib.volume.geometry import Geometry
-from AmbiguousSegLib.volume.io import file_stem, is_flat, placed_on, read_mask, read_segments
+from AmbiguousSegLib.volume.io import file_stem, is_flat, placed_on
+from AmbiguousSegLib.volume.segments import read_rater_maps
 
 HELP = "compare the samples of a volume with several raters' segmentations"
 JSON_FILE, MARKDOWN_FILE, FIGURE_FILE = "comparison.json", "comparison.md", "disagreement.png"
-TABLES = {
-    "summary": "Samples against raters",
-    "slices": "Samples against raters, slice by slice",
-    "dice": "Dice of each pair",
-    "hd95": "HD95 of each pair, mm",
-    "dice_max": "Closest sample to each rater",
-    "consensus": "Raters' and samples' consensus",
-    "disagreement": "Disagreement, slice by slice",
-}
 # What of samples.json is told again
 _KEPT = ("label", "model", "seed", "first_sample", "sampler", "coherence_mm", "slice_range", "region_lps_mm")
 
 
 @dataclass(frozen=True)
 class _Rater:
-    """One rater's mask on the samples' grid, and where it came from."""
+    """One rater's label map on the samples' grid, and where it came from; ``name`` is the segment's or the file's."""
 
-    segment: str
+    name: str
     file: Path
     resampled: bool
     crop: Crop
@@ -58,7 +52,14 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         required=True,
         metavar="FILE",
-        help="Slicer segmentations (.seg.nrrd, each segment a rater) or binary label volumes",
+        help="Slicer segmentations (.seg.nrrd) or label volumes (0 background, 1 the first label and so on)",
+    )
+    p.add_argument(
+        "--segments-are",
+        choices=SEGMENTS_ARE,
+        default="auto",
+        help="what the segments of one file are: raters, or the classes of one rater (default: classes if there are "
+        "several labels and every segment bears the name of one, otherwise raters)",
     )
     p.add_argument("--out", type=Path, required=True, help="folder for tables and figure")
     p.add_argument(
@@ -70,31 +71,34 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str]) -> int:
+    """Run the subcommand; the exit code."""
     options = parser().parse_args(arguments)
     write_figure = _checked(options)  # None: none is wanted
     try:
-        summary, geometry, sample_names, samples = _read_samples(options.results)
-        raters = [rater for file in options.raters for rater in _read_raters(file, geometry, options.resample)]
+        result = read_result_folder(options.results)
+        raters = [rater for file in options.raters for rater in _read_raters(file, result, options)]
     except OSError as error:
         raise CommandError(str(error)) from error
     names = _names(raters)
     drawn = [rater.crop for rater in raters]
-    box = joint_box([*samples, *drawn]) or (slice(0, 0),) * 3
+    box = joint_box([*result.samples, *drawn]) or (slice(0, 0),) * 3
     with progress_bar("comparing") as advance:
         comparison = compare_with_raters(
-            stack(samples, box),
+            stack(result.samples, box),
             stack(drawn, box),
-            geometry,
+            result.geometry,
             names,
-            sample_names,
-            box_start=tuple(span.start for span in box),
+            result.names,
+            labels=[label.name for label in result.labels],
+            box_start=(box[0].start, box[1].start, box[2].start),
             on_progress=advance,
         )
+    several = {"labels": [label.name for label in result.labels]} if len(result.labels) > 1 else {}
     origin = {
         "results": str(options.results),
-        "samples": {key: summary[key] for key in _KEPT if key in summary},
+        "samples": several | {key: result.summary[key] for key in _KEPT if key in result.summary},
         "raters": [
-            {"name": name, "file": str(rater.file), "segment": rater.segment, "resampled": rater.resampled}
+            {"name": name, "file": str(rater.file), "segment": rater.name, "resampled": rater.resampled}
             for name, rater in zip(names, raters)
         ],
     }
@@ -111,41 +115,23 @@ def _checked(options: argparse.Namespace) -> Callable[[Path, Sequence[Result]], 
     return None if options.no_figure else figure_writer(FIGURE_FILE)
 
 
-def _read_samples(folder: Path) -> tuple[dict[str, Any], Geometry, list[str], list[Crop]]:
-    """Content of the folder's summary, the grid, and the samples in the order of their numbers."""
-    if not (folder / SUMMARY).is_file():
-        raise CommandError(f"{folder} holds no {SUMMARY}; give a folder that the subcommand sample has written.")
-    try:
-        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-        grid, count = summary["grid"], summary["samples"]
-        keys = ("size", "spacing_mm", "origin_lps_mm", "direction_lps")
-        geometry = Geometry(*(tuple(grid[key]) for key in keys))
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise CommandError(f"{folder / SUMMARY} does not describe samples ({error}); sample again.") from error
-    files = {int(m[1]): f for f in folder.iterdir() if (m := SAMPLE_FILE.fullmatch(f.name))}
-    if len(files) != count or count == 0:
-        raise CommandError(f"{folder} holds {len(files)} samples, but {SUMMARY} names {count}; sample again.")
-    numbers = sorted(files)
-    names = [f"sample {k}" for k in numbers]
-    return summary, geometry, names, [Crop.of(read_mask(files[k], geometry)).copy() for k in numbers]
-
-
-def _read_raters(file: Path, geometry: Geometry, resample: bool) -> list[_Rater]:
-    """Every mask of a file on the samples' grid."""
-    masks, grid, part = read_segments(file)
+def _read_raters(file: Path, result: ResultFolder, options: argparse.Namespace) -> list[_Rater]:
+    """Every rater of a file on the samples' grid."""
+    geometry = result.geometry
+    maps, grid, part = read_rater_maps(file, [label.name for label in result.labels], options.segments_are)
     found = []
-    for name, mask in masks.items():
-        placed = placed_on(geometry, mask, grid, part)
+    for name, label_map in maps.items():
+        placed = placed_on(geometry, label_map, grid, part)
         if placed is not None:
             found.append(_Rater(name, file, False, Crop.of(placed).copy()))
             continue
         differs = f"{file} does not lie on the samples' grid: {geometry.difference(grid)}."
         if geometry.size[2] > 1 and is_flat(file):
             raise CommandError(f"{differs} A picture does not tell its slice; save the rater's mask as a volume.")
-        if not resample:
+        if not options.resample:
             raise CommandError(f"{differs} Resample it, or add --resample (nearest neighbour).")
-        crop, outside = _resampled(Crop.of(mask), grid, geometry)
-        if mask.any() and crop.empty:
+        crop, outside = _resampled(Crop.of(label_map), grid, geometry)
+        if label_map.any() and crop.empty:
             raise CommandError(f"{file}: nothing of {name} is left on the samples' grid; is it the same patient?")
         if outside:
             raise CommandError(
@@ -159,7 +145,7 @@ def _read_raters(file: Path, geometry: Geometry, resample: bool) -> list[_Rater]
 def _resampled(drawn: Crop, grid: Geometry, geometry: Geometry) -> tuple[Crop, int]:
     """What is drawn on ``grid`` by the nearest voxels of ``geometry``, and how many voxels it takes beyond that."""
     if drawn.empty:
-        return Crop(drawn.voxels, (0, 0, 0), geometry.shape), 0
+        return Crop.nothing(geometry.shape), 0
     # Both grids are cut to what is drawn, or go on beyond the volume to hold it.
     start = tuple(grid.to_mm(np.array(drawn.start[::-1])))
     source = Geometry(drawn.voxels.shape[::-1], grid.spacing_mm, start, grid.direction)
@@ -167,24 +153,20 @@ def _resampled(drawn: Crop, grid: Geometry, geometry: Geometry) -> tuple[Crop, i
     first, end = np.floor(corners.min(axis=0)).astype(int), np.ceil(corners.max(axis=0)).astype(int) + 1
     to = ((end - first).tolist(), sitk.Transform(), sitk.sitkNearestNeighbor)
     lies = (tuple(geometry.to_mm(first)), geometry.spacing_mm, geometry.direction)
-    found = sitk.GetArrayFromImage(sitk.Resample(source.image(drawn.voxels), *to, *lies)).astype(bool)
+    found = sitk.GetArrayFromImage(sitk.Resample(source.image(drawn.voxels), *to, *lies))
     low, high = np.clip([first, end], 0, geometry.size)
     inside = Crop.of(found[tuple(slice(a, b) for a, b in zip((low - first)[::-1], (high - first)[::-1]))])
-    placed = tuple(int(a + b) for a, b in zip(inside.start, low[::-1]))
     outside = np.count_nonzero(found) - np.count_nonzero(inside.voxels)
-    return Crop(inside.voxels.copy(), placed, geometry.shape), int(outside)
+    return inside.copy().placed(low[::-1], geometry.shape), int(outside)
 
 
 def _names(raters: Sequence[_Rater]) -> list[str]:
-    """Names of the segments, with their files' where several agree."""
-    segments = [rater.segment for rater in raters]
-    names = [
-        f"{file_stem(rater.file)}: {rater.segment}" if segments.count(rater.segment) > 1 else rater.segment
-        for rater in raters
-    ]
+    """Names of the raters, with their files' where several agree."""
+    own = [rater.name for rater in raters]
+    names = [f"{file_stem(r.file)}: {r.name}" if own.count(r.name) > 1 else r.name for r in raters]
     if len(set(names)) < len(names):
         raise CommandError(
-            f"Two raters are named {max(names, key=names.count)}; give each once, in files of own names."
+            f"Two raters are named {max(names, key=names.count)}; give each once, in files of different names."
         )
     return names
 
@@ -198,10 +180,10 @@ def _write(
     tables = comparison.tables
     content = {"format_version": 1, "software": f"AmbiguousSegLib {__version__}", **origin}
     content["tables"] = {key: table.as_dict() for key, table in tables.items()}
-    sections = [f"## {title}\n\n{tables[key].markdown()}" for key, title in TABLES.items()]
+    sections = [f"## {title}\n\n{tables[key].markdown()}" for key, title in TABLE_TITLES.items()]
 
     def write(place: Path) -> list[str]:
-        for key in TABLES:
+        for key in TABLE_TITLES:
             (place / f"{key}.csv").write_text(tables[key].csv(), encoding="utf-8")
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
         (place / JSON_FILE).write_text(text + "\n", encoding="utf-8")
@@ -216,4 +198,4 @@ def _write(
 
 
 def _files() -> list[str]:
-    return [*(f"{key}.csv" for key in TABLES), JSON_FILE, MARKDOWN_FILE]
+    return [*(f"{key}.csv" for key in TABLE_TITLES), JSON_FILE, MARKDOWN_FILE]

@@ -11,16 +11,19 @@ from pathlib import Path
 import numpy as np
 
 from AmbiguousSegLib import __version__
-from AmbiguousSegLib.cli.common import CommandError, check_out, figure_writer, progress_bar
+from AmbiguousSegLib.cli.common import CommandError, check_out, figure_writer, program, progress_bar
 from AmbiguousSegLib.cli.evaluation_set import EvaluationSet, add_data_arguments, choose_cases
+from AmbiguousSegLib.cli.sample import add_sampler_arguments, given_of_sampler, sampler_settings
 from AmbiguousSegLib.configuration import to_dict
 from AmbiguousSegLib.devices import choose_device
-from AmbiguousSegLib.diffusion.samplers import SAMPLERS, SamplerSettings
-from AmbiguousSegLib.evaluation.comparison import CaseResult, Result, case_table, evaluate_case, summary_table
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.evaluation.comparison import CaseResult, Result, by_label, case_table, evaluate_case, summary_table
 from AmbiguousSegLib.evaluation.mode_frequencies import mode_frequencies
 from AmbiguousSegLib.files import write_together
 from AmbiguousSegLib.inference.batches import OnBatchStep
 from AmbiguousSegLib.inference.case_sampling import case_number, sample_case
+from AmbiguousSegLib.labels import Label
+from AmbiguousSegLib.metrics.mask_sets import MaskSets
 from AmbiguousSegLib.model import Model, load_model
 from AmbiguousSegLib.plotting.pictures import enlarged, ensemble_row, sheet, write_png
 from AmbiguousSegLib.resources import find_model
@@ -32,7 +35,7 @@ FIGURE_FILE, SHEET_FILE = "figure.png", "samples.png"
 _TRUTH_STREAM = 3  # of random numbers under the seed; training and phantoms use others
 _SHEET_CASES, _SHEET_RATERS, _SHEET_SAMPLES, _SHEET_PIXELS = 6, 4, 8, 96
 
-Draw = Callable[[int, int, OnBatchStep], np.ndarray]  # number of a case, how many masks -> bool (N, H, W)
+Draw = Callable[[int, int, OnBatchStep], np.ndarray]  # number of a case, how many masks -> uint8 (N, H, W)
 
 
 @dataclass(frozen=True)
@@ -44,26 +47,24 @@ class Candidate:
     model: Model | None = None
     settings: SamplerSettings | None = None
 
-    def result(self, cases: Sequence[CaseResult]) -> Result:
+    def result(self, cases: Sequence[CaseResult], label: str) -> Result:
+        """What its cases come to, of one label or of all."""
         if self.model is None:
-            return Result(self.name, "exact", "independent draws", tuple(cases))
-        return Result(
-            self.name, self.model.method.name, _in_words(self.settings), tuple(cases), self.model.weights_sha256
-        )
+            return Result(self.name, "exact", "independent draws", tuple(cases), label=label)
+        sampler = "one pass" if self.settings is None else self.settings.in_words()
+        return Result(self.name, self.model.method.name, sampler, tuple(cases), self.model.weights_sha256, label)
 
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the subcommand."""
-    p = argparse.ArgumentParser(prog="AmbiguousSegLib evaluate", description=HELP, allow_abbrev=False)
+    p = argparse.ArgumentParser(prog=program("evaluate"), description=HELP, allow_abbrev=False)
     p.add_argument("--model", nargs="+", required=True, metavar="MODEL", help="model folders, or names of bundled ones")
     add_data_arguments(p)
     p.add_argument("--samples", type=int, default=16, metavar="N", help="masks per case (default: 16)")
     p.add_argument(
         "--mode-samples", type=int, default=64, metavar="N", help="masks per phantom case for frequencies (default: 64)"
     )
-    p.add_argument("--sampler", choices=list(SAMPLERS), help="of diffusion models (default: each model's own)")
-    p.add_argument("--steps", type=int, help="network evaluations per mask (default: each model's own)")
-    p.add_argument("--eta", type=float, help="DDIM only: 0 deterministic … 1 as noisy as DDPM")
+    add_sampler_arguments(p)
     p.add_argument("--seed", type=int, default=0, help="the same seed gives the same masks (default: 0)")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     p.add_argument("--batch-size", type=int, default=16, metavar="B", help="masks computed together (default: 16)")
@@ -74,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str]) -> int:
+    """Run the subcommand; returns the exit code."""
     options = parser().parse_args(arguments)
     write_figure = _checked(options)  # None: none is wanted
     models = _load_models(options)
@@ -89,6 +91,7 @@ def main(arguments: list[str]) -> int:
         "settings": {key: str(v) if isinstance(v, Path) else v for key, v in vars(options).items()},
         "samplers": {c.name: None if c.settings is None else to_dict(c.settings) for c in candidates},
         "spacing_mm": evaluation_set.spacing_mm,
+        "labels": list(evaluation_set.labels),
         "cases": [case.identity for case in evaluation_set.cases],
         "results": [result.as_dict() for result in results],
         "table": table.as_dict(),
@@ -138,11 +141,9 @@ def _load_models(options: argparse.Namespace) -> list[tuple[str, Model]]:
         models = [load_model(folder, device) for folder in folders]
     except FileNotFoundError as error:
         raise CommandError(str(error)) from error
-    stepping = [model for model in models if model.method.samples_by_steps]
-    if not stepping and any(given is not None for given in (options.sampler, options.steps, options.eta)):
-        raise CommandError("No model has a sampler: --sampler, --steps and --eta set nothing here; leave them out.")
-    if options.eta is not None and "ddim" not in [options.sampler or model.sampling.name for model in stepping]:
-        raise CommandError("--eta belongs to the sampler ddim, which no model uses here; leave it out.")
+    given = given_of_sampler(options)
+    if given and not any(model.method.samples_by_steps for model in models):
+        raise CommandError(f"No model has a sampler: {', '.join(given)} set nothing here; leave them out.")
     names = [model.card.name for model in models]
     names = [f"{n} ({f})" if (*names, TRUTH).count(n) > 1 else n for n, f in zip(names, folders)]
     if len(set(names)) < len(names):
@@ -151,10 +152,7 @@ def _load_models(options: argparse.Namespace) -> list[tuple[str, Model]]:
 
 
 def _candidate(name: str, model: Model, evaluation_set: EvaluationSet, options: argparse.Namespace) -> Candidate:
-    settings = None
-    if model.method.samples_by_steps:
-        given = {"name": options.sampler, "steps": options.steps, "eta": options.eta}
-        settings = replace(model.sampling, **{key: value for key, value in given.items() if value is not None})
+    settings = sampler_settings(model, options) if model.method.samples_by_steps else None
 
     def draw(number: int, samples: int, on_step: OnBatchStep) -> np.ndarray:
         case, used = evaluation_set.cases[number], settings or model.sampling
@@ -178,15 +176,16 @@ def _truth(evaluation_set: EvaluationSet, seed: int) -> Candidate:
 def _run(
     candidates: Sequence[Candidate], evaluation_set: EvaluationSet, options: argparse.Namespace
 ) -> tuple[list[Result], list[list[np.ndarray | None]]]:
-    """Results, and the rows of the contact sheet: for each of the first cases, one per candidate."""
+    """Results of each candidate and label, and the rows of the contact sheet: of the first cases, one per candidate."""
     spacing = None if evaluation_set.spacing_mm is None else (evaluation_set.spacing_mm,) * 2
-    modes = [phantom.distinct_modes() for phantom in evaluation_set.phantoms] or [None] * len(evaluation_set.cases)
+    modes: list[tuple[np.ndarray, np.ndarray] | None] = [p.distinct_modes() for p in evaluation_set.phantoms]
+    modes = modes or [None] * len(evaluation_set.cases)
     # More masks than are scored are drawn only where there are modes to count; the first are the same either way.
     most = max(options.samples, options.mode_samples)
     draws = [most if mode is not None and len(mode[1]) >= 2 else options.samples for mode in modes]
     total, done = len(candidates) * sum(draws), 0
-    found: list[list[CaseResult]] = [[] for _ in candidates]
-    pictures = []
+    found: list[dict[str, list[CaseResult]]] = [{} for _ in candidates]
+    pictures, classes = [], len(evaluation_set.labels)
 
     def on_step(rows: int, step: int, steps: int) -> None:
         nonlocal done
@@ -199,20 +198,32 @@ def _run(
                 masks = candidate.draw(number, count, on_step)
                 done = len(candidates) * sum(draws[:number]) + place * count
                 scored = masks[: options.samples]
-                result = evaluate_case(case.identity, scored, case.masks, spacing)
-                if mode is not None and len(mode[1]) >= 2:
-                    frequencies = mode_frequencies(masks[: options.mode_samples], mode[0])
-                    result = replace(result, mode_frequencies=frequencies, mode_probabilities=mode[1])
-                results.append(result)
+                sets = MaskSets(scored, case.masks, classes, spacing_mm=spacing)
+                for label, of_label in by_label(sets, evaluation_set.labels).items():
+                    results.setdefault(label, []).append(evaluate_case(case.identity, of_label))
+                if mode is not None and len(mode[1]) >= 2:  # what comes last is of all labels
+                    frequencies = mode_frequencies(masks[: options.mode_samples], mode[0], classes)
+                    last = results[label][-1]
+                    results[label][-1] = replace(last, mode_frequencies=frequencies, mode_probabilities=mode[1])
                 if number < _SHEET_CASES:
-                    pictures.append(ensemble_row(case.image, case.masks, scored, _SHEET_RATERS, _SHEET_SAMPLES))
-    return [candidate.result(cases) for candidate, cases in zip(candidates, found)], pictures
+                    row = ensemble_row(
+                        case.image, case.masks, scored, _SHEET_RATERS, _SHEET_SAMPLES, _labels(candidates)
+                    )
+                    pictures.append(row)
+    results_of = zip(candidates, found)
+    return [c.result(cases, label) for c, of_labels in results_of for label, cases in of_labels.items()], pictures
+
+
+def _labels(candidates: Sequence[Candidate]) -> tuple[Label, ...]:
+    return next(candidate.model.labels for candidate in candidates if candidate.model is not None)
 
 
 def _notes(results: Sequence[Result], options: argparse.Namespace) -> list[str]:
     """How the masks were drawn."""
-    lines = [f"seed {options.seed}; a sample is binarised at the midpoint of the two mask levels"]
-    modes = results[0].modes()
+    levels = "binarised at the midpoint of the two mask levels"
+    cut = "given the largest class, background among them" if results[0].label else levels
+    lines = [f"seed {options.seed}; a sample is {cut}"]
+    modes = next(result for result in results if result.overall).modes()
     if modes is not None:
         lines.append(
             f"mode corr.: Pearson's correlation between a mode's frequency among {options.mode_samples} samples, each "
@@ -220,10 +231,3 @@ def _notes(results: Sequence[Result], options: argparse.Namespace) -> list[str]:
             f"the {modes.cases} cases with two or more modes; {TRUTH}: as many true draws, a perfect model's score"
         )
     return lines
-
-
-def _in_words(settings: SamplerSettings | None) -> str:
-    if settings is None:
-        return "one pass"
-    eta = f" η={settings.eta:g}" if settings.name == "ddim" else ""
-    return f"{settings.name}{eta}, {settings.steps} steps"

@@ -1,4 +1,4 @@
-"""Which cases models may be evaluation_set on: those of the data that they were not trained on."""
+"""Which cases models may be evaluated on: those of the data that they were not trained on."""
 
 from __future__ import annotations
 
@@ -10,23 +10,22 @@ from pathlib import Path
 
 from AmbiguousSegLib.cli.common import CommandError
 from AmbiguousSegLib.configuration import from_dict
-from AmbiguousSegLib.data.cases import Case, check_cases, read_cases
-from AmbiguousSegLib.data.lung_phantom import Phantom, phantom_case
-from AmbiguousSegLib.data.split import split_by_file
-from AmbiguousSegLib.model import Model
-from AmbiguousSegLib.training.config import DataConfig
-from AmbiguousSegLib.training.dataset import (
-    HELD_OUT_PHANTOM,
-    HeldOutCase,
+from AmbiguousSegLib.data.config import PHANTOM, DataConfig
+from AmbiguousSegLib.data.evaluation_cases import (
+    EvaluationCase,
     held_out_cases,
-    load_case,
-    open_data,
-    split_cases,
+    held_out_phantoms,
+    held_out_seed,
+    loaded_cases,
 )
+from AmbiguousSegLib.data.lung_phantom import Phantom
+from AmbiguousSegLib.data.readers import Case, read_all
+from AmbiguousSegLib.data.split import split_by_file, split_cases
+from AmbiguousSegLib.model import Model
 
 log = logging.getLogger(__name__)
 
-PHANTOM, PARTS = "phantom", ("test", "validation", "all")
+PARTS = ("test", "validation", "all")
 PHANTOM_CASES = 64
 
 
@@ -35,13 +34,15 @@ class EvaluationSet:
     """Cases to judge models on, at the models' size.
 
     Attributes:
+        labels: names of the labels 1 to K of all masks.
         cases: images and raters' masks.
         phantoms: of the same cases, where they are phantoms; otherwise empty.
         spacing_mm: edge of their square pixels, None if unknown.
         notes: what they are, for people.
     """
 
-    cases: tuple[HeldOutCase, ...]
+    labels: tuple[str, ...]
+    cases: tuple[EvaluationCase, ...]
     phantoms: tuple[Phantom, ...]
     spacing_mm: float | None
     notes: tuple[str, ...]
@@ -66,7 +67,8 @@ def choose_cases(options: argparse.Namespace, models: Sequence[tuple[str, Model]
     """Cases for the named models.
 
     Raises:
-        CommandError: options that do not fit the data, models that cannot be evaluation_set on the same cases, no case left.
+        CommandError: options that do not fit the data, models that cannot be evaluated on the same cases, no
+            case left.
         ValueError: unusable data or split.
     """
     for name in ("cases", "raters", "spacing_mm"):
@@ -77,6 +79,10 @@ def choose_cases(options: argparse.Namespace, models: Sequence[tuple[str, Model]
     if len(set(sizes.values())) > 1:
         named = ", ".join(f"{name} {h} × {w}" for name, (h, w) in sizes.items())
         raise CommandError(f"The models work at different sizes ({named}); evaluate each size on its own.")
+    labels = {name: ", ".join(label.name for label in model.labels) for name, model in models}
+    if len(set(labels.values())) > 1 and any(len(model.labels) > 1 for _, model in models):  # one is a mere name
+        named = "; ".join(f"{name}: {names}" for name, names in labels.items())
+        raise CommandError(f"The models segment different labels ({named}); evaluate each set of labels on its own.")
     evaluation_set = _phantoms(options, models) if options.data == PHANTOM else _folder(options, models)
     size = models[0][1].preprocessing.size
     line = f"images and raters' masks are brought to the models' {size[0]} × {size[1]} pixels"
@@ -90,38 +96,43 @@ def _phantoms(options: argparse.Namespace, models: Sequence[tuple[str, Model]]) 
     if options.part == "all" or options.spacing_mm is not None:
         raise CommandError("The phantom has the parts test and validation and its own spacing; leave the option out.")
     _check_channels(models, 1, PHANTOM)
-    first = models[0][1].preprocessing
+    first = models[0][1]
     configs = {name: c for name, model in models if (c := _trained_on(name, model)) and c.kind == PHANTOM}
-    source = {name: open_data(c, None, 0)[0] for name, c in configs.items()}
-    if len({(c.phantom_seed, c.size, source[name].spacing_mm) for name, c in configs.items()}) > 1:
+    if len({(c.phantom_seed, c.size, c.phantom_spacing_mm) for c in configs.values()}) > 1:
         raise CommandError(f"{', '.join(configs)} were trained on different phantoms; evaluate each on its own.")
-    config = next(iter(configs.values()), None) or DataConfig(PHANTOM, first.size, spacing_mm=first.spacing_mm)
-    spacing = open_data(config, None, 0)[0].spacing_mm
+    unknown = DataConfig(PHANTOM, first.preprocessing.size, spacing_mm=first.preprocessing.spacing_mm)
+    config = next(iter(configs.values()), unknown)
     count, raters = options.cases or PHANTOM_CASES, options.raters or 16
-    cases = held_out_cases(config, None, options.part, count, raters)
-    seed = config.phantom_seed + HELD_OUT_PHANTOM[options.part]
-    phantoms = tuple(phantom_case(seed, index, config.size, spacing) for index in range(count))
+    phantoms = held_out_phantoms(config, options.part, count, first.labels)
+    cases = held_out_cases(config, None, options.part, count, raters, first.labels)
+    seed, spacing = held_out_seed(config, options.part), config.phantom_spacing_mm
     note = f"phantom, {options.part} part (seed {seed}): {count} cases, pixels of {spacing:g} mm, distribution known"
-    return EvaluationSet(tuple(cases), phantoms, spacing, (note,))
+    return EvaluationSet(_names(first), tuple(cases), tuple(phantoms), spacing, (note,))
 
 
 def _folder(options: argparse.Namespace, models: Sequence[tuple[str, Model]]) -> EvaluationSet:
     if options.raters is not None:
         raise CommandError("--raters is for the phantom; a folder has the raters it has.")
-    configs = {name: c for name, model in models if (c := _trained_on(name, model)) and c.kind == "folder"}
+    configs = {name: c for name, model in models if (c := _trained_on(name, model)) and c.kind != PHANTOM}
+    if len({config.kind for config in configs.values()}) > 1:
+        kinds = ", ".join(f"{name} {config.kind}" for name, config in configs.items())
+        raise CommandError(f"The models read data of different kinds ({kinds}); evaluate each kind on its own.")
     patterns = {config.subject_pattern for config in configs.values()}
     if options.subject_pattern is None and len(patterns) > 1:
         raise CommandError("The models were trained with different subject patterns; give one with --subject-pattern.")
-    cases = read_cases(options.data, options.subject_pattern or next(iter(patterns), None))
-    _check_channels(models, check_cases(cases), options.data)
+    first = models[0][1]
+    config = next(iter(configs.values()), DataConfig())
+    config = replace(config, subject_pattern=options.subject_pattern or next(iter(patterns), None))
+    cases = read_all(Path(options.data), config, first.labels)
+    _check_channels(models, len(cases[0].load_image()), options.data)
     chosen, how = _part(options, configs, cases)
     if not chosen:
         raise CommandError(f"{options.data}: the {options.part} part holds no case; choose another --part or --split.")
     chosen = chosen[: options.cases]
-    size = models[0][1].preprocessing.size
-    loaded = tuple(HeldOutCase(case.identity, *load_case(case, size)) for case in chosen)
+    loaded = tuple(loaded_cases(chosen, first.preprocessing.size, len(first.labels)))
     spacing, pixels = _spacing(options, configs)
-    return EvaluationSet(loaded, (), spacing, (f"{options.data}: {len(loaded)} cases, {how}; {pixels}",))
+    note = f"{options.data}: {len(loaded)} cases, {how}; {pixels}"
+    return EvaluationSet(_names(first), loaded, (), spacing, (note,))
 
 
 def _part(
@@ -170,6 +181,10 @@ def _spacing(options: argparse.Namespace, configs: dict[str, DataConfig]) -> tup
         raise CommandError("The models were trained with different pixel spacings; give one with --spacing-mm.")
     spacing = next(iter(own), None)
     return spacing, "pixel spacing unknown" if spacing is None else f"pixels of {spacing:g} mm, as in training"
+
+
+def _names(model: Model) -> tuple[str, ...]:
+    return tuple(label.name for label in model.labels)
 
 
 def _check_channels(models: Sequence[tuple[str, Model]], channels: int, data: str) -> None:

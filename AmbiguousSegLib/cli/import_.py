@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from AmbiguousSegLib.card import CARD_FILE, Label
-from AmbiguousSegLib.cli.common import CommandError
+from AmbiguousSegLib.cli.common import CommandError, program
+from AmbiguousSegLib.description import DESCRIPTION_FILE
 from AmbiguousSegLib.diffusion.process import PREDICTIONS
 from AmbiguousSegLib.diffusion.schedule import ScheduleConfig
+from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.model import save_model
 from AmbiguousSegLib.published import KINDS, ImportOptions, import_published
 from AmbiguousSegLib.volume.geometry import PLANES
@@ -19,8 +20,9 @@ _KINDS = "; ".join(f"{name}: {kind.source}" for name, kind in KINDS.items())
 
 
 def main(arguments: list[str]) -> int:
+    """Run the subcommand; its exit code."""
     options = _parser().parse_args(arguments)
-    if (options.out / CARD_FILE).exists():
+    if (options.out / DESCRIPTION_FILE).exists():
         raise CommandError(f"{options.out} holds a model; import into another folder.")
     model, notes = import_published(
         options.checkpoint,
@@ -48,7 +50,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="AmbiguousSegLib import", description=HELP, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog=program("import"), description=HELP, allow_abbrev=False)
     parser.add_argument("checkpoint", type=Path, help="file of the weights (.pt); of several, the averaged (ema…)")
     parser.add_argument("--kind", choices=list(KINDS), required=True, help=_KINDS)
     parser.add_argument("--out", type=Path, required=True, help="new folder for the model")

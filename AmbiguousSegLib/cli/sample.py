@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from AmbiguousSegLib.cli.common import CommandError, check_out, progress_bar
 from AmbiguousSegLib.devices import choose_device
-from AmbiguousSegLib.diffusion.samplers import SAMPLERS, SamplerSettings
+from AmbiguousSegLib.diffusion import samplers
+from AmbiguousSegLib.diffusion.samplers import SAMPLERS
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.diffusion.step_grids import STEP_GRIDS
 from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
 from AmbiguousSegLib.model import Model, load_model
 from AmbiguousSegLib.outputs.result_folder import OVERVIEW, SUMMARY, earlier_files, write_outputs
@@ -22,6 +27,8 @@ from AmbiguousSegLib.resources import find_model
 from AmbiguousSegLib.volume.io import read_channels
 
 HELP = "sample plausible segmentations of a volume or image"
+
+log = logging.getLogger(__name__)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,8 +48,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--quality",
         choices=[quality.value for quality in Quality],
-        help="in place of --sampler and --steps: fast 10 steps, samples too alike; balanced 25 steps; paper every "
-        "training step, as the papers do (default: the model's own sampler)",
+        help="in place of --sampler and what belongs to it: fast 10 steps; balanced 25 steps; paper every training "
+        "step, as the papers do; or what the model itself says of each (default: the model's own sampler)",
     )
     p.add_argument("--slices", type=int, nargs=2, metavar=("FIRST", "LAST"), help="only these slices, both included")
     p.add_argument(
@@ -57,11 +64,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def add_sampling_arguments(p: argparse.ArgumentParser) -> None:
-    """Arguments that every sampling command shares."""
+    """Arguments of how a volume is sampled."""
     p.add_argument("--seed", type=int, default=0, help="the same seed gives the same masks (default: 0)")
-    p.add_argument("--sampler", choices=list(SAMPLERS), help="default: the model's own")
-    p.add_argument("--steps", type=int, help="network evaluations per mask (default: the model's own)")
-    p.add_argument("--eta", type=float, help="DDIM only: 0 deterministic … 1 as noisy as DDPM")
+    add_sampler_arguments(p)
     p.add_argument(
         "--coherence-mm",
         type=float,
@@ -72,25 +77,68 @@ def add_sampling_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--batch-size", type=int, help="slices computed together (default: what fits the device)")
 
 
-def sampler_settings(
-    model: Model, name: str | None, steps: int | None, eta: float | None, quality: str | None = None
-) -> SamplerSettings:
-    """The model's sampler with what was given put in its place, or the one that ``quality`` stands for.
+def add_sampler_arguments(p: argparse.ArgumentParser) -> None:
+    """Arguments of how a diffusion model is sampled, which ``sampler_settings`` reads."""
+    p.add_argument("--sampler", choices=list(SAMPLERS), help="default: the model's own")
+    p.add_argument("--steps", type=int, help="network evaluations per mask (default: the model's own)")
+    p.add_argument("--grid", choices=list(STEP_GRIDS), help="which of the training steps (default: the model's own)")
+    p.add_argument(
+        "--sampler-option",
+        type=_sampler_option,
+        action="append",
+        metavar="NAME=VALUE",
+        help="option of the sampler, such as eta=1 for ddim; may be given several times",
+    )
+    p.add_argument("--eta", type=float, help=argparse.SUPPRESS)  # for one version: --sampler-option eta=…
+
+
+def _sampler_option(text: str) -> tuple[str, float | str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
+    try:
+        return name, float(value)
+    except ValueError:
+        return name, value
+
+
+def given_of_sampler(options: argparse.Namespace) -> list[str]:
+    """Which of the sampler's arguments, and of ``--quality`` where there is one, were given."""
+    names = ("sampler", "steps", "grid", "sampler_option", "eta", "quality")
+    return [f"--{name.replace('_', '-')}" for name in names if getattr(options, name, None) is not None]
+
+
+def sampler_settings(model: Model, options: argparse.Namespace) -> SamplerSettings:
+    """The model's sampler with what was given put in its place, or the one that ``--quality`` stands for.
+
+    Another sampler takes no options of the model's own. Arguments that ``options`` does not have count as not given.
 
     Raises:
         CommandError: settings for a method that has no sampler, or a quality beside other settings.
+        ValueError: a sampler, grid or option that there is not, or no steps.
     """
-    options = {"--sampler": name, "--steps": steps, "--eta": eta, "--quality": quality}
-    given = [option for option, value in options.items() if value is not None]
-    if given and not model.method.samples_by_steps:
-        raise CommandError(f"{model.card.name} draws a mask in one pass; leave out {', '.join(given)}.")
-    if quality is not None:
+    given = given_of_sampler(options)
+    if not model.method.samples_by_steps:
+        if given:
+            raise CommandError(f"{model.card.name} draws a mask in one pass; leave out {', '.join(given)}.")
+        return model.sampling
+    if getattr(options, "quality", None) is not None:
         if len(given) > 1:
-            others = " and ".join(given[:-1])
-            raise CommandError(f"--quality {quality} chooses sampler and steps; leave out {others}, or --quality.")
-        return SamplerSettings(*sampler_of(Quality(quality), model.training_steps))
-    asked = {"name": name, "steps": steps, "eta": eta}
-    return replace(model.sampling, **{key: value for key, value in asked.items() if value is not None})
+            raise CommandError(
+                f"--quality {options.quality} chooses sampler and steps; leave out {' and '.join(given[:-1])}, or "
+                "--quality."
+            )
+        settings = sampler_of(Quality(options.quality), model.training_steps, model.qualities)
+        return settings or model.sampling
+    asked = {"name": options.sampler, "steps": options.steps, "grid": getattr(options, "grid", None)}
+    settings = replace(model.sampling, **{key: value for key, value in asked.items() if value is not None})
+    own = settings.options if settings.name == model.sampling.name else {}
+    settings = replace(settings, options={**own, **dict(getattr(options, "sampler_option", None) or ())})
+    if getattr(options, "eta", None) is not None:
+        log.warning("--eta is now --sampler-option eta=%g; --eta will go in the next version.", options.eta)
+        settings.options["eta"] = options.eta
+    samplers.check(settings)
+    return settings
 
 
 def _request(options: argparse.Namespace, model: Model) -> SampleRequest:
@@ -98,7 +146,7 @@ def _request(options: argparse.Namespace, model: Model) -> SampleRequest:
     return SampleRequest(
         samples=options.samples,
         seed=options.seed,
-        sampler=sampler_settings(model, options.sampler, options.steps, options.eta, options.quality),
+        sampler=sampler_settings(model, options),
         slice_range=tuple(options.slices) if options.slices else None,
         region=((r[0], r[2], r[4]), (r[1], r[3], r[5])) if r else None,
         coherence_mm=options.coherence_mm,
@@ -106,7 +154,13 @@ def _request(options: argparse.Namespace, model: Model) -> SampleRequest:
     )
 
 
+def _in_words(volumes: dict[str, Any]) -> str:
+    low, high = volumes["interval_95"]
+    return f"{volumes['mean']:.3g} mL (95 % of the samples: {low:.3g} to {high:.3g} mL)"
+
+
 def main(arguments: list[str]) -> int:
+    """Run the subcommand; the exit code."""
     options = parser().parse_args(arguments)
     check_out(options.out, earlier_files(options.out), options.overwrite)
     try:
@@ -124,13 +178,12 @@ def main(arguments: list[str]) -> int:
     started = time.monotonic()
     with progress_bar("sampling") as advance:
         sample_set = sample_volume(model, volume, geometry, request, advance)
-    write_outputs(sample_set, volume, options.out, model.card.label, options.overwrite)
-    figures = sample_set.volume_summary()
-    low, high = figures["interval_95"]
-    print(
-        f"{len(sample_set)} samples in {time.monotonic() - started:.1f} s on {model.device}: "
-        f"{figures['mean']:.3g} mL (95 % of the samples: {low:.3g} to {high:.3g} mL)"
-    )
+    write_outputs(sample_set, volume, options.out, overwrite=options.overwrite)
+    volumes = _in_words(sample_set.volume_summary())
+    print(f"{len(sample_set)} samples in {time.monotonic() - started:.1f} s on {model.device}: {volumes}")
+    if sample_set.classes > 1:
+        for number, label in enumerate(sample_set.labels, start=1):
+            print(f"  {label.name}: {_in_words(sample_set.volume_summary(number))}")
     print(f"{options.out / OVERVIEW} shows the slices where they disagree most; {SUMMARY} lists settings and volumes.")
     print(model.card.intended_use, file=sys.stderr)
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
+import json
 import logging
 import os
 import sys
@@ -13,10 +14,13 @@ from typing import Any
 
 import torch
 
-from AmbiguousSegLib.cli.common import CommandError
+from AmbiguousSegLib.cli.common import CommandError, program
 from AmbiguousSegLib.configuration import from_dict, to_dict
+from AmbiguousSegLib.data.evaluation_cases import held_out_cases
 from AmbiguousSegLib.devices import choose_device
+from AmbiguousSegLib.diffusion import samplers
 from AmbiguousSegLib.methods import METHODS
+from AmbiguousSegLib.resources import find_preset
 from AmbiguousSegLib.training.config import (
     AugmentationConfig,
     CardConfig,
@@ -25,8 +29,10 @@ from AmbiguousSegLib.training.config import (
     SamplerSettings,
     TrainingConfig,
     ValidationConfig,
+    completed,
+    lifted,
 )
-from AmbiguousSegLib.training.dataset import held_out_cases, open_data
+from AmbiguousSegLib.training.dataset import open_data
 from AmbiguousSegLib.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -43,6 +49,7 @@ _SECTIONS = {
 
 
 def main(arguments: list[str]) -> int:
+    """Run the subcommand; its exit code."""
     try:
         import jsonargparse  # noqa: F401
         from tqdm import tqdm
@@ -51,13 +58,14 @@ def main(arguments: list[str]) -> int:
     options, config = parse(arguments)
     rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     device = _join_processes(options.device, processes)
-    data, validation, total = config.dataset, config.validation, config.optimisation.images
+    data, labels, validation = config.dataset, config.labels, config.validation
     try:
-        source, split, channels = open_data(data, options.data, config.seed)
+        source, split, channels = open_data(data, options.data, config.seed, labels)
         if channels != len(data.channels):
             raise ValueError(f"dataset.channels names {len(data.channels)} channels, the images have {channels}.")
-        held_out = held_out_cases(data, split, "validation", validation.cases, validation.raters)
+        held_out = held_out_cases(data, split, "validation", validation.cases, validation.raters, labels)
         trainer = Trainer(config, source, split, held_out, options.out, device, options.resume, rank, processes)
+        total = config.optimisation.images
         with tqdm(total=total, initial=trainer.progress.images, unit="img", disable=rank > 0) as bar:
             writer = _tensorboard(options.out) if config.tensorboard and rank == 0 else None
 
@@ -83,57 +91,96 @@ def main(arguments: list[str]) -> int:
 
 
 def parse(arguments: list[str]) -> tuple[Any, TrainingConfig]:
-    """Options and configuration from a command line; keys of the configuration may be overridden on it.
+    """Options and configuration from a command line.
+
+    Later files are laid over earlier ones, and keys on the command line over all files.
 
     Raises:
-        CommandError: unreadable file, unknown method, unknown key or value of the wrong type; the key is named.
+        CommandError: unknown preset, unreadable file, unknown method, unknown key or value of the wrong type; the key
+            is named.
     """
     import jsonargparse
-    import yaml
 
-    # The method decides which keys method_config has, so it must be known before the real parser is made.
+    # The method decides which keys method_config has, so files are read before the real parser is made.
+    method, configs, rest = _read_early(arguments)
+    parser = _parser(method)
+    files = [word for config in configs for word in ("--config", json.dumps(config))]
+    try:
+        parsed = parser.parse_args([*files, *rest])
+        settings = parsed.as_dict() | {"method": method}
+        given = {key: value for key, value in settings["method_config"].items() if (key, value) != ("classes", None)}
+        settings["method_config"] = given
+        config = from_dict(TrainingConfig, {f.name: settings[f.name] for f in dataclasses.fields(TrainingConfig)})
+        config = completed(config)
+        if METHODS[method].samples_by_steps:
+            samplers.check(config.sampling)
+    except (jsonargparse.ArgumentError, ValueError, TypeError) as error:
+        raise CommandError(" ".join(str(error).split())) from error
+    return parsed, config
+
+
+def _read_early(arguments: list[str]) -> tuple[str, list[dict[str, Any]], list[str]]:
+    """The method, the configurations in their order, and the arguments that name neither."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    early.add_argument("--config")
+    early.add_argument("--config", action="append", default=[])
     early.add_argument("--method")
+    early.add_argument("--card.label", dest="label")  # old names: see training.config.lifted
+    early.add_argument("--sampling.eta", dest="eta", type=float)
     try:
-        known, _ = early.parse_known_args(arguments)
-    except argparse.ArgumentError as error:
+        known, rest = early.parse_known_args(arguments)
+        old: dict[str, Any] = {} if known.label is None else {"card": {"label": known.label}}
+        old |= {} if known.eta is None else {"sampling": {"eta": known.eta}}
+        configs = [*map(_read_config, known.config), lifted(old)]
+    except (argparse.ArgumentError, ValueError) as error:
         raise CommandError(str(error)) from error
-    try:
-        preset = yaml.safe_load(Path(known.config).read_text(encoding="utf-8")) if known.config else {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise CommandError(f"{known.config}: cannot be read as YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(preset, dict):
-        raise CommandError(f"{known.config}: expected a mapping of settings.")
-    for name in ("method_config", *_SECTIONS):
-        if not isinstance(preset.get(name, {}), dict):
-            raise CommandError(f"{known.config}: {name} must be a mapping of settings, got {preset[name]!r}.")
-    method = known.method or preset.get("method", TrainingConfig.method)
+    named = [known.method, *(config.get("method") for config in reversed(configs)), TrainingConfig.method]
+    method = next(name for name in named if name is not None)
     if not isinstance(method, str) or method not in METHODS:
         raise CommandError(f"Unknown method {method!r}; known: {', '.join(METHODS)}.")
+    return method, configs, rest
 
-    parser = jsonargparse.ArgumentParser(prog="AmbiguousSegLib train", description=HELP, exit_on_error=False)
-    parser.add_argument("--config", action="config", help="YAML file; Resources/Presets holds the papers' experiments")
+
+def _parser(method: str) -> Any:
+    import jsonargparse
+
+    defaults = to_dict(TrainingConfig())
+    parser = jsonargparse.ArgumentParser(prog=program("train"), description=HELP, exit_on_error=False)
+    config_help = "YAML file, or name of a bundled preset; of several, later ones are laid over earlier ones"
+    parser.add_argument("--config", action="config", help=config_help)
     parser.add_argument("--out", type=Path, required=True, help="folder for model, checkpoint, log and pictures")
     parser.add_argument("--data", type=Path, default=None, help="folder of cases")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
     parser.add_argument("--method", type=str, default=method, help=", ".join(METHODS))
     parser.add_class_arguments(METHODS[method].Config, "method_config")
+    if "method_config.classes" in parser.get_defaults():
+        parser.set_defaults({"method_config.classes": None})  # follows from the labels
+    labels_help = "what the values 1, 2, … of the masks are: [{name: core}, {name: halo, color: [0, 0.5, 1]}]"
+    parser.add_argument("--labels", type=list, default=defaults["labels"], help=labels_help)
     for name, section in _SECTIONS.items():
         parser.add_class_arguments(section, name)
-    parser.add_argument("--checkpoint_every_images", type=int, default=TrainingConfig.checkpoint_every_images)
+    parser.add_argument("--checkpoint_every_images", type=int, default=defaults["checkpoint_every_images"])
     parser.add_argument("--tensorboard", type=bool, default=False)
     parser.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+def _read_config(name: str) -> dict[str, Any]:
+    """A file or bundled preset as plain types, under today's names."""
+    import yaml
+
     try:
-        parsed = parser.parse_args(arguments)
-        settings = parsed.as_dict() | {"method": method}
-        method_config = from_dict(METHODS[method].Config, settings["method_config"], "method_config")
-        settings["method_config"] = to_dict(method_config)
-        config = from_dict(TrainingConfig, {f.name: settings[f.name] for f in dataclasses.fields(TrainingConfig)})
-    except (jsonargparse.ArgumentError, ValueError, TypeError) as error:
-        raise CommandError(" ".join(str(error).split())) from error
-    return parsed, config
+        config = yaml.safe_load(find_preset(name).read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise CommandError(f"{name}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+    except OSError as error:
+        raise CommandError(str(error)) from error
+    if not isinstance(config, dict):
+        raise CommandError(f"{name}: expected a mapping of settings.")
+    for section in ("method_config", *_SECTIONS):
+        if not isinstance(config.get(section, {}), dict):
+            raise CommandError(f"{name}: {section} must be a mapping of settings, got {config[section]!r}.")
+    return lifted(config)
 
 
 def _join_processes(device: str, processes: int) -> torch.device:

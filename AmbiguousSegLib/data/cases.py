@@ -1,4 +1,4 @@
-"""Images with the masks of several raters, as folders on disk.
+"""The reader "folder": images with the masks of several raters, as picture files.
 
 A case is a folder with files ``image*`` and ``label*`` or ``rater*`` (PNG, JPEG or TIFF). That covers the layout of the
 official CIMD code (``<case>/image_<n>.jpg, label0_.jpg, …``) and ``<set>/<case>/image.png, rater_<name>.png``.
@@ -14,7 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from skimage.transform import resize
+
+from AmbiguousSegLib.data.config import DataConfig
+from AmbiguousSegLib.data.readers import READERS
+from AmbiguousSegLib.labels import Label
 
 JPEG, SUFFIXES = (".jpg", ".jpeg"), (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _ROLE = re.compile(r"(image|label|rater)", re.IGNORECASE)
@@ -22,20 +25,22 @@ _FULL_SCALE = {sitk.sitkUInt8: 255, sitk.sitkVectorUInt8: 255, sitk.sitkUInt16: 
 
 
 @dataclass(frozen=True)
-class Case:
-    """One image and its raters' masks. Nothing is read before it is asked for.
+class FolderCase:
+    """One image and its raters' masks; a ``readers.Case``. Nothing is read before it is asked for.
 
     Attributes:
         identity: path of the case's folder below the data folder, with slashes: ``rabbit_aorta_mri/TPre01``.
         subject: whom it shows; cases of one subject never go to different splits.
         image_files: one file per channel, or one whose components are the channels.
         mask_files: one per rater.
+        classes: K, number of labels of the masks.
     """
 
     identity: str
     subject: str
     image_files: tuple[Path, ...]
     mask_files: tuple[Path, ...]
+    classes: int = 1
 
     @property
     def group(self) -> str:
@@ -60,14 +65,15 @@ class Case:
         return np.concatenate([c.astype(np.float32) / np.iinfo(c.dtype).max for c in channels])
 
     def load_masks(self) -> np.ndarray:
-        """Masks as bool (R, H, W) in the order of ``rater_names``; empty masks stay.
+        """Masks as uint8 label maps (R, H, W) in the order of ``rater_names``; empty masks stay.
 
-        PNG and TIFF must hold 0 and at most one other value, which is the lesion. JPEG blurs masks: there the lesion
-        is what lies above half of full scale (> 127), and something must if not all is 0.
+        PNG and TIFF hold the labels 0 to K. With one class they must hold 0 and at most one other value, which is the
+        lesion, whatever it is. JPEG blurs masks: there the lesion, the only class, is what lies above half of full
+        scale (> 127), and something must if not all is 0.
 
         Raises:
-            ValueError: as :meth:`load_image`; also a mask that is not binary, has several components, or has another
-                size than the image.
+            ValueError: as :meth:`load_image`; also a mask with other values, with several components, of another size
+                than the image, or a JPEG of several classes.
         """
         size = _header(self.image_files[0])[1]
         return np.stack([self._load_mask(file, size) for file in self.mask_files])
@@ -75,23 +81,44 @@ class Case:
     def _load_mask(self, file: Path, size: tuple[int, int]) -> np.ndarray:
         values = _read(file)
         _check_mask(file, len(values), values.shape[1:], self.image_files[0], size)
+        if self.classes > 1:
+            return self._label_map(file, values[0])
         if file.suffix.lower() in JPEG:
             if 0 < values.max() <= np.iinfo(values.dtype).max // 2:
                 raise ValueError(f"{file}: mask is not black and white: brightest value {values.max()}, expected 255.")
-            return values[0] > np.iinfo(values.dtype).max // 2
+            return (values[0] > np.iinfo(values.dtype).max // 2).view(np.uint8)
         others = np.unique(values[values > 0])
         if len(others) > 1:
             raise ValueError(f"{file}: mask is not binary: {len(others)} values beside 0, expected one (such as 255).")
-        return values[0] > 0
+        return (values[0] > 0).view(np.uint8)
+
+    def _label_map(self, file: Path, values: np.ndarray) -> np.ndarray:
+        if file.suffix.lower() in JPEG:
+            raise ValueError(f"{file}: JPEG blurs labels: store masks of {self.classes} classes as PNG or TIFF.")
+        if values.max() > self.classes:
+            raise ValueError(
+                f"{file}: mask holds the value {values.max()}, expected the labels 0 to {self.classes}; number the "
+                "classes in the order of the labels."
+            )
+        return values.astype(np.uint8)
 
 
-def read_cases(folder: Path | str, subject_pattern: str | None = None) -> list[Case]:
+@READERS.register("folder")
+def read_folder(folder: Path, config: DataConfig, labels: Sequence[Label]) -> list[FolderCase]:
+    """Reader of this layout: what :func:`read_cases` gives, checked by :func:`check_cases`, whose errors are these."""
+    cases = read_cases(folder, config.subject_pattern, len(labels))
+    check_cases(cases)
+    return cases
+
+
+def read_cases(folder: Path | str, subject_pattern: str | None = None, classes: int = 1) -> list[FolderCase]:
     """Cases anywhere below ``folder``, sorted by identity (numbers by value). Reads names only, not the files.
 
     Args:
         folder: data folder. Links to folders inside it are not followed; hidden files are left out.
         subject_pattern: regular expression with one group, which is the subject, searched in the identity. By default
             every case is its own subject.
+        classes: K, number of labels of the masks.
 
     Raises:
         ValueError: a folder that cannot be listed; no case found; a case without image or rater; a file named like one
@@ -110,20 +137,21 @@ def read_cases(folder: Path | str, subject_pattern: str | None = None) -> list[C
         files = [Path(place, n) for n in sorted(names, key=_by_number) if _ROLE.match(n)]
         if files:
             identity = Path(place).relative_to(folder).as_posix()
-            cases.append(_case(Path(place), folder.resolve().name if identity == "." else identity, files, pattern))
+            identity = folder.resolve().name if identity == "." else identity
+            cases.append(_case(Path(place), identity, files, pattern, classes))
     if not cases:
         raise ValueError(f"{folder}: no cases found; expected folders with files image* and label* or rater*.")
     return sorted(cases, key=lambda case: _by_number(case.identity))
 
 
-def check_cases(cases: Sequence[Case]) -> int:
+def check_cases(cases: Sequence[FolderCase]) -> int:
     """Check every case by the headers of its files, without reading pixels: about 0.3 ms a file.
 
     Returns:
         Number of channels, the same for all cases.
 
     Raises:
-        ValueError: the first file that :meth:`Case.load_image` or :meth:`Case.load_masks` would refuse for its header,
+        ValueError: the first file that ``load_image`` or ``load_masks`` would refuse for its header,
             or a case with another number of channels than the first.
     """
     if not cases:
@@ -144,32 +172,7 @@ def check_cases(cases: Sequence[Case]) -> int:
     return counts[0]
 
 
-def resized(image: np.ndarray, masks: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Image and masks brought to ``size`` (H, W), both axes on their own.
-
-    Args:
-        image: float32 (C, H, W): linear interpolation, low-passed where it shrinks.
-        masks: bool (R, H, W): marked where at least half of the new pixel's area is.
-
-    Returns:
-        Image float32 (C, *size), masks bool (R, *size); the same arrays if they have that size already.
-    """
-    if image.shape[1:] == tuple(size):
-        return image, masks
-    image = resize(image, (len(image), *size), order=1, mode="edge", anti_aliasing=True, preserve_range=True)
-    rows, columns = (_area_weights(old, new) for old, new in zip(masks.shape[1:], size, strict=True))
-    return image.astype(np.float32), rows @ masks.astype(float) @ columns.T >= 0.5 - 1e-9
-
-
-def _area_weights(old: int, new: int) -> np.ndarray:
-    """(new, old) share of each old pixel in each new one along an axis; rows sum to 1."""
-    edges_old, edges_new = np.arange(old + 1) / old, np.arange(new + 1) / new
-    low = np.maximum(edges_new[:-1, None], edges_old[None, :-1])
-    high = np.minimum(edges_new[1:, None], edges_old[None, 1:])
-    return np.clip(high - low, 0, None) * new
-
-
-def _case(place: Path, identity: str, files: list[Path], pattern: re.Pattern[str]) -> Case:
+def _case(place: Path, identity: str, files: list[Path], pattern: re.Pattern[str], classes: int) -> FolderCase:
     for file in files:
         if file.suffix.lower() not in SUFFIXES:
             raise ValueError(f"{file}: not one of {', '.join(SUFFIXES)}: convert it, or give it another name.")
@@ -181,7 +184,7 @@ def _case(place: Path, identity: str, files: list[Path], pattern: re.Pattern[str
     found = pattern.search(identity)
     if found is None or found[1] is None:
         raise ValueError(f"{place}: subject_pattern {pattern.pattern!r} is not found in {identity!r}: correct it.")
-    case = Case(identity, found[1], images, masks)
+    case = FolderCase(identity, found[1], images, masks, classes)
     names = case.rater_names
     for name in names:
         if names.count(name) > 1:

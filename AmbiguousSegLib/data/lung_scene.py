@@ -37,10 +37,12 @@ class Nodule:
 
     @property
     def core_hu(self) -> float:
+        """Density of the core, HU."""
         return CORE_HU[0] + self.core_contrast * (CORE_HU[1] - CORE_HU[0])
 
     @property
     def halo_hu(self) -> float:
+        """Density of the halo, HU."""
         return HALO_HU[0] + self.halo_contrast * (HALO_HU[1] - HALO_HU[0])
 
     @property

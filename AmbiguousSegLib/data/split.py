@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from AmbiguousSegLib.data.cases import Case
+from AmbiguousSegLib.data.config import DataConfig
+from AmbiguousSegLib.data.readers import Case
 
 PARTS = ("train", "validation", "test")
 
@@ -25,6 +26,13 @@ class Split:
     def subjects(self) -> dict[str, list[str]]:
         """Sorted subjects of each part: what a split file holds, see :func:`split_by_file`."""
         return {part: sorted({case.subject for case in getattr(self, part)}) for part in PARTS}
+
+
+def split_cases(config: DataConfig, cases: Sequence[Case]) -> Split:
+    """Split by the file that the configuration names, else by its fractions; ValueError as these."""
+    if config.split_file:
+        return split_by_file(cases, config.split_file)
+    return split_by_fraction(cases, config.validation_fraction, config.test_fraction, config.split_seed)
 
 
 def split_by_fraction(cases: Sequence[Case], validation: float = 0.15, test: float = 0.15, seed: int = 0) -> Split:

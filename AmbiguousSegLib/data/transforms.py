@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import affine_transform
 
+from AmbiguousSegLib.volume.label_maps import label_map_of
+
 
 @dataclass(frozen=True)
 class AugmentationConfig:
@@ -45,19 +47,21 @@ class Augmentation:
     offset: float
 
     def __call__(self, image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Changed image float32 ``(C, H, W)`` in [0, 1] and mask float32 ``(1, H, W)`` in [0, 1].
+        """Changed image float32 ``(C, H, W)`` in [0, 1] and mask float32 ``(K, H, W)`` in [0, 1].
 
-        Both are interpolated linearly. A mask of zeros and ones is cut at one half again; a mean of masks is not.
+        Both are interpolated linearly, channel by channel. A mask of zeros and ones becomes one again: one class is cut
+        at one half, of several the largest is taken, with background among them. A mean of masks stays what it becomes.
         Outside the image, the image is repeated from its border and the mask is empty.
         """
         if np.array_equal(np.abs(self.matrix), np.eye(2)) and not self.shift.any():
-            axes = [axis + 1 for axis in range(2) if self.matrix[axis, axis] < 0]
+            axes = tuple(axis + 1 for axis in range(2) if self.matrix[axis, axis] < 0)
             image, mask = np.flip(image, axes), np.flip(mask, axes)
         else:
             binary = bool(np.all((mask == 0) | (mask == 1)))
             image = np.stack([self._warp(channel, "nearest") for channel in image])
             mask = np.stack([self._warp(channel, "grid-constant") for channel in mask])
-            mask = (mask >= 0.5).astype(np.float32) if binary else mask
+            if binary:
+                mask = (mask >= 0.5).astype(np.float32) if len(mask) == 1 else one_hot(label_map_of(mask), len(mask))
         if self.gain != 1.0 or self.offset != 0.0:
             image = np.clip(self.gain * image + self.offset, 0.0, 1.0)
         return np.ascontiguousarray(image, np.float32), np.ascontiguousarray(mask, np.float32)
@@ -66,6 +70,11 @@ class Augmentation:
         centre = (np.array(plane.shape) - 1) / 2
         offset = centre - self.matrix @ centre + self.shift * np.array(plane.shape)
         return affine_transform(plane, self.matrix, offset, order=1, mode=mode)
+
+
+def one_hot(label_map: np.ndarray, classes: int) -> np.ndarray:
+    """A label map uint8 ``(*spatial)`` as float32 ``(classes, *spatial)``: a channel of zeros and ones per class."""
+    return np.stack([label_map == label for label in range(1, classes + 1)]).astype(np.float32)
 
 
 def draw_augmentation(config: AugmentationConfig, rng: np.random.Generator) -> Augmentation:

@@ -1,0 +1,1 @@
+"""Gaussian diffusion: schedules, equations, samplers, step grids, and noise that is addressed."""

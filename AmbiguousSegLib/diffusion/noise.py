@@ -16,9 +16,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy.special import ndtr
 
 SAMPLING, TRAINING = 0, 1
 _LIMIT = 2**63
+_BELOW_ONE = np.nextafter(np.float32(1), np.float32(0))
 
 
 def philox(seed: int, purpose: int, draw: int, a: int, b: int) -> np.random.Generator:
@@ -31,6 +33,8 @@ def philox(seed: int, purpose: int, draw: int, a: int, b: int) -> np.random.Gene
 
 class RowNoise:
     """Random numbers for the rows of one batch.
+
+    Draws are told apart by their number alone: draws of one number share their random bits, whatever is made of them.
 
     Args:
         seed: in [0, 2⁶³).
@@ -63,10 +67,37 @@ class RowNoise:
         shape = tuple(shape)
         return self._tensor([self._row_normal(draw, a, b, shape) for a, b in self.rows])
 
-    def uniform(self, draw: int) -> torch.Tensor:
-        """One uniform number in [0, 1) per row: float32 ``(rows,)``."""
-        values = [philox(self.seed, self.purpose, draw, a, b).random(dtype=np.float32) for a, b in self.rows]
-        return self._tensor([np.asarray(v) for v in values])
+    def uniform(self, draw: int, shape: Sequence[int] = ()) -> torch.Tensor:
+        """Uniform numbers in [0, 1): ``(rows, *shape)``, one per row if no shape is given.
+
+        Where noise is coherent along the slices they are Φ of ``normal(draw, shape)``: coherent like those, and
+        exactly uniform in each slice.
+        """
+        shape = tuple(shape)
+        if self.slice_period != 0:
+            fields = (ndtr(self._row_normal(draw, a, b, shape)) for a, b in self.rows)
+            return self._tensor([np.minimum(field, _BELOW_ONE, dtype=np.float32) for field in fields])
+        streams = (philox(self.seed, self.purpose, draw, a, b) for a, b in self.rows)
+        return self._tensor([np.asarray(stream.random(shape, dtype=np.float32)) for stream in streams])
+
+    def categorical(self, draw: int, probabilities: torch.Tensor) -> torch.Tensor:
+        """A class for every pixel, by the inverse distribution function of ``uniform(draw, spatial)``.
+
+        Args:
+            probabilities: float ``(rows, K, *spatial)`` on the device of the noise, 0 or more; what the K classes of a
+                pixel sum to counts as 1.
+
+        Returns:
+            int64 ``(rows, *spatial)``, 0 to K − 1; a class of probability 0 is never drawn.
+
+        Raises:
+            ValueError: probabilities of another number of rows.
+        """
+        if len(probabilities) != len(self.rows):
+            raise ValueError(f"Probabilities of {len(probabilities)} rows do not fit noise of {len(self.rows)}.")
+        uniform = self.uniform(draw, probabilities.shape[2:])
+        cumulative = probabilities.to(uniform.dtype).cumsum(dim=1)
+        return (uniform[:, None] >= cumulative[:, :-1] / cumulative[:, -1:]).sum(dim=1)
 
     def _row_normal(self, draw: int, a: int, b: int, shape: tuple[int, ...]) -> np.ndarray:
         def field(slice_index: int) -> np.ndarray:

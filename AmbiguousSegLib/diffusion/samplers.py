@@ -6,10 +6,11 @@ A denoiser maps ``(x_t, index)`` to ``Denoised``; it never sees the sampler.
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from torch import Tensor
 
 from AmbiguousSegLib.diffusion.process import at, epsilon_from_x0, posterior_mean
 from AmbiguousSegLib.diffusion.schedule import Schedule
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.diffusion.step_grids import STEP_GRIDS
+from AmbiguousSegLib.registry import Registry
 
 
 class Denoised(NamedTuple):
@@ -29,34 +33,45 @@ class Denoised(NamedTuple):
 class Noise(Protocol):
     """Numbered draws of standard normal numbers; ``diffusion.noise.RowNoise`` is one."""
 
-    def normal(self, draw: int, shape: tuple[int, ...]) -> Tensor: ...
+    def normal(self, draw: int, shape: tuple[int, ...]) -> Tensor:
+        """Standard normal numbers ``(B, *shape)`` of the draw with this number."""
+        ...
 
 
 Denoiser = Callable[[Tensor, Tensor], Denoised]
 OnStep = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
-class SamplerSettings:
-    """How a diffusion model is sampled.
+class Sampler(Protocol):
+    """Samples ``(B, *shape)``, evaluating once at every step of the schedule; keyword arguments are its own options."""
 
-    Attributes:
-        name: "ddpm", "ddim", "dpm++2m" or "dpm++2m-sde".
-        steps: network evaluations; a subset of the training steps, evenly spaced with both ends.
-        eta: DDIM only: 0 is deterministic after the first noise, 1 has the noise of DDPM.
-    """
+    def __call__(
+        self, denoise: Denoiser, schedule: Schedule, noise: Noise, shape: tuple[int, ...], **options: Any
+    ) -> Tensor:
+        """As the class says; draw 0 of the noise is the start, draw k the noise of step k."""
+        ...
 
-    name: str = "ddpm"
-    steps: int = 50
-    eta: float = 0.0
 
-    def __post_init__(self) -> None:
-        if self.name not in SAMPLERS:
-            raise ValueError(f"Unknown sampler {self.name!r}; known: {', '.join(SAMPLERS)}.")
-        if self.steps < 1:
-            raise ValueError(f"The number of sampling steps must be at least 1, got {self.steps}.")
-        if not 0 <= self.eta <= 1:
-            raise ValueError(f"DDIM's eta must lie in [0, 1], got {self.eta}.")
+SAMPLERS: Registry[Sampler] = Registry("sampler", room="AmbiguousSegLib.diffusion")
+
+
+def options_of(name: str) -> dict[str, Any]:
+    """Options of a sampler with their defaults: its keyword arguments. ValueError for an unknown sampler."""
+    parameters = inspect.signature(SAMPLERS[name]).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def check(settings: SamplerSettings) -> None:
+    """ValueError for an unknown sampler, step grid or option, or an option that is no number where one is needed."""
+    known = options_of(settings.name)
+    for option, value in settings.options.items():
+        if option not in known:
+            raise ValueError(
+                f"The sampler {settings.name} has no option {option!r}; its options: {', '.join(known) or 'none'}."
+            )
+        if isinstance(known[option], (int, float)) and not isinstance(value, (int, float)):
+            raise ValueError(f"The option {option} of the sampler {settings.name} must be a number, got {value!r}.")
+    STEP_GRIDS[settings.grid]
 
 
 def run(
@@ -72,16 +87,19 @@ def run(
     ``on_step(step, total)`` is called after each evaluation of the denoiser, from 1 to total; it may raise to cancel.
     """
 
+    steps = itertools.count(1)  # counted here: reading the index would wait for the GPU
+
     def observed(x: Tensor, index: Tensor) -> Denoised:
         out = denoise(x, index)
         if on_step is not None:
-            on_step(len(schedule) - int(index[0]), len(schedule))
+            on_step(next(steps), len(schedule))
         return out
 
-    options = {"eta": settings.eta} if settings.name == "ddim" else {}
-    return SAMPLERS[settings.name](observed, schedule, noise, shape, **options)
+    check(settings)
+    return SAMPLERS[settings.name](observed, schedule, noise, shape, **settings.options)
 
 
+@SAMPLERS.register("ddpm")
 def ddpm(denoise: Denoiser, schedule: Schedule, noise: Noise, shape: tuple[int, ...]) -> Tensor:
     """Ancestral sampling (Ho et al. 2020, algorithm 2; CIMD Eq. 16), with β̃ or the learned variance."""
     x = noise.normal(0, shape)
@@ -98,14 +116,18 @@ def ddpm(denoise: Denoiser, schedule: Schedule, noise: Noise, shape: tuple[int, 
     return x
 
 
+@SAMPLERS.register("ddim")
 def ddim(
     denoise: Denoiser,
     schedule: Schedule,
     noise: Noise,
     shape: tuple[int, ...],
+    *,
     eta: float = 0.0,
 ) -> Tensor:
-    """DDIM (Song et al. 2021, Eq. 12 and 16)."""
+    """DDIM (Song et al. 2021, Eq. 12 and 16); ``eta`` 0 is deterministic after the first noise, 1 as noisy as DDPM."""
+    if not 0 <= eta <= 1:
+        raise ValueError(f"DDIM's eta must lie in [0, 1], got {eta}.")
     abar, previous = schedule.alphas_cumprod, schedule.alphas_cumprod_prev
     x = noise.normal(0, shape)
     for i in reversed(range(len(schedule))):
@@ -118,11 +140,13 @@ def ddim(
     return x
 
 
+@SAMPLERS.register("dpm++2m")
 def dpm_solver_pp_2m(denoise: Denoiser, schedule: Schedule, noise: Noise, shape: tuple[int, ...]) -> Tensor:
     """DPM-Solver++(2M), deterministic (Lu et al. 2022, algorithm 2); the last two steps are of first order."""
     return _dpm_solver_pp_2m(denoise, schedule, noise, shape, stochastic=False)
 
 
+@SAMPLERS.register("dpm++2m-sde")
 def dpm_solver_pp_2m_sde(denoise: Denoiser, schedule: Schedule, noise: Noise, shape: tuple[int, ...]) -> Tensor:
     """SDE-DPM-Solver++(2M), with fresh noise at each step (Lu et al. 2022, Eq. 18 and appendix)."""
     return _dpm_solver_pp_2m(denoise, schedule, noise, shape, stochastic=True)
@@ -146,8 +170,7 @@ def _dpm_solver_pp_2m(
         h = float(lam[i - 1] - lam[i])
         # The last two steps are of first order: the one into step 0 is by far the longest in log signal-to-noise, and
         # the second-order rule would extrapolate over it and overstate the spread.
-        second_order = last_x0 is not None and i > 1
-        estimate = x0 + (x0 - last_x0) * (h / (2 * last_h)) if second_order else x0
+        estimate = x0 if last_x0 is None or i == 1 else x0 + (x0 - last_x0) * (h / (2 * last_h))
         decay = math.exp(-2 * h) if stochastic else math.exp(-h)
         carried = sigma[i - 1] / sigma[i] * (math.exp(-h) if stochastic else 1.0)
         x = float(carried) * x + float(alpha[i - 1]) * (1 - decay) * estimate
@@ -159,6 +182,3 @@ def _dpm_solver_pp_2m(
 
 def _index(x: Tensor, i: int) -> Tensor:
     return torch.full((len(x),), i, dtype=torch.int64, device=x.device)
-
-
-SAMPLERS = {"ddpm": ddpm, "ddim": ddim, "dpm++2m": dpm_solver_pp_2m, "dpm++2m-sde": dpm_solver_pp_2m_sde}

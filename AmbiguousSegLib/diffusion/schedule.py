@@ -28,6 +28,7 @@ class ScheduleConfig:
             raise ValueError(f"ScheduleConfig.steps must be at least 21 (cosine: 1), got {self.steps}.")
 
     def build(self) -> Schedule:
+        """The schedule of all steps."""
         betas = linear_betas(self.steps) if self.kind == "linear" else cosine_betas(self.steps)
         return Schedule(betas, np.arange(self.steps))
 
@@ -100,29 +101,3 @@ class Schedule:
             raise ValueError(f"Steps must be increasing and lie in [0, {len(self) - 1}], got {steps.tolist()}.")
         kept = self.alphas_cumprod[steps]
         return Schedule(1.0 - kept / np.append(1.0, kept[:-1]), self.timesteps[steps])
-
-
-def spaced_steps(total: int, count: int) -> np.ndarray:
-    """``count`` steps from 0 to ``total`` − 1, evenly spaced with both ends and rounded: int ``(count,)``.
-
-    The rule of improved-diffusion for "50": 0, 20, 41, … 979, 999. One step is the last one, the pure noise, rather
-    than the first, from which nothing can be generated.
-    """
-    if not 1 <= count <= total:
-        raise ValueError(f"The number of steps must lie in [1, {total}], got {count}.")
-    if count == 1:
-        return np.array([total - 1])
-    stride = (total - 1) / (count - 1)
-    steps, position = [], 0.0
-    for _ in range(count):
-        steps.append(round(position))  # half to even, summed up in floats, as the published maps were made
-        position += stride
-    return np.array(steps)
-
-
-def ddim_steps(total: int, count: int) -> np.ndarray:
-    """``count`` steps with one integer stride, starting at 0: the rule of improved-diffusion for "ddim50"."""
-    for stride in range(1, total):
-        if len(range(0, total, stride)) == count:
-            return np.arange(0, total, stride)
-    raise ValueError(f"No integer stride takes {count} steps out of {total}; use evenly spaced steps instead.")

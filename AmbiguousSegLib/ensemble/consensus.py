@@ -1,14 +1,19 @@
-"""One mask from several: strict majority, and STAPLE, which weighs each mask by how well it agrees with the others."""
+"""One mask from several: by their mean maps, by strict majority, and STAPLE, which weighs each by its agreement."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
 
+from AmbiguousSegLib.volume.label_maps import label_map_of
+
+DEFAULT_THRESHOLD = 0.5  # of the mean map of one class: a strict majority
 MOST_ITERATIONS = 1000
+_SHARE_ROUNDING = 1e-5  # float32 sums of up to 255 shares err by less; different shares of N samples differ by 1/N
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +37,38 @@ class StapleResult:
     mask: np.ndarray
     sensitivity: np.ndarray
     specificity: np.ndarray
+
+
+def check_threshold(threshold: float) -> None:
+    """ValueError unless ``threshold`` can be that of a consensus."""
+    if not 0 <= threshold < 1:
+        raise ValueError(f"Consensus threshold must lie in [0, 1), got {threshold}.")
+
+
+def consensus_of_means(means: Sequence[np.ndarray], threshold: float | None = None) -> np.ndarray:
+    """Consensus of samples from the mean maps of their classes: label map, uint8 of the maps' shape.
+
+    One class: where its mean lies above the threshold. Several: the largest of the mean maps, background's with them;
+    ties go to background, and there is no threshold.
+
+    Args:
+        means: for each class 1 to K the share of the samples, at most 10 000, that say so, float ``(Z, Y, X)`` or any
+            shape of one axis or more.
+        threshold: in [0, 1), for one class; None: 0.5, a strict majority.
+
+    Raises:
+        ValueError: a threshold outside [0, 1), or one for several classes.
+    """
+    if len(means) == 1:
+        threshold = DEFAULT_THRESHOLD if threshold is None else threshold
+        check_threshold(threshold)
+        return (means[0] > threshold).view(np.uint8)
+    if threshold is not None:
+        raise ValueError(f"The consensus of {len(means)} classes is the most frequent one; it takes no threshold.")
+    consensus = np.empty(means[0].shape, np.uint8)
+    for z in range(len(consensus)):  # one by one: of a volume, what is computed on the way is one slice
+        consensus[z] = label_map_of(np.stack([mean[z] for mean in means]), _SHARE_ROUNDING)
+    return consensus
 
 
 def majority(masks: np.ndarray) -> np.ndarray:

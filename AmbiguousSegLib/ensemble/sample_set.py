@@ -3,80 +3,123 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
+from scipy.special import entr
 
+from AmbiguousSegLib.ensemble.consensus import consensus_of_means
+from AmbiguousSegLib.labels import DEFAULT_LABELS, Label, check_labels
 from AmbiguousSegLib.volume.geometry import Geometry
+from AmbiguousSegLib.volume.label_maps import as_label_map, class_mask
 
 INTERVAL_PERCENTILES = (2.5, 97.5)
 
 
 @dataclass(frozen=True)
 class SampleSet:
-    """N binary masks of one volume on its own grid, with where they came from.
+    """N masks of one volume on its own grid, with where they came from.
 
     Attributes:
-        masks: bool ``(N, Z, Y, X)``.
+        masks: label maps, uint8 ``(N, Z, Y, X)``: 0 background, 1 to K the ``labels``. A bool array is taken as label
+            maps of one class, without a copy.
         geometry: grid of the masks; its shape equals ``masks.shape[1:]``.
         provenance: what made them (seed, model name and weights' sha256, settings, slice range, region); plain
             JSON types.
-        label: name of what is segmented, shown to the user.
+        labels: what the classes 1 to K are.
+
+    Raises:
+        ValueError: masks of another type or shape, no mask, a label beyond K, labels that ``check_labels`` refuses.
     """
 
     masks: np.ndarray
     geometry: Geometry
     provenance: dict[str, Any] = field(default_factory=dict)
-    label: str = "lesion"
+    labels: tuple[Label, ...] = DEFAULT_LABELS
+    _means: dict[int, np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.masks.ndim != 4 or self.masks.dtype != bool or len(self.masks) == 0:
-            raise ValueError(
-                f"SampleSet.masks must be bool (N, Z, Y, X) with N ≥ 1, got {self.masks.dtype} {self.masks.shape}."
-            )
+        check_labels(self.labels)
+        object.__setattr__(self, "masks", as_label_map(self.masks))
+        if self.masks.ndim != 4 or len(self.masks) == 0:
+            raise ValueError(f"SampleSet.masks must be uint8 (N, Z, Y, X) with N ≥ 1, got {self.masks.shape}.")
         if self.masks.shape[1:] != self.geometry.shape:
             raise ValueError(
                 f"SampleSet.masks of shape {self.masks.shape[1:]} do not fit the grid {self.geometry.shape} (Z, Y, X)."
+            )
+        if self.masks.max() > self.classes:
+            raise ValueError(
+                f"SampleSet.masks hold the label {self.masks.max()}, but there are {self.classes}; name every label."
             )
 
     def __len__(self) -> int:
         return len(self.masks)
 
-    def mean(self) -> np.ndarray:
-        """Share of samples that mark a voxel: float32 ``(Z, Y, X)`` in [0, 1], read-only."""
-        return self._mean
+    @property
+    def classes(self) -> int:
+        """Number of classes K."""
+        return len(self.labels)
 
-    @cached_property
-    def _mean(self) -> np.ndarray:
-        # One mask at a time, as bytes: no (N, Z, Y, X) array of a wider type is made, and sums stay in registers.
-        count = np.zeros(self.geometry.shape, np.uint8 if len(self) < 256 else np.uint16)
-        for mask in self.masks:
-            count += mask.view(np.uint8)
-        mean = count.astype(np.float32)
-        mean /= np.float32(len(self))
-        mean.flags.writeable = False
-        return mean
+    def of_class(self, label: int) -> np.ndarray:
+        """Where each sample has ``label`` (1 to K): bool ``(N, Z, Y, X)``; a view of the masks if K = 1."""
+        self._check(label)
+        return class_mask(self.masks, label, self.classes)
 
-    def variance(self) -> np.ndarray:
-        """Variance of the binary samples, mean·(1 − mean): float32 ``(Z, Y, X)`` in [0, 0.25]."""
-        variance = 1 - self.mean()
-        variance *= self.mean()
+    def mean(self, label: int = 1) -> np.ndarray:
+        """Share of samples that give a voxel this label: float32 ``(Z, Y, X)`` in [0, 1], read-only."""
+        self._check(label)
+        if label not in self._means:
+            # One mask at a time, as bytes: no (N, Z, Y, X) array of a wider type is made, and sums stay in registers.
+            count = np.zeros(self.geometry.shape, np.uint8 if len(self) < 256 else np.uint16)
+            for mask in self.masks:
+                count += class_mask(mask, label, self.classes).view(np.uint8)
+            mean = count.astype(np.float32)
+            mean /= np.float32(len(self))
+            mean.flags.writeable = False
+            self._means[label] = mean
+        return self._means[label]
+
+    def variance(self, label: int = 1) -> np.ndarray:
+        """Variance of "has this label", mean·(1 − mean): float32 ``(Z, Y, X)`` in [0, 0.25]."""
+        variance = 1 - self.mean(label)
+        variance *= self.mean(label)
         return variance
 
-    def consensus(self, threshold: float = 0.5) -> np.ndarray:
-        """Voxels marked by more than ``threshold`` of the samples (0.5: strict majority): bool ``(Z, Y, X)``."""
-        if not 0 <= threshold < 1:
-            raise ValueError(f"Consensus threshold must lie in [0, 1), got {threshold}.")
-        return self.mean() > threshold
+    def entropy(self) -> np.ndarray:
+        """Predictive entropy −Σ p·ln p over background and all classes: float32 ``(Z, Y, X)`` in [0, ln(K + 1)], nats.
 
-    def volumes_ml(self) -> np.ndarray:
-        """Volume of each sample in millilitres: float64 ``(N,)``."""
-        return np.array([np.count_nonzero(mask) for mask in self.masks]) * self.geometry.voxel_volume_ml
+        p is the share of samples that give a voxel the class; 0·ln 0 is 0.
+        """
+        means = [self.mean(label) for label in range(1, self.classes + 1)]
+        entropy = np.empty(self.geometry.shape, np.float32)
+        for z, plane in enumerate(entropy):  # so that what is computed on the way is one slice
+            shares = np.stack([mean[z] for mean in means])
+            rest = np.maximum(1 - shares.sum(axis=0), 0)  # rounding may leave less than nothing
+            plane[...] = entr(shares).sum(axis=0) + entr(rest)
+        return entropy
 
-    def volume_summary(self) -> dict[str, Any]:
-        """Volume of each sample in mL, their mean, and the interval that holds the central 95 % of the samples."""
-        volumes = self.volumes_ml()
+    def consensus(self, threshold: float | None = None) -> np.ndarray:
+        """One mask of all samples, as ``consensus_of_means``: label map, uint8 ``(Z, Y, X)``.
+
+        Args:
+            threshold: with one class, the share of samples above which a voxel is marked (None: 0.5, a strict
+                majority); several classes take none.
+        """
+        return consensus_of_means([self.mean(label) for label in range(1, self.classes + 1)], threshold)
+
+    def volumes_ml(self, label: int | None = None) -> np.ndarray:
+        """Volume of each sample in millilitres, of one class or (None) of all together: float64 ``(N,)``."""
+        if label is not None:
+            self._check(label)
+        marked = [np.count_nonzero(m if label is None else class_mask(m, label, self.classes)) for m in self.masks]
+        return np.array(marked) * self.geometry.voxel_volume_ml
+
+    def volume_summary(self, label: int | None = None) -> dict[str, Any]:
+        """Volume of each sample in mL, their mean, and the interval that holds the central 95 % of the samples.
+
+        Of one class, or (None) of all together; plain JSON types.
+        """
+        volumes = self.volumes_ml(label)
         low, high = np.percentile(volumes, INTERVAL_PERCENTILES)
         return {
             "unit": "mL",
@@ -85,3 +128,7 @@ class SampleSet:
             "interval_95": [float(low), float(high)],
             "interval_meaning": "2.5th to 97.5th percentile of the samples",
         }
+
+    def _check(self, label: int) -> None:
+        if not 1 <= label <= self.classes:
+            raise ValueError(f"A label is one of 1 to {self.classes}, got {label}.")

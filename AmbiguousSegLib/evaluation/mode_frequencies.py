@@ -8,24 +8,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from AmbiguousSegLib.metrics.overlap import pairwise_iou
+from AmbiguousSegLib.metrics.overlap import pairwise_label_iou
 
 
-def mode_frequencies(samples: np.ndarray, modes: np.ndarray) -> np.ndarray:
-    """Share of the samples that belong to each mode: float64 ``(K,)`` in [0, 1].
+def mode_frequencies(samples: np.ndarray, modes: np.ndarray, classes: int = 1) -> np.ndarray:
+    """Share of the samples that belong to each mode: float64 ``(modes,)`` in [0, 1].
 
-    A sample belongs to the mode with which its IoU is largest; of modes with exactly equal IoU, to the first, which
-    is the most probable in the order of ``Phantom.distinct_modes``. Exactly empty samples, and no others, belong to
-    the empty mode. A sample that overlaps no mode belongs to none, so that the sum may be below 1.
+    A sample belongs to the mode with which its IoU (of all classes) is largest; of modes with exactly equal IoU, to the
+    first, which is the most probable in the order of ``Phantom.distinct_modes``. Exactly empty samples, and no others,
+    belong to the empty mode. A sample that overlaps no mode belongs to none, so that the sum may be below 1.
 
     Args:
-        samples: bool ``(N, H, W)``, N ≥ 1.
-        modes: bool ``(K, H, W)``, K different masks on the same grid.
+        samples: label maps, uint8 ``(N, H, W)``, N ≥ 1, or bool masks of one class.
+        modes: uint8 or bool ``(modes, H, W)``, different masks on the same grid.
+        classes: number of classes.
 
     Raises:
-        ValueError: masks that are not bool, an empty set, or grids that differ.
+        ValueError: masks of another type, an empty set, or grids that differ.
     """
-    iou = pairwise_iou(samples, modes).numpy()
+    iou = pairwise_label_iou(samples, modes, classes)
     belongs = iou.argmax(axis=1)[iou.max(axis=1) > 0]
     return np.bincount(belongs, minlength=len(modes)) / len(samples)
 
@@ -48,7 +49,7 @@ class FrequencyAgreement:
 
 
 def frequency_agreement(frequencies: Sequence[np.ndarray], probabilities: Sequence[np.ndarray]) -> FrequencyAgreement:
-    """Pooled agreement of cases; each entry is float ``(K,)`` of one case, K may differ between cases.
+    """Pooled agreement of cases; each entry is float ``(modes,)`` of one case, whose number may differ between cases.
 
     A case with one mode is left out: it would add the same point for every sampler that draws anything near it.
 

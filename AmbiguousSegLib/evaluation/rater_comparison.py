@@ -8,25 +8,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from AmbiguousSegLib.ensemble.consensus import NoEstimate, majority, staple
-from AmbiguousSegLib.evaluation.comparison import CaseResult, Result, SurfaceMeans, evaluate_case
-from AmbiguousSegLib.evaluation.rater_tables import (
-    DICE,
-    HD95,
-    best_table,
-    consensus_table,
-    disagreement_table,
-    pairs_table,
-    slices_table,
-    summary_table,
-)
+from AmbiguousSegLib.ensemble.consensus import NoEstimate
+from AmbiguousSegLib.evaluation.comparison import CaseResult, Result, by_label, evaluate_case
+from AmbiguousSegLib.evaluation.findings import Agreement, Findings, Slice
+from AmbiguousSegLib.evaluation.fused import STAPLE_MARGIN_MM, fused_by_majority, fused_by_staple
+from AmbiguousSegLib.evaluation.rater_tables import rater_tables
 from AmbiguousSegLib.evaluation.table import Table
-from AmbiguousSegLib.metrics.distribution import compare
-from AmbiguousSegLib.metrics.overlap import dice, pairwise_dice
-from AmbiguousSegLib.metrics.surface import SurfaceMetrics, pairwise_surface_metrics, surface_metrics
+from AmbiguousSegLib.metrics.mask_sets import MaskSets
 from AmbiguousSegLib.volume.geometry import Geometry, SliceAxes
+from AmbiguousSegLib.volume.label_maps import as_label_map
 
-STAPLE_MARGIN_MM = 5.0
+__all__ = ["STAPLE_MARGIN_MM", "RaterComparison", "compare_with_raters"]
+
 PER_SLICE, WHOLE = "per slice", "whole volume"
 RULES = ("majority", "STAPLE")
 
@@ -36,12 +29,11 @@ class RaterComparison:
     """What a comparison found.
 
     Attributes:
-        tables: ``"summary"``, ``"slices"``, ``"dice"``, ``"hd95"``, ``"dice_max"``, ``"consensus"``,
-            ``"disagreement"``.
-        fused: bool masks of the shape of the arrays compared: ``"raters majority"``, ``"raters STAPLE"``,
+        tables: by the keys of ``rater_tables.TABLE_TITLES``.
+        fused: label maps, uint8 of the shape of the arrays compared: ``"raters majority"``, ``"raters STAPLE"``,
             ``"samples majority"``, ``"samples STAPLE"``; those that STAPLE cannot estimate are left out, their figures
             undefined.
-        slices: a case for each slice where anything is marked; for the figure of an evaluation.
+        slices: a case for each slice where anything is marked, of all classes; for the figure of an evaluation.
     """
 
     tables: dict[str, Table]
@@ -97,6 +89,7 @@ def compare_with_raters(
     rater_names: Sequence[str],
     sample_names: Sequence[str] | None = None,
     *,
+    labels: Sequence[str] = ("lesion",),
     box_start: tuple[int, int, int] = (0, 0, 0),
     on_progress: Callable[[float], None] | None = None,
 ) -> RaterComparison:
@@ -105,106 +98,120 @@ def compare_with_raters(
     Slices follow each other along the axial axis of the grid, counted from 0 at the feet, as ``sample`` counts them; a
     volume of one slice is judged in 2-D throughout. No figure depends on how far the arrays reach beyond what is
     marked: STAPLE sees the box that holds all samples and all raters, and ``STAPLE_MARGIN_MM`` more on each side as
-    far as the volume reaches.
+    far as the volume reaches. Of several classes each is compared on its own, and then all together.
 
     Args:
-        samples: bool ``(N, Z, Y, X)``, N ≥ 1: masks of the volume, or of one box in it that holds all that is marked.
-        raters: bool ``(M, Z, Y, X)``, M ≥ 1, of the same box.
+        samples: label maps, uint8 ``(N, Z, Y, X)``, N ≥ 1, or bool masks of one class: of the volume, or of one box in
+            it that holds all that is marked.
+        raters: uint8 or bool ``(M, Z, Y, X)``, M ≥ 1, of the same box.
         geometry: grid of the whole volume.
         rater_names: one for each rater, all different.
         sample_names: one for each sample, all different; by default sample 1 to sample N.
+        labels: names of the classes 1 to K.
         box_start: index (z, y, x) of the arrays' first voxel in the volume.
         on_progress: called with the share done, in (0, 1], after each slice and each mask; it may raise to stop.
 
     Raises:
-        ValueError: no rater or no sample, arrays that are not bool or do not share a box in the volume, names that
-            are too few, too many or not different.
+        ValueError: no rater or no sample, arrays of another type or that do not share a box in the volume, a label
+            beyond K, names that are too few, too many or not different.
     """
     if sample_names is None:
         sample_names = [f"sample {k}" for k in range(1, 1 + len(samples))]
     _check(samples, raters, rater_names, sample_names, geometry, box_start)
-    shape = samples.shape[1:]
+    shape, classes = samples.shape[1:], len(labels)
     if 0 in shape:  # the box of masks that all are empty
-        samples, raters = (np.zeros((len(masks), 1, 1, 1), bool) for masks in (samples, raters))
+        samples, raters = (np.zeros((len(masks), 1, 1, 1), np.uint8) for masks in (samples, raters))
+    samples, raters = as_label_map(samples), as_label_map(raters)
     place = _Place(geometry, tuple(box_start), samples.shape[1:])
+    whole = by_label(_sets(_solid(samples, place), _solid(raters, place), place, classes), labels)
     drawn, known = place.axes.view(samples), place.axes.view(raters)
     marked = np.flatnonzero(drawn.any((0, 2, 3)) | known.any((0, 2, 3))).tolist()
-    step = _steps(len(marked) + len(samples) + len(raters) + 2 * len(RULES), on_progress)
+    step = _steps(len(marked) + classes * (len(samples) + len(raters)) + 2 * len(RULES), on_progress)
 
-    cases, best = [], []
+    cases: dict[str, list[CaseResult]] = {label: [] for label in whole}
+    slices: dict[str, list[Slice]] = {label: [] for label in whole}
     for k in marked:
-        cases.append(evaluate_case(f"slice {place.number(k)}", drawn[:, k], known[:, k], place.spacing_mm[1:]))
-        best.append(pairwise_dice(drawn[:, k], known[:, k]).amax(0).tolist())
+        for label, sets in by_label(_sets(drawn[:, k], known[:, k], place, classes), labels).items():
+            if any(masks.any() for masks in sets.marked()):
+                cases[label].append(evaluate_case(f"slice {place.number(k)}", sets))
+                best = sets.cross.dice.max(axis=0).tolist()
+                slices[label].append(Slice(k, place.number(k), place.position_mm(k), best))
         step()
-    slices = Result(PER_SLICE, "", "", tuple(cases))
+    for sets in whole.values():
+        sets.surface(step)
 
-    drawn, known = (_solid(masks, place) for masks in (samples, raters))
-    spacing = place.spacing_mm[1 - drawn.ndim :]
-    overlap = pairwise_dice(drawn, known).numpy()
-    hd95_mm, assd_mm = pairwise_surface_metrics(drawn, known, spacing, step)
-    whole = CaseResult(WHOLE, compare(drawn, known), SurfaceMeans.of(hd95_mm, assd_mm))
-
-    fused, missing = {}, []
+    fused, missing, anything = {}, [], np.any(samples, axis=0) | np.any(raters, axis=0)
     for who, masks in (("raters", raters), ("samples", samples)):
-        fused[f"{who} majority"] = majority(masks)
+        fused[f"{who} majority"] = fused_by_majority(masks, classes)
         step()
         try:
-            fused[f"{who} STAPLE"] = _staple(masks, samples.any(0) | raters.any(0), place)
+            fused[f"{who} STAPLE"] = fused_by_staple(masks, classes, anything, geometry, place.start)
         except NoEstimate:
             missing.append(
                 f"STAPLE of the {len(masks)} {who} is undefined: with so many masks its probabilities are too small to "
                 "compute"
             )
         step()
-
-    milliliters = geometry.voxel_volume_ml
-    agreements, by_slice = [], []
+    agreements: dict[str, list[Agreement]] = {label: [] for label in whole}
     for rule in RULES:
-        ours, theirs = (fused.get(f"{who} {rule}") for who in ("samples", "raters"))
-        volumes = [math.nan if m is None else float(np.count_nonzero(m) * milliliters) for m in (theirs, ours)]
-        agreement, surface = math.nan, SurfaceMetrics(math.nan, math.nan)
-        of_slices = [math.nan] * len(marked)
-        if ours is not None and theirs is not None:
-            agreement = float(dice(ours, theirs))
-            surface = surface_metrics(*(_solid(mask[None], place)[0] for mask in (ours, theirs)), spacing)
-            of_slices = dice(*(place.axes.view(mask)[marked] for mask in (ours, theirs)), spatial_ndim=2).tolist()
-        agreements.append((rule, *volumes, agreement, surface))
-        by_slice.append(of_slices)
-    numbers, positions = [place.number(k) for k in marked], [place.position_mm(k) for k in marked]
-    rows = zip(numbers, positions, [case.disagreement() for case in cases], zip(*by_slice))
-    summary = summary_table(slices, Result(WHOLE, "", "", (whole,)), place.slices, place.plane)
-    volumes_ml = [float(np.count_nonzero(mask) * milliliters) for mask in raters]
-    tables = {
-        "summary": summary,
-        "slices": slices_table(summary, slices, list(zip(numbers, positions, best)), rater_names, place.plane),
-        "dice": pairs_table(overlap, rater_names, sample_names, DICE),
-        "hd95": pairs_table(hd95_mm, rater_names, sample_names, HD95),
-        "dice_max": best_table(overlap, hd95_mm, volumes_ml, rater_names, sample_names),
-        "consensus": consensus_table(agreements, STAPLE_MARGIN_MM, missing),
-        "disagreement": disagreement_table(list(rows), slices.disagreement_correlation(), place.plane, missing),
-    }
+        pair = [fused.get(f"{who} {rule}") for who in ("samples", "raters")]
+        for label, agreement in _agreements(rule, pair, place, labels).items():
+            agreements[label].append(agreement)
+
+    findings = [
+        Findings(
+            label=label,
+            slices=Result(PER_SLICE, "", "", tuple(cases[label]), label=label),
+            places=tuple(slices[label]),
+            whole=Result(WHOLE, "", "", (evaluate_case(WHOLE, sets),), label=label),
+            dice=sets.cross.dice,
+            hd95_mm=sets.surface()[0],
+            raters_ml=[float(np.count_nonzero(mask) * geometry.voxel_volume_ml) for mask in sets.marked()[1]],
+            agreements=tuple(agreements[label]),
+        )
+        for label, sets in whole.items()
+    ]
+    tables = rater_tables(findings, rater_names, sample_names, place.slices, place.plane, STAPLE_MARGIN_MM, missing)
     inside = tuple(slice(length) for length in shape)
-    return RaterComparison(tables, {name: mask[inside] for name, mask in fused.items()}, slices)
+    return RaterComparison(tables, {name: mask[inside] for name, mask in fused.items()}, findings[-1].slices)
+
+
+def _sets(samples: np.ndarray, raters: np.ndarray, place: _Place, classes: int) -> MaskSets:
+    """Masks ``(N, slices, rows, columns)`` or ``(N, rows, columns)`` with the lengths of their voxels."""
+    spacing = place.spacing_mm[1 - samples.ndim :]
+    volume = place.geometry.voxel_volume_ml
+    return MaskSets(samples, raters, classes, spacing_mm=spacing, voxel_volume_ml=volume)
+
+
+def _agreements(
+    rule: str, pair: Sequence[np.ndarray | None], place: _Place, labels: Sequence[str]
+) -> dict[str, Agreement]:
+    """How the fused mask of the samples, the first of ``pair``, agrees with that of the raters; nan where one lacks."""
+    there = [np.zeros(place.shape, np.uint8) if mask is None else mask for mask in pair]
+    ours, theirs = (_solid(mask[None], place) for mask in there)
+    solid = by_label(_sets(ours, theirs, place, len(labels)), labels)
+    turned = [place.axes.view(mask) for mask in there]
+    of_slices: dict[str, list[float]] = {label: [] for label in solid}
+    complete = all(mask is not None for mask in pair)
+    for of_samples, of_raters in zip(*turned):
+        for label, sets in by_label(_sets(of_samples[None], of_raters[None], place, len(labels)), labels).items():
+            of_slices[label].append(float(sets.cross.dice[0, 0]) if complete else math.nan)
+    found = {}
+    for label, sets in solid.items():
+        ours_ml, theirs_ml = (
+            math.nan if mask is None else float(np.count_nonzero(own) * place.geometry.voxel_volume_ml)
+            for mask, own in zip(pair, sets.marked())
+        )
+        figures = (sets.cross.dice, *sets.surface()) if complete else np.full((3, 1, 1), math.nan)
+        dice, hd95_mm, assd_mm = (float(figure[0, 0]) for figure in figures)
+        found[label] = Agreement(rule, ours_ml, theirs_ml, dice, hd95_mm, assd_mm, of_slices[label])
+    return found
 
 
 def _solid(masks: np.ndarray, place: _Place) -> np.ndarray:
     """Masks ``(N, slices, rows, columns)``, or ``(N, rows, columns)`` where the volume is a single slice."""
     turned = place.axes.view(masks)
     return turned[:, 0] if place.slices == 1 else turned
-
-
-def _staple(masks: np.ndarray, marked: np.ndarray, place: _Place) -> np.ndarray:
-    """STAPLE's mask in the box of ``marked`` with its margin, which ends where the volume ends; nothing elsewhere."""
-    found = [np.flatnonzero(marked.any(other)) for other in ((1, 2), (0, 2), (0, 1))]
-    box = tuple(slice(int(f[0]), int(f[-1]) + 1) if len(f) else slice(0, 1) for f in found)
-    margins = []
-    for span, start, length, mm in zip(box, place.start, place.geometry.shape, place.geometry.spacing_mm[::-1]):
-        margin = math.ceil(STAPLE_MARGIN_MM / mm - 1e-9)
-        margins.append((min(margin, start + span.start), min(margin, length - start - span.stop)))
-    estimate = staple(np.pad(masks[(slice(None), *box)], ((0, 0), *margins))).mask
-    fused = np.zeros(marked.shape, bool)
-    fused[box] = estimate[tuple(slice(low, low + span.stop - span.start) for (low, _), span in zip(margins, box))]
-    return fused
 
 
 def _steps(total: int, on_progress: Callable[[float], None] | None) -> Callable[[], None]:
@@ -228,9 +235,10 @@ def _check(
     box_start: Sequence[int],
 ) -> None:
     for what, masks, names in (("sample", samples, sample_names), ("rater", raters, rater_names)):
-        if masks.ndim != 4 or masks.dtype != bool or len(masks) == 0:
+        if masks.ndim != 4 or masks.dtype not in (bool, np.uint8) or len(masks) == 0:
             raise ValueError(
-                f"A comparison takes one {what} or more as a bool array (N, Z, Y, X), got {masks.dtype} {masks.shape}."
+                f"A comparison takes one {what} or more as a bool or uint8 array (N, Z, Y, X), got {masks.dtype} "
+                f"{masks.shape}."
             )
         if len(names) != len(masks):
             raise ValueError(f"{len(masks)} {what}s need as many names, got {len(names)}.")

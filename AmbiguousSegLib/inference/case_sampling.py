@@ -7,9 +7,10 @@ import hashlib
 import numpy as np
 import torch
 
-from AmbiguousSegLib.diffusion.samplers import SamplerSettings
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.inference.batches import OnBatchStep, draw_masks
 from AmbiguousSegLib.methods import Method
+from AmbiguousSegLib.volume.label_maps import label_map_of
 
 
 def case_number(identity: str) -> int:
@@ -27,7 +28,7 @@ def sample_case(
     batch_size: int,
     on_step: OnBatchStep | None = None,
 ) -> np.ndarray:
-    """Masks of one case: bool ``(samples, H, W)``, cut at 0.5.
+    """Masks of one case: label maps, uint8 ``(samples, H, W)``.
 
     An image whose sides are no multiples of ``method.size_multiple`` is padded with zeros below and to the right.
 
@@ -40,11 +41,11 @@ def sample_case(
     height, width = image.shape[-2:]
     multiple = method.size_multiple
     padded = torch.from_numpy(np.pad(image, ((0, 0), (0, -height % multiple), (0, -width % multiple))))
-    number = case_number(identity)
-    rows = [(number, sample) for sample in range(samples)]
-    masks = np.empty((samples, height, width), bool)
-    done = 0
-    for batch, values in draw_masks(method, lambda _: padded, rows, seed, settings, batch_size, on_step=on_step):
-        masks[done : done + len(batch)] = values[:, :height, :width].numpy() > 0.5
-        done += len(batch)
+    drawn = draw_masks(
+        method, lambda _: padded, [case_number(identity)], range(samples), seed, settings, batch_size, on_step=on_step
+    )
+    masks = np.empty((samples, height, width), np.uint8)
+    for rows, values in drawn:
+        for (_, sample), value in zip(rows, values[..., :height, :width].numpy(), strict=True):
+            masks[sample] = label_map_of(value)
     return masks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from statistics import median
 from time import perf_counter
@@ -11,12 +12,14 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from AmbiguousSegLib.diffusion.samplers import SamplerSettings
-from AmbiguousSegLib.inference.batches import draw_masks
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.inference.batches import KEPT_BYTES, draw_masks, prepare_slices
 from AmbiguousSegLib.inference.volume_sampling import SampleRequest, fitting_batch_size
 from AmbiguousSegLib.model import Model
 from AmbiguousSegLib.volume.geometry import Geometry
-from AmbiguousSegLib.volume.preprocessing import Intensity, PreparedVolume
+from AmbiguousSegLib.volume.label_maps import label_map_of
+from AmbiguousSegLib.volume.prepared import PreparedVolume
+from AmbiguousSegLib.volume.preprocessing import Intensity
 
 _TIMED_EVALUATIONS = 3
 _ENOUGH_SECONDS = 0.4  # a slow network is timed once
@@ -53,15 +56,15 @@ def estimate(
     """Time and memory that ``sample_volume`` will take for a volume on the grid ``geometry``.
 
     A batch of the size that sampling uses is evaluated two to four times, on an image of zeros; the first time is
-    left out, because it warms the network up (so that sampling itself starts warm). Reading and writing one slice is
-    timed as well.
+    left out, because it warms the network up (so that sampling itself starts warm). Reading and preparing a slice, and
+    writing a mask, are timed as well.
 
     What it does not know: whether other programs will take the processor or the graphics memory meanwhile, or a
     laptop will slow down when it gets hot; smaller last batches count by their share, although a GPU may need as long
     for them as for full ones; loading and checking the volume is left out. On a CPU the memory is the sum of the
-    volume as float32, the masks, the weights and the images and noise of one batch: what the network's layers hold
-    in between is not in it, and neither is the copy that a percentile rule sorts. On a GPU the memory is measured,
-    after the same first evaluation.
+    volume as float32, the masks, the weights, what is kept of the slices, and input, noise and values of one batch:
+    what the network's layers hold in between is not in it, and neither is the copy that a percentile rule sorts. On a
+    GPU the memory is measured, after the same first evaluation.
 
     Args:
         model: on the device to use.
@@ -77,8 +80,8 @@ def estimate(
     settings = request.sampler or model.sampling
     steps = settings.steps if model.method.samples_by_steps else 1
     slices = len(prepared.slice_indices)
-    rows = [(z, k) for k in range(request.samples) for z in prepared.slice_indices]
-    batch = rows[: request.batch_size or fitting_batch_size(model, prepared)]
+    rows = request.samples * slices
+    batch_size = min(rows, request.batch_size or fitting_batch_size(model, prepared))
 
     def check() -> None:
         _wait_for(model.device)
@@ -87,18 +90,20 @@ def estimate(
 
     if model.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(model.device)
-    one_row = _time_evaluation(model, prepared, batch, settings, check) * steps + _time_slice(prepared)
+    fitting, evaluation = _time_evaluation(model, prepared, batch_size, settings, check)
+    reading, writing, slice_bytes = _time_slice(model, prepared, min(fitting, slices))
     if model.device.type == "cuda":
         memory = torch.cuda.max_memory_allocated(model.device)
     else:
-        memory = _host_memory(model, geometry, request.samples, len(batch) * math.prod(prepared.canvas))
-    seconds = len(rows) * one_row
+        kept = min(slices * slice_bytes, max(KEPT_BYTES, batch_size * slice_bytes))
+        memory = kept + _host_memory(model, geometry, request.samples, batch_size, slice_bytes, prepared.canvas)
+    seconds = slices * reading + rows * (steps * evaluation + writing)
     return Estimate(
         seconds=seconds,
         seconds_per_sample=seconds / request.samples,
         memory_bytes=memory,
         slices=slices,
-        evaluations=steps * math.ceil(len(rows) / len(batch)),
+        evaluations=steps * math.ceil(rows / batch_size),
         device=str(model.device),
     )
 
@@ -115,47 +120,51 @@ def without_voxels(model: Model, geometry: Geometry, request: SampleRequest) -> 
 
 
 def _time_evaluation(
-    model: Model,
-    prepared: PreparedVolume,
-    batch: list[tuple[int, int]],
-    settings: SamplerSettings,
-    check: Callable[[], None],
-) -> float:
-    """Seconds of one network evaluation for one row of a batch, with what the sampler does between two."""
-    settings = replace(settings, steps=min(settings.steps, 1 + _TIMED_EVALUATIONS))
+    model: Model, prepared: PreparedVolume, batch_size: int, settings: SamplerSettings, check: Callable[[], None]
+) -> tuple[int, float]:
+    """Rows of a batch that fits, and seconds of one evaluation for one of them, with what the sampler does between."""
+    settings = SamplerSettings(settings.name, min(settings.steps, 1 + _TIMED_EVALUATIONS), options=settings.options)
+    slices = prepared.slice_indices[:batch_size]
+    samples = range(math.ceil((1 + _TIMED_EVALUATIONS) * batch_size / len(slices)))  # enough, were it one step each
     ends: list[float] = []
+    sizes: list[int] = []
     seconds_per_row: list[float] = []
 
     def step(rows: int, *_: int) -> None:
         check()
         ends.append(perf_counter())
+        sizes.append(rows)
         if len(ends) > 1:
             seconds_per_row.append((ends[-1] - ends[-2]) / rows)
         if len(ends) > _TIMED_EVALUATIONS or (seconds_per_row and ends[-1] - ends[0] > _ENOUGH_SECONDS):
             raise _Enough
 
-    while True:  # once for a diffusion model of enough steps
-        try:
-            for _ in draw_masks(model.method, prepared.image, batch, 0, settings, len(batch), on_step=step):
-                pass
-        except _Enough:
-            return median(seconds_per_row)
+    with suppress(_Enough):
+        for _ in draw_masks(model.method, prepared.image, slices, samples, 0, settings, batch_size, on_step=step):
+            pass
+    return sizes[-1], median(seconds_per_row)
 
 
-def _time_slice(prepared: PreparedVolume) -> float:
-    """Seconds to read one slice for the network and to bring one mask back."""
-    seconds = []
+def _time_slice(model: Model, prepared: PreparedVolume, count: int) -> tuple[float, float, int]:
+    """Seconds to read and prepare a slice, ``count`` at once, and to bring a mask back; bytes that a slice leaves."""
+    reading, writing = [], []
     for _ in range(2):
         start = perf_counter()
-        (prepared.restore(prepared.image(prepared.slice_indices[0])[0]) > 0.5).numpy()
-        seconds.append(perf_counter() - start)
-    return min(seconds)
+        made = prepare_slices(model.method, prepared.image, prepared.slice_indices[:count])
+        _wait_for(model.device)
+        middle = perf_counter()
+        label_map_of(prepared.restore(torch.zeros(model.method.classes, *prepared.canvas)).numpy())
+        reading.append((middle - start) / count)
+        writing.append(perf_counter() - middle)
+    return min(reading), min(writing), sum(part[0].numel() * part.element_size() for part in made)
 
 
-def _host_memory(model: Model, geometry: Geometry, samples: int, batch_pixels: int) -> int:
-    channels = len(model.preprocessing.channels)
+def _host_memory(
+    model: Model, geometry: Geometry, samples: int, batch_size: int, slice_bytes: int, canvas: tuple[int, int]
+) -> int:
     weights = sum(t.numel() * t.element_size() for t in model.method.state_dict().values())
-    return weights + math.prod(geometry.size) * (4 * channels + samples) + 4 * batch_pixels * (channels + 2)
+    row = slice_bytes + 4 * 2 * model.method.classes * math.prod(canvas)  # what was prepared, noise and values
+    return weights + math.prod(geometry.size) * (4 * len(model.preprocessing.channels) + samples) + batch_size * row
 
 
 def _wait_for(device: torch.device) -> None:

@@ -12,12 +12,14 @@ import numpy as np
 import torch
 
 from AmbiguousSegLib import __version__
-from AmbiguousSegLib.diffusion.samplers import SamplerSettings
+from AmbiguousSegLib.diffusion import samplers
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.inference.batches import draw_masks
 from AmbiguousSegLib.model import Model
 from AmbiguousSegLib.volume.geometry import Geometry, Region
-from AmbiguousSegLib.volume.preprocessing import PreparedVolume
+from AmbiguousSegLib.volume.label_maps import label_map_of
+from AmbiguousSegLib.volume.prepared import PreparedVolume
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,9 @@ class SampleRequest:
         coherence_mm: over what distance along the slice axis the noise turns into other noise. ``inf``: one choice
             for the whole sample, so that it is one coherent shape; 0: each slice chooses on its own.
         batch_size: slices × samples computed together; None: what fits the device.
+
+    Raises:
+        ValueError: a number out of its range, or a sampler that ``samplers.check`` refuses.
     """
 
     samples: int = 8
@@ -66,6 +71,8 @@ class SampleRequest:
             raise ValueError(f"coherence_mm must be 0 or more, got {self.coherence_mm}.")
         if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}.")
+        if self.sampler is not None:
+            samplers.check(self.sampler)
 
 
 def sample_volume(
@@ -78,14 +85,15 @@ def sample_volume(
 ) -> SampleSet:
     """N plausible segmentations of a volume, on its own grid.
 
-    Beside the result, memory holds one batch of slices at a time.
+    Beside the result, memory holds one batch of masks at a time, and what ``draw_masks`` keeps of the slices.
 
     Args:
         model: on the device to use.
         volume: float32 ``(C, Z, Y, X)``, one volume per channel of the model, in its order.
         geometry: grid of ``volume``.
         on_progress: called with the share done, in (0, 1], after each network evaluation; may raise to cancel.
-        on_sample: called with the number and the mask, bool ``(Z, Y, X)``, of each sample as it is finished.
+        on_sample: called with the number and the label map, uint8 ``(Z, Y, X)``, of each sample as it is finished: one
+            after the other, or, of a volume too large for that, all towards the end.
 
     Raises:
         ValueError: channels, slice range or region that do not fit.
@@ -95,19 +103,19 @@ def sample_volume(
     settings = request.sampler or model.sampling
     slices = prepared.slice_indices
     numbers = range(request.first_sample, request.first_sample + request.samples)
-    rows = [(z, k) for k in numbers for z in slices]
     batch_size = request.batch_size or fitting_batch_size(model, prepared)
-    masks = np.zeros((request.samples, *geometry.shape), bool)
-    done = 0
+    masks = np.zeros((request.samples, *geometry.shape), np.uint8)
+    total, done = len(slices) * len(numbers), 0
 
-    def step(batch: int, number: int, total: int) -> None:
+    def step(batch: int, number: int, steps: int) -> None:
         if on_progress is not None:
-            on_progress((done + batch * number / total) / len(rows))
+            on_progress((done + batch * number / steps) / total)
 
     drawn = draw_masks(
         model.method,
         prepared.image,
-        rows,
+        slices,
+        numbers,
         request.seed,
         settings,
         batch_size,
@@ -115,13 +123,13 @@ def sample_volume(
         on_step=step,
     )
     for batch, values in drawn:
-        # Continuous values are brought to the volume's grid before they are cut: borders stay smooth.
-        for (z, k), inside in zip(batch, (prepared.restore(values) > 0.5).numpy()):
-            prepared.write(masks[k - request.first_sample], z, inside)
+        # Continuous values are brought to the volume's grid before a class is chosen: borders stay smooth.
+        for (z, k), value in zip(batch, prepared.restore(values).numpy(), strict=True):
+            prepared.write(masks[k - request.first_sample], z, label_map_of(value))
             if on_sample is not None and z == slices[-1]:
                 on_sample(k, masks[k - request.first_sample])
         done += len(batch)
-    return SampleSet(masks, geometry, _provenance(model, settings, request, prepared), model.card.label.name)
+    return SampleSet(masks, geometry, _provenance(model, settings, request, prepared), model.labels)
 
 
 def fitting_batch_size(model: Model, prepared: PreparedVolume) -> int:
@@ -133,7 +141,7 @@ def fitting_batch_size(model: Model, prepared: PreparedVolume) -> int:
     torch.cuda.reset_peak_memory_stats(model.device)
     before = torch.cuda.memory_allocated(model.device)
     first = prepared.slice_indices[0]
-    for _ in draw_masks(model.method, prepared.image, [(first, 0)], 0, one_step, batch_size=1):
+    for _ in draw_masks(model.method, prepared.image, [first], [0], 0, one_step, batch_size=1):
         pass
     needed = max(1, torch.cuda.max_memory_allocated(model.device) - before)
     free, _ = torch.cuda.mem_get_info(model.device)

@@ -1,27 +1,30 @@
-"""Published systems, each behind ``base.Method``."""
+"""Published systems, each behind ``base.Method``, registered by name where it stands."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from AmbiguousSegLib.configuration import from_dict
-from AmbiguousSegLib.methods.base import Batch, Method
-from AmbiguousSegLib.methods.cimd import CIMD
-from AmbiguousSegLib.methods.probabilistic_unet import ProbabilisticUNet
+from AmbiguousSegLib.methods.base import Batch, Method, Prepared
+from AmbiguousSegLib.registry import Registry
 
-METHODS: dict[str, type[Method]] = {method.name: method for method in (CIMD, ProbabilisticUNet)}
+METHODS: Registry[type[Method]] = Registry("method", room="AmbiguousSegLib.methods")
 
-__all__ = ["METHODS", "Batch", "Method", "build_method"]
+__all__ = ["METHODS", "Batch", "Method", "Prepared", "build_method"]
 
 
 def build_method(name: str, config: Mapping[str, Any]) -> Method:
     """Method with freshly initialised weights, from its name and the dict of its configuration.
 
     Raises:
-        ValueError: unknown method, or unknown or ill-typed key; the message names it.
+        ValueError: unknown method, several classes for one that knows a single one, or an unknown or ill-typed key;
+            the message names it.
     """
-    if name not in METHODS:
-        raise ValueError(f"Unknown method {name!r}; known: {', '.join(METHODS)}.")
     cls = METHODS[name]
+    if "classes" in config and "classes" not in [field.name for field in fields(cls.Config)]:
+        if config["classes"] != 1:
+            raise ValueError(f"The method {name} segments one class, got {config['classes']}; choose another method.")
+        config = {key: value for key, value in config.items() if key != "classes"}
     return cls(from_dict(cls.Config, config, where="method_config"))

@@ -9,7 +9,11 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from AmbiguousSegLib.diffusion.noise import RowNoise
-from AmbiguousSegLib.diffusion.samplers import OnStep, SamplerSettings
+from AmbiguousSegLib.diffusion.samplers import OnStep
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
+
+Prepared = tuple[Tensor, ...]
+"""What all samples and steps of a slice share: tensors with a row per slice, so that rows can be taken and stacked."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,8 @@ class Batch:
 
     Attributes:
         image: float32 ``(B, C, H, W)`` in [0, 1].
-        mask: float32 ``(B, 1, H, W)`` in [0, 1]: one rater's mask, or the mean over raters.
+        mask: float32 ``(B, K, H, W)`` in [0, 1], a channel for each class: one rater's mask, or the mean over raters.
+            The channels sum to at most 1; background has the rest.
     """
 
     image: Tensor
@@ -29,19 +34,29 @@ class Method(nn.Module, ABC):
     """A system that learns a distribution over masks given an image.
 
     Every random number comes from the ``noise`` handed in, so that a result follows from the seed alone. Adding a
-    published system is one module with a frozen ``Config`` and one preset.
+    published system is one module in this room, whose class is registered by name (``METHODS.register``), with a
+    frozen ``Config``, and one preset.
 
     Attributes:
-        name: key in model files and presets.
-        Config: frozen dataclass; the only constructor argument.
+        name: under which the class is registered.
+        Config: frozen dataclass; the only constructor argument. A field ``classes`` (K) is what makes a method one for
+            several classes: without it, ``build_method`` refuses more than one.
+        samples_by_steps: whether sampling runs a diffusion sampler, so that its settings matter. Such a method's
+            ``Config`` has a field ``schedule`` (``ScheduleConfig``).
     """
 
     name: ClassVar[str]
     Config: ClassVar[type]
+    samples_by_steps: ClassVar[bool] = False
 
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
+
+    @property
+    def classes(self) -> int:
+        """Number of classes K, background not counted."""
+        return getattr(self.config, "classes", 1)
 
     @property
     @abstractmethod
@@ -53,11 +68,6 @@ class Method(nn.Module, ABC):
     def size_multiple(self) -> int:
         """Height and width of images must be multiples of this."""
 
-    @property
-    def samples_by_steps(self) -> bool:
-        """Whether sampling runs a diffusion sampler, so that its settings matter."""
-        return False
-
     @abstractmethod
     def training_loss(self, batch: Batch, noise: RowNoise) -> dict[str, Tensor]:
         """Scalar tensors, means over the batch; ``"loss"`` is the one to minimise, the others are its parts."""
@@ -66,14 +76,27 @@ class Method(nn.Module, ABC):
         """``training_loss``, under the name that distributed training calls."""
         return self.training_loss(batch, noise)
 
-    @abstractmethod
-    def sample(
-        self, image: Tensor, noise: RowNoise, settings: SamplerSettings, on_step: OnStep | None = None
-    ) -> Tensor:
-        """One mask per row: float ``(B, 1, H, W)`` on a scale where 0 is background, 1 is lesion, 0.5 the border.
+    def prepare(self, image: Tensor) -> Prepared:
+        """What all samples and steps of an image share, computed once: by default the image itself.
 
         Args:
-            image: float32 ``(B, C, H, W)`` in [0, 1].
+            image: float32 ``(S, C, H, W)`` in [0, 1], one row per slice.
+
+        Returns:
+            tensors ``(S, …)``, row by row a function of the image alone.
+        """
+        return (image,)
+
+    @abstractmethod
+    def sample(
+        self, prepared: Prepared, noise: RowNoise, settings: SamplerSettings, on_step: OnStep | None = None
+    ) -> Tensor:
+        """One mask per row: float ``(B, K, H, W)`` on a scale where 0 is "not this class" and 1 is "this class".
+
+        ``volume.label_maps.label_map_of`` says which class that is: the largest, with background among them.
+
+        Args:
+            prepared: of ``prepare``, with one row per batch row (rows of one slice are repeated).
             noise: with one row per batch row.
             settings: sampler; ignored where ``samples_by_steps`` is false.
             on_step: called as ``on_step(step, total)``; may raise to cancel.

@@ -8,6 +8,8 @@ networks are trained together. (The published code leaves both encoders at their
 
 The ablations of the paper are settings: DDPM-Prob-Seg is ``beta_ambiguity=0``; DDPM-det-Seg is that, trained on the
 mean of the raters' masks (``target: mean`` in the training configuration).
+
+Several classes are a reading of ours: the process runs over one mask channel for each, all at the same timestep.
 """
 
 from __future__ import annotations
@@ -20,9 +22,12 @@ from torch.distributions import kl_divergence
 
 from AmbiguousSegLib.diffusion import losses, process, samplers
 from AmbiguousSegLib.diffusion.noise import RowNoise
-from AmbiguousSegLib.diffusion.samplers import Denoised, OnStep, SamplerSettings
-from AmbiguousSegLib.diffusion.schedule import ScheduleConfig, spaced_steps
-from AmbiguousSegLib.methods.base import Batch, Method
+from AmbiguousSegLib.diffusion.samplers import Denoised, OnStep
+from AmbiguousSegLib.diffusion.schedule import ScheduleConfig
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.diffusion.step_grids import steps_of
+from AmbiguousSegLib.methods import METHODS
+from AmbiguousSegLib.methods.base import Batch, Method, Prepared
 from AmbiguousSegLib.networks.gaussian_encoder import GaussianEncoder, GaussianEncoderConfig
 from AmbiguousSegLib.networks.unet import UNet, UNetConfig
 
@@ -40,13 +45,15 @@ class CIMDConfig:
         schedule: noise schedule.
         prediction: what the network predicts: "epsilon" (the paper), "x0" or "v".
         variance: "learned_range" (predicted beside it) or "posterior" (β̃, not learned).
-        mask_levels: values that stand for background and lesion: (−1, 1), or (0, 1) as in the published code.
+        mask_levels: values that stand for "not this class" and "this class": (−1, 1), or (0, 1) as in the published
+            code.
         lambda_vlb: λ of Eq. 10, weight of the variational bound (only with a learned variance).
         beta_ambiguity: β of Eq. 15, weight of the divergence between AMN and ACN; 0 leaves both out.
         encoder: AMN and ACN; covariance "full" is CIMD-FC (appendix E).
         acn_input: what ACN reads beside the image: the "mask" estimate (the paper) or the predicted "noise" (the
             published code).
         train_encoders: false keeps AMN and ACN at their random start, as the published code does.
+        classes: number of classes K, each with a mask channel of its own; set by the labels.
     """
 
     image_channels: int = 1
@@ -60,6 +67,7 @@ class CIMDConfig:
     encoder: GaussianEncoderConfig = field(default_factory=GaussianEncoderConfig)
     acn_input: str = "mask"
     train_encoders: bool = True
+    classes: int = 1
 
     def __post_init__(self) -> None:
         for name, known in (
@@ -71,42 +79,42 @@ class CIMDConfig:
                 raise ValueError(f"CIMDConfig.{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}.")
         if self.mask_levels not in ((-1.0, 1.0), (0.0, 1.0)):
             raise ValueError(f"CIMDConfig.mask_levels must be (-1, 1) or (0, 1), got {self.mask_levels}.")
-        if self.image_channels < 1 or self.lambda_vlb < 0 or self.beta_ambiguity < 0:
+        if min(self.image_channels, self.classes) < 1 or self.lambda_vlb < 0 or self.beta_ambiguity < 0:
             raise ValueError(
-                "CIMDConfig needs image_channels ≥ 1, lambda_vlb ≥ 0 and beta_ambiguity ≥ 0, got "
-                f"{self.image_channels}, {self.lambda_vlb} and {self.beta_ambiguity}."
+                "CIMDConfig needs image_channels ≥ 1, classes ≥ 1, lambda_vlb ≥ 0 and beta_ambiguity ≥ 0, got "
+                f"{self.image_channels}, {self.classes}, {self.lambda_vlb} and {self.beta_ambiguity}."
             )
 
 
+@METHODS.register("cimd")
 class CIMD(Method):
-    """See the module's text; tensors are ``(B, C, H, W)``, the noisy mask is the last input channel."""
+    """See the module's text; tensors are ``(B, C, H, W)``, the K noisy mask channels are the last of the input."""
 
-    name = "cimd"
     Config = CIMDConfig
+    samples_by_steps = True
 
     def __init__(self, config: CIMDConfig) -> None:
         super().__init__(config)
-        learned = config.variance == "learned_range"
-        self.unet = UNet(replace(config.unet, in_channels=config.image_channels + 1, out_channels=2 if learned else 1))
+        read, classes = config.image_channels + config.classes, config.classes
+        predicted = 2 * classes if config.variance == "learned_range" else classes
+        self.unet = UNet(replace(config.unet, in_channels=read, out_channels=predicted))
         self.schedule = config.schedule.build()
         self.amn = self.acn = None
         if config.beta_ambiguity > 0:
-            encoder = replace(config.encoder, in_channels=config.image_channels + 1)
+            encoder = replace(config.encoder, in_channels=read)
             self.amn, self.acn = GaussianEncoder(encoder), GaussianEncoder(encoder)
             for parameter in (*self.amn.parameters(), *self.acn.parameters()):
                 parameter.requires_grad_(config.train_encoders)
 
     @property
     def image_channels(self) -> int:
+        """Channels C of the images."""
         return self.config.image_channels
 
     @property
     def size_multiple(self) -> int:
+        """What the U-Net's levels ask for."""
         return self.unet.config.size_multiple
-
-    @property
-    def samples_by_steps(self) -> bool:
-        return True
 
     def training_loss(self, batch: Batch, noise: RowNoise) -> dict[str, Tensor]:
         """Draw 0 of ``noise`` picks the timestep, draw 1 is ε."""
@@ -130,15 +138,18 @@ class CIMD(Method):
         estimate = process.x0_from(self.config.prediction, self.schedule, prediction, x_t, index)
         if v is not None and self.config.lambda_vlb > 0:
             terms["vlb"] = self.config.lambda_vlb * len(self.schedule) * self._vlb(x0, x_t, index, estimate, v)
-        if self.amn is not None:
-            terms["ambiguity"] = self.config.beta_ambiguity * self._ambiguity(image, x0, x_t, index, estimate)
-        terms["loss"] = sum(terms.values())
+        if self.amn is not None and self.acn is not None:
+            seen = self._seen_by_acn(x_t, index, estimate)
+            q, p = self.amn(torch.cat([image, x0], dim=1)), self.acn(torch.cat([image, seen], dim=1))
+            terms["ambiguity"] = self.config.beta_ambiguity * kl_divergence(q, p)  # Eq. 14, in nats
+        terms["loss"] = sum(terms.values(), start=torch.zeros_like(terms["simple"]))
         return terms
 
     def _network(self, image: Tensor, x_t: Tensor, index: Tensor) -> tuple[Tensor, Tensor | None]:
         timesteps = torch.from_numpy(self.schedule.timesteps).to(index.device)[index]
         out = self.unet(torch.cat([image.to(x_t.dtype), x_t], dim=1), timesteps)
-        return (out[:, :1], out[:, 1:]) if out.shape[1] == 2 else (out, None)
+        classes = self.config.classes
+        return (out[:, :classes], out[:, classes:]) if out.shape[1] == 2 * classes else (out, None)
 
     def _vlb(self, x0: Tensor, x_t: Tensor, index: Tensor, estimate: Tensor, v: Tensor) -> Tensor:
         """The bound trains the variance only: the mean is cut off from the gradient (Nichol & Dhariwal § 3.1)."""
@@ -150,15 +161,10 @@ class CIMD(Method):
         log_variance = process.learned_range_log_variance(self.schedule, v, index)
         return losses.vlb_term(self.schedule, x0, x_t, index, mean, log_variance).to(given)
 
-    def _ambiguity(self, image: Tensor, x0: Tensor, x_t: Tensor, index: Tensor, estimate: Tensor) -> Tensor:
-        """KL(Q ‖ P) of Eq. 14: ``(B,)`` in nats."""
+    def _seen_by_acn(self, x_t: Tensor, index: Tensor, estimate: Tensor) -> Tensor:
         if self.config.acn_input == "noise":
-            seen = process.epsilon_from_x0(self.schedule, estimate, x_t, index)
-        else:
-            seen = estimate.clamp(*self.config.mask_levels)
-        q = self.amn(torch.cat([image, x0], dim=1))
-        p = self.acn(torch.cat([image, seen], dim=1))
-        return kl_divergence(q, p)
+            return process.epsilon_from_x0(self.schedule, estimate, x_t, index)
+        return estimate.clamp(*self.config.mask_levels)
 
     def denoise(self, image: Tensor, x_t: Tensor, index: Tensor) -> Denoised:
         """Mask estimate, clipped to ±1 as published, and the learned log-variance for the full schedule."""
@@ -167,9 +173,11 @@ class CIMD(Method):
         return Denoised(x0, v)
 
     def sample(
-        self, image: Tensor, noise: RowNoise, settings: SamplerSettings, on_step: OnStep | None = None
+        self, prepared: Prepared, noise: RowNoise, settings: SamplerSettings, on_step: OnStep | None = None
     ) -> Tensor:
-        steps = spaced_steps(len(self.schedule), settings.steps)
+        """By the sampler and its steps; the draws of ``noise`` are the sampler's."""
+        (image,) = prepared
+        steps = steps_of(settings.grid, len(self.schedule), settings.steps)
         respaced = self.schedule.respaced(steps)
         chosen = torch.from_numpy(steps).to(image.device)
 
@@ -178,6 +186,6 @@ class CIMD(Method):
             # The range of the learned variance is that of the steps taken, not of the steps trained.
             return Denoised(x0, None if v is None else process.learned_range_log_variance(respaced, v, index))
 
-        x = samplers.run(settings, denoise, respaced, noise, (1, *image.shape[-2:]), on_step)
+        x = samplers.run(settings, denoise, respaced, noise, (self.classes, *image.shape[-2:]), on_step)
         low, high = self.config.mask_levels
         return (x - low) / (high - low)

@@ -13,10 +13,18 @@ from torch.distributions import kl_divergence
 from torch.nn import functional as F
 
 from AmbiguousSegLib.diffusion.noise import RowNoise
-from AmbiguousSegLib.diffusion.samplers import OnStep, SamplerSettings
-from AmbiguousSegLib.methods.base import Batch, Method
+from AmbiguousSegLib.diffusion.samplers import OnStep
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.methods import METHODS
+from AmbiguousSegLib.methods.base import Batch, Method, Prepared
 from AmbiguousSegLib.networks.conv_unet import ConvUNet, ConvUNetConfig
-from AmbiguousSegLib.networks.gaussian_encoder import GaussianEncoder, GaussianEncoderConfig, reparametrised
+from AmbiguousSegLib.networks.gaussian_encoder import (
+    GaussianEncoder,
+    GaussianEncoderConfig,
+    location_and_scale,
+    reparametrised,
+)
+from AmbiguousSegLib.networks.initialisation import orthogonal
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,7 @@ class ProbabilisticUNetConfig:
             collapsing posterior from overflowing.
         combination_layers: 1×1 convolutions that join features and latent.
         beta: weight of the divergence between posterior and prior.
+        classes: number of classes K, each with a logit of its own; set by the labels.
     """
 
     image_channels: int = 1
@@ -37,19 +46,23 @@ class ProbabilisticUNetConfig:
     encoder: GaussianEncoderConfig = field(default_factory=lambda: GaussianEncoderConfig(log_sigma_limit=5.0))
     combination_layers: int = 3
     beta: float = 10.0
+    classes: int = 1
 
     def __post_init__(self) -> None:
-        if self.image_channels < 1 or self.combination_layers < 1 or self.beta < 0:
+        if min(self.image_channels, self.combination_layers, self.classes) < 1 or self.beta < 0:
             raise ValueError(
-                "ProbabilisticUNetConfig needs image_channels ≥ 1, combination_layers ≥ 1 and beta ≥ 0, got "
-                f"{self.image_channels}, {self.combination_layers} and {self.beta}."
+                "ProbabilisticUNetConfig needs image_channels ≥ 1, combination_layers ≥ 1, classes ≥ 1 and beta ≥ 0, "
+                f"got {self.image_channels}, {self.combination_layers}, {self.classes} and {self.beta}."
             )
 
 
+@METHODS.register("probabilistic_unet")
 class ProbabilisticUNet(Method):
-    """Latent z from the prior, broadcast over the image and joined with the U-Net's features."""
+    """Latent z from the prior, broadcast over the image and joined with the U-Net's features: K logits.
 
-    name = "probabilistic_unet"
+    Background has the logit 0, and the probabilities are the softmax over all K + 1: with one class its sigmoid.
+    """
+
     Config = ProbabilisticUNetConfig
 
     def __init__(self, config: ProbabilisticUNetConfig) -> None:
@@ -57,20 +70,23 @@ class ProbabilisticUNet(Method):
         channels, width = config.image_channels, config.unet.filters[0]
         self.unet = ConvUNet(replace(config.unet, in_channels=channels))
         self.prior = GaussianEncoder(replace(config.encoder, in_channels=channels))
-        self.posterior = GaussianEncoder(replace(config.encoder, in_channels=channels + 1))
+        self.posterior = GaussianEncoder(replace(config.encoder, in_channels=channels + config.classes))
         layers: list[nn.Module] = []
         inputs = width + config.encoder.latent_dim
         for _ in range(config.combination_layers - 1):
             layers += [nn.Conv2d(inputs, width, 1), nn.ReLU()]
             inputs = width
-        self.combine = nn.Sequential(*layers, nn.Conv2d(inputs, 1, 1))
+        self.combine = nn.Sequential(*layers, nn.Conv2d(inputs, config.classes, 1))
+        orthogonal(self.combine)
 
     @property
     def image_channels(self) -> int:
+        """Channels C of the images."""
         return self.config.image_channels
 
     @property
     def size_multiple(self) -> int:
+        """What the U-Net's levels ask for."""
         return self.config.unet.size_multiple
 
     def training_loss(self, batch: Batch, noise: RowNoise) -> dict[str, Tensor]:
@@ -79,9 +95,9 @@ class ProbabilisticUNet(Method):
         The cross-entropy is summed over the pixels: its mean would let the divergence win and the samples collapse.
         """
         posterior = self.posterior(torch.cat([batch.image, batch.mask], dim=1))
-        z = reparametrised(posterior, noise.normal(0, (self.config.encoder.latent_dim,)))
+        z = reparametrised(*location_and_scale(posterior), noise.normal(0, (self.config.encoder.latent_dim,)))
         logits = self._decode(self.unet(batch.image), z)
-        cross_entropy = F.binary_cross_entropy_with_logits(logits, batch.mask, reduction="none").flatten(1).sum(1)
+        cross_entropy = softmax_cross_entropy(logits, batch.mask).flatten(1).sum(1)
         divergence = self.config.beta * kl_divergence(posterior, self.prior(batch.image))
         return {
             "cross_entropy": cross_entropy.mean(),
@@ -93,11 +109,40 @@ class ProbabilisticUNet(Method):
         latent = z.to(features.dtype)[:, :, None, None].expand(-1, -1, *features.shape[-2:])
         return self.combine(torch.cat([features, latent], dim=1)).float()
 
+    def prepare(self, image: Tensor) -> Prepared:
+        """Features ``(S, width, H, W)``, and location and scale of the prior."""
+        return self.unet(image), *location_and_scale(self.prior(image))
+
     def sample(
-        self, image: Tensor, noise: RowNoise, settings: SamplerSettings, on_step: OnStep | None = None
+        self, prepared: Prepared, noise: RowNoise, settings: SamplerSettings, on_step: OnStep | None = None
     ) -> Tensor:
-        z = reparametrised(self.prior(image), noise.normal(0, (self.config.encoder.latent_dim,)))
-        out = torch.sigmoid(self._decode(self.unet(image), z))
+        """In one pass; draw 0 of ``noise`` is the latent."""
+        features, location, scale = prepared
+        z = reparametrised(location, scale, noise.normal(0, (self.config.encoder.latent_dim,)))
+        out = softmax(self._decode(features, z))
         if on_step is not None:
             on_step(1, 1)
         return out
+
+
+def softmax(logits: Tensor) -> Tensor:
+    """Probabilities of K classes beside a background of logit 0: ``(B, K, H, W)``, summing to 1 with background's.
+
+    "Anything at all" has the logit log Σ exp: its sigmoid is divided among the classes.
+    """
+    return torch.sigmoid(logits.logsumexp(1, keepdim=True)) * logits.softmax(1)
+
+
+def softmax_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """−(1 − Σ y)·log p₀ − Σ y·log p of ``softmax``, per pixel: ``(B, 1, H, W)`` in nats.
+
+    As "anything at all, or not" and then "which of the classes", neither of which loses digits: no difference of large
+    logarithms is taken, and with one class it is the binary cross-entropy.
+
+    Args:
+        logits: float ``(B, K, H, W)``.
+        target: the same shape, in [0, 1], with a sum over the classes of at most 1: y.
+    """
+    anything = logits.logsumexp(1, keepdim=True)
+    first = F.binary_cross_entropy_with_logits(anything, target.sum(1, keepdim=True), reduction="none")
+    return first + (target * (anything - logits)).sum(1, keepdim=True)

@@ -1,26 +1,26 @@
 """How well a set of sampled masks agrees with the set of masks that several raters drew.
 
-Throughout, ``samples`` is bool ``(N, *spatial)`` and ``raters`` bool ``(M, *spatial)``, tensor or numpy array, on one
-grid, N and M ≥ 1; empty masks are valid. Results are Python floats, nan where a figure is undefined (missing).
+Throughout, ``samples`` is bool ``(N, *spatial)`` and ``raters`` bool ``(M, *spatial)``, whatever ``np.asarray`` takes,
+on one grid, N and M ≥ 1; empty masks are valid. Results are Python floats, nan where a figure is undefined (missing).
 ``ValueError`` is raised for masks that are not bool, an empty set, or grids that differ.
 
-CIMD is Rahman et al., CVPR 2023. `compare` gives all figures of one case, `average` those of a data set.
+Each figure is also a function of the IoU or Dice of all pairs (``…_of``), from which `figures` makes those of several
+classes. CIMD is Rahman et al., CVPR 2023.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
-import torch
+from numpy.typing import ArrayLike
+from scipy.spatial.distance import cdist
 
-from AmbiguousSegLib.metrics.overlap import Counts, Masks, as_mask_set, as_tensor, matched_mean, pairwise_counts, recall
+from AmbiguousSegLib.metrics.overlap import Counts, as_mask_set, matched_mean, pairwise_counts, recall
 
 ESTIMATORS = ("v", "u")
 READINGS = ("dice", "pixel_variance")
-_SETTINGS = ("n_samples", "n_raters", "all_raters_empty", "reading")
 _CHUNK_ELEMENTS = 2**22
 
 
@@ -48,13 +48,23 @@ class GED:
         return 2 * self.cross - self.within_samples - self.within_raters
 
 
-def ged(samples: Masks, raters: Masks, estimator: str = "v") -> GED:
+def ged(samples: ArrayLike, raters: ArrayLike, estimator: str = "v") -> GED:
     """Squared generalized energy distance (CIMD Eq. 24). Never compare values at different N or of two estimators."""
     cross, within_samples, within_raters = _pairs(samples, raters)
-    return _ged(cross.iou(), within_samples.iou(), within_raters.iou(), estimator)
+    return ged_of(cross.iou(), within_samples.iou(), within_raters.iou(), estimator)
 
 
-def combined_sensitivity(samples: Masks, raters: Masks) -> float:
+def ged_of(cross_iou: np.ndarray, samples_iou: np.ndarray, raters_iou: np.ndarray, estimator: str) -> GED:
+    """GED² from the IoU of all pairs: float ``(N, M)``, ``(N, N)`` and ``(M, M)``."""
+    if estimator not in ESTIMATORS:
+        raise ValueError(f"The estimator of GED must be one of {ESTIMATORS}, got {estimator!r}.")
+    n = len(samples_iou)
+    pairs = n * n if estimator == "v" else n * (n - 1)
+    spread = float((1 - samples_iou).sum()) / pairs if pairs else math.nan  # d(S, S) = 0: the diagonal adds nothing
+    return GED(float(1 - cross_iou.mean()), spread, float(1 - raters_iou.mean()), estimator)
+
+
+def combined_sensitivity(samples: ArrayLike, raters: ArrayLike) -> float:
     """S_c: recall of the union of the samples against the union of the raters, in [0, 1] (CIMD Eq. 18–19).
 
     1 where all raters are empty, whatever the samples mark, by the text before Eq. 19 (which prints 0/0 there).
@@ -63,12 +73,17 @@ def combined_sensitivity(samples: Masks, raters: Masks) -> float:
     return float(recall(as_mask_set(samples, "samples").any(0), union)) if union.any() else 1.0
 
 
-def dice_max(samples: Masks, raters: Masks) -> float:
+def dice_max(samples: ArrayLike, raters: ArrayLike) -> float:
     """D_max: mean over raters of the best Dice that any sample reaches, in [0, 1] (CIMD Eq. 20–22)."""
-    return _dice_max(pairwise_counts(samples, raters).dice())
+    return dice_max_of(pairwise_counts(samples, raters).dice())
 
 
-def diversity_agreement(samples: Masks, raters: Masks, reading: str = "dice") -> float:
+def dice_max_of(cross_dice: np.ndarray) -> float:
+    """D_max from the Dice of all pairs of a sample and a rater, float ``(N, M)``."""
+    return float(cross_dice.max(axis=0).mean())
+
+
+def diversity_agreement(samples: ArrayLike, raters: ArrayLike, reading: str = "dice") -> float:
     """D_a = 1 − (ΔV_max + ΔV_min)/2 in [0, 1] (CIMD Eq. 23); one rater or one sample: nan.
 
     ΔV_max and ΔV_min are the absolute differences between raters and samples in the largest and smallest V of two
@@ -78,8 +93,21 @@ def diversity_agreement(samples: Masks, raters: Masks, reading: str = "dice") ->
         reading: ``"dice"``: V = 1 − Dice. ``"pixel_variance"``: the variance of a pixel's two values, averaged over
             the pixels, |A △ B|/(4 · pixels); near 0 for small lesions, so that D_a is near 1 whatever is sampled.
     """
-    _, within_samples, within_raters = _pairs(samples, raters)
-    return _diversity_agreement(within_samples, within_raters, reading)
+    if reading not in READINGS:
+        raise ValueError(f"The reading of D_a must be one of {READINGS}, got {reading!r}.")
+    _, *sets = _pairs(samples, raters)  # both sets' grids are checked
+    if reading == "dice":
+        return diversity_agreement_of(*(1 - pairs.dice() for pairs in sets))
+    return diversity_agreement_of(*(pairs.difference() / (4 * pairs.pixels) for pairs in sets))
+
+
+def diversity_agreement_of(samples_v: np.ndarray, raters_v: np.ndarray) -> float:
+    """D_a from V of all pairs of samples, float ``(N, N)``, and of raters, ``(M, M)``; one of either: nan."""
+    if len(samples_v) == 1 or len(raters_v) == 1:
+        return math.nan
+    different = [v[np.triu_indices(len(v), k=1)] for v in (samples_v, raters_v)]
+    (max_s, min_s), (max_y, min_y) = ((float(v.max()), float(v.min())) for v in different)
+    return 1 - (abs(max_y - max_s) + abs(min_y - min_s)) / 2
 
 
 def ci_printed(s_c: float, d_max: float, d_a: float) -> float:
@@ -96,12 +124,12 @@ def ci_harmonic(s_c: float, d_max: float, d_a: float) -> float:
     return 3 / sum(1 / part for part in parts) if min(parts) > 0 else 0.0
 
 
-def hm_iou(samples: Masks, raters: Masks) -> float:
+def hm_iou(samples: ArrayLike, raters: ArrayLike) -> float:
     """Hungarian-matched IoU in [0, 1]: both sets repeated to lcm(N, M) and assigned to maximise the mean IoU."""
-    return matched_mean(pairwise_counts(samples, raters).iou().numpy())
+    return matched_mean(pairwise_counts(samples, raters).iou())
 
 
-def sample_spread(maps: torch.Tensor | np.ndarray) -> float:
+def sample_spread(maps: ArrayLike) -> float:
     """Mean over all N² ordered pairs of the root mean squared difference of two maps (DiffSeg Eq. 5–7).
 
     DiffSeg calls it GED; it has no reference term. Pairs of a map with itself count as 0, as in Eq. 5.
@@ -115,179 +143,34 @@ def sample_spread(maps: torch.Tensor | np.ndarray) -> float:
     Raises:
         ValueError: maps that are neither bool nor float, not finite, or no map.
     """
-    values = as_tensor(maps)
-    if values.dtype == torch.bool:
-        return _sample_spread(pairwise_counts(values, values))
-    if not values.is_floating_point() or values.ndim < 2 or values.numel() == 0 or not values.isfinite().all():
+    values = np.asarray(maps)
+    if values.dtype == bool:
+        pairs = pairwise_counts(values, values)
+        return sample_spread_of(pairs.difference() / pairs.pixels)
+    if values.dtype.kind != "f" or values.ndim < 2 or values.size == 0 or not np.isfinite(values).all():
+        odd = values.dtype.kind == "f" and not np.isfinite(values).all()
         raise ValueError(
-            f"maps must be (N, *spatial), bool or finite float, N ≥ 1, got {values.dtype} {tuple(values.shape)}"
-            f"{'' if values.isfinite().all() else ' with nan or inf'}. Scale label values to [0, 1] first."
+            f"maps must be (N, *spatial), bool or finite float, N ≥ 1, got {values.dtype} {values.shape}"
+            f"{' with nan or inf' if odd else ''}. Scale label values to [0, 1] first."
         )
-    flat = values.flatten(1)
-    squared = torch.zeros(len(flat), len(flat), dtype=torch.float64)
-    for part in flat.split(max(1, _CHUNK_ELEMENTS // len(flat)), dim=1):
-        part = part.to("cpu", torch.float64)
-        squared += torch.cdist(part, part, compute_mode="donot_use_mm_for_euclid_dist").square()
-    return float((squared / flat.shape[1]).sqrt().mean())
+    flat = values.reshape(len(values), -1)
+    squared = np.zeros((len(flat), len(flat)))
+    step = max(1, _CHUNK_ELEMENTS // len(flat))
+    for start in range(0, flat.shape[1], step):
+        part = flat[:, start : start + step].astype(np.float64)
+        squared += cdist(part, part, "sqeuclidean")  # differences first: |p|² + |q|² − 2pq would lose small ones
+    return sample_spread_of(squared / flat.shape[1])
 
 
-@dataclass(frozen=True)
-class DistributionMetrics:
-    """All figures of one case, with what they were computed from; each as the function of the same name gives it.
-
-    Attributes:
-        n_samples, n_raters: N and M.
-        all_raters_empty: no rater marks anything.
-        reading: of V in ``diversity_agreement``.
-        ged: one entry per estimator.
-        mean_dice: mean Dice over all N · M pairs of a sample and a rater.
-    """
-
-    n_samples: int
-    n_raters: int
-    all_raters_empty: bool
-    reading: str
-    ged: tuple[GED, ...]
-    combined_sensitivity: float
-    dice_max: float
-    diversity_agreement: float
-    ci_printed: float
-    ci_harmonic: float
-    hm_iou: float
-    mean_dice: float
-    sample_spread: float
-
-    def as_dict(self) -> dict[str, int | bool | str | float]:
-        """One flat row of a table; GED² and E d(S, S') bear the estimator in their names. nan: missing."""
-        row = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "ged"}
-        row |= {"distance_cross": self.ged[0].cross, "distance_raters": self.ged[0].within_raters}
-        for entry in self.ged:
-            row |= {f"ged_{entry.estimator}": entry.value, f"distance_samples_{entry.estimator}": entry.within_samples}
-        return row
+def sample_spread_of(mean_squared: np.ndarray) -> float:
+    """Spread from the mean squared difference of all pairs of samples, float ``(N, N)``."""
+    return float(np.sqrt(mean_squared).mean())
 
 
-def compare(
-    samples: Masks, raters: Masks, estimators: Sequence[str] = ESTIMATORS, reading: str = "dice"
-) -> DistributionMetrics:
-    """All figures of one case from one set of pairwise counts.
-
-    Args:
-        samples, raters: bool ``(N, *spatial)`` and ``(M, *spatial)`` on one grid.
-        estimators: of GED, one or more of ``"v"`` and ``"u"``.
-        reading: of V in D_a, see `diversity_agreement`.
-    """
-    if isinstance(estimators, str) or not estimators:
-        raise ValueError(f"estimators must be a sequence of one or more of {ESTIMATORS}, got {estimators!r}.")
-    cross, within_samples, within_raters = _pairs(samples, raters)
-    iou, dice = cross.iou(), cross.dice()
-    s_c, d_max = combined_sensitivity(samples, raters), _dice_max(dice)
-    d_a = _diversity_agreement(within_samples, within_raters, reading)
-    return DistributionMetrics(
-        n_samples=len(samples),
-        n_raters=len(raters),
-        all_raters_empty=bool((within_raters.size_a == 0).all()),
-        reading=reading,
-        ged=tuple(_ged(iou, within_samples.iou(), within_raters.iou(), estimator) for estimator in estimators),
-        combined_sensitivity=s_c,
-        dice_max=d_max,
-        diversity_agreement=d_a,
-        ci_printed=ci_printed(s_c, d_max, d_a),
-        ci_harmonic=ci_harmonic(s_c, d_max, d_a),
-        hm_iou=matched_mean(iou.numpy()),
-        mean_dice=float(dice.mean()),
-        sample_spread=_sample_spread(within_samples),
-    )
-
-
-@dataclass(frozen=True)
-class DistributionAverages:
-    """Means over the cases of a data set.
-
-    Attributes:
-        cases: number of cases, those with all raters empty included.
-        all_raters_empty: how many of them had all raters empty.
-        n_samples: N, the same in every case.
-        n_raters: the numbers of raters that occur, ascending.
-        reading: of V in ``diversity_agreement``.
-        mean: of each figure over the cases where it is defined; nan where it is defined in none.
-        missing: number of cases where each figure is undefined, left out of its mean.
-    """
-
-    cases: int
-    all_raters_empty: int
-    n_samples: int
-    n_raters: tuple[int, ...]
-    reading: str
-    mean: dict[str, float]
-    missing: dict[str, int]
-
-    def as_dict(self) -> dict[str, object]:
-        """The attributes by name, of plain types."""
-        return asdict(self)
-
-
-def average(cases: Sequence[DistributionMetrics]) -> DistributionAverages:
-    """Mean of each figure over cases; CI is averaged like every other figure, not computed from averaged parts.
-
-    Raises:
-        ValueError: no case, or cases that differ in N, in estimators or in the reading of D_a: such figures mean
-            different things and share no column.
-    """
-    settings = {(case.n_samples, case.reading, tuple(g.estimator for g in case.ged)) for case in cases}
-    if len(settings) != 1:
-        raise ValueError(
-            "Averages need cases with one number of samples, reading and estimators, got "
-            f"{sorted(settings) or 'no case'}. Average each setting on its own."
-        )
-    rows = [case.as_dict() for case in cases]
-    columns = {name: np.array([row[name] for row in rows]) for name in rows[0] if name not in _SETTINGS}
-    defined = {name: values[~np.isnan(values)] for name, values in columns.items()}
-    return DistributionAverages(
-        cases=len(cases),
-        all_raters_empty=sum(case.all_raters_empty for case in cases),
-        n_samples=cases[0].n_samples,
-        n_raters=tuple(sorted({case.n_raters for case in cases})),
-        reading=cases[0].reading,
-        mean={name: float(values.mean()) if len(values) else math.nan for name, values in defined.items()},
-        missing={name: len(cases) - len(values) for name, values in defined.items()},
-    )
-
-
-def _pairs(samples: Masks, raters: Masks) -> tuple[Counts, Counts, Counts]:
+def _pairs(samples: ArrayLike, raters: ArrayLike) -> tuple[Counts, Counts, Counts]:
     """Counts of samples with raters, of samples with samples, of raters with raters."""
+    samples, raters = as_mask_set(samples, "samples"), as_mask_set(raters, "raters")
     return pairwise_counts(samples, raters), pairwise_counts(samples, samples), pairwise_counts(raters, raters)
-
-
-def _ged(cross_iou: torch.Tensor, samples_iou: torch.Tensor, raters_iou: torch.Tensor, estimator: str) -> GED:
-    if estimator not in ESTIMATORS:
-        raise ValueError(f"The estimator of GED must be one of {ESTIMATORS}, got {estimator!r}.")
-    n = len(samples_iou)
-    pairs = n * n if estimator == "v" else n * (n - 1)
-    spread = float((1 - samples_iou).sum()) / pairs if pairs else math.nan  # d(S, S) = 0: the diagonal adds nothing
-    return GED(float(1 - cross_iou.mean()), spread, float(1 - raters_iou.mean()), estimator)
-
-
-def _dice_max(cross_dice: torch.Tensor) -> float:
-    return float(cross_dice.amax(dim=0).mean())
-
-
-def _diversity_agreement(within_samples: Counts, within_raters: Counts, reading: str) -> float:
-    if reading not in READINGS:
-        raise ValueError(f"The reading of D_a must be one of {READINGS}, got {reading!r}.")
-    if len(within_samples.intersection) == 1 or len(within_raters.intersection) == 1:
-        return math.nan
-
-    def extremes(pairs: Counts) -> tuple[float, float]:
-        v = 1 - pairs.dice() if reading == "dice" else pairs.difference() / (4 * pairs.pixels)
-        rows, columns = torch.triu_indices(*v.shape, offset=1)
-        return float(v[rows, columns].max()), float(v[rows, columns].min())
-
-    (max_s, min_s), (max_y, min_y) = extremes(within_samples), extremes(within_raters)
-    return 1 - (abs(max_y - max_s) + abs(min_y - min_s)) / 2
-
-
-def _sample_spread(within_samples: Counts) -> float:
-    return float((within_samples.difference() / within_samples.pixels).sqrt().mean())
 
 
 def _unit_parts(*parts: float) -> tuple[float, ...]:

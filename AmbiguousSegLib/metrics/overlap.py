@@ -1,20 +1,22 @@
 """Overlap of binary masks: Dice, IoU, precision and recall, for one pair or for all pairs of two sets.
 
 Every figure follows from three numbers of pixels, |A ∩ B|, |A| and |B|, so these are counted once (``Counts``) and
-exactly. An empty mask is a statement that nothing is there: two empty masks agree perfectly.
+exactly. An empty mask is a statement that nothing is there: two empty masks agree perfectly. Label maps of several
+classes are compared class by class, and averaged over the classes that either of the two has.
+
+ArrayLike are whatever ``np.asarray`` takes, a tensor on the CPU among them.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
+from numpy.typing import ArrayLike
 from scipy import sparse
 from scipy.optimize import linear_sum_assignment, linprog
-
-Masks = torch.Tensor | np.ndarray
 
 _CHUNK_ELEMENTS = 2**23
 """Elements of the float32 copies held at once: 32 MiB, and fewer than 2²⁴, below which float32 counts are exact."""
@@ -24,50 +26,71 @@ _LARGEST_ASSIGNMENT = 512
 
 @dataclass(frozen=True)
 class Counts:
-    """Numbers of pixels of pairs of masks (A, B): float64 tensors on the CPU that broadcast against each other.
+    """Numbers of pixels of pairs of masks (A, B): float64 arrays that broadcast against each other.
 
     Attributes:
         intersection: |A ∩ B|, ``(N, M)`` for all pairs of two sets.
         size_a: |A|, ``(N, 1)`` for all pairs.
         size_b: |B|, ``(1, M)`` for all pairs.
         pixels: pixels of the image.
+
+    Of label maps all three have a leading axis for the classes.
     """
 
-    intersection: torch.Tensor
-    size_a: torch.Tensor
-    size_b: torch.Tensor
+    intersection: np.ndarray
+    size_a: np.ndarray
+    size_b: np.ndarray
     pixels: int
 
-    def dice(self) -> torch.Tensor:
+    def dice(self) -> np.ndarray:
         """2|A ∩ B| / (|A| + |B|) in [0, 1]; both empty: 1, one empty: 0 (CIMD Eq. 20)."""
         return self._ratio(2 * self.intersection, self.size_a + self.size_b)
 
-    def iou(self) -> torch.Tensor:
+    def iou(self) -> np.ndarray:
         """|A ∩ B| / |A ∪ B| in [0, 1] (Jaccard); both empty: 1, one empty: 0."""
         return self._ratio(self.intersection, self.size_a + self.size_b - self.intersection)
 
-    def precision(self) -> torch.Tensor:
+    def precision(self) -> np.ndarray:
         """TP / (TP + FP) in [0, 1] with B as the reference; both empty: 1, only A empty: 0 (DiffSeg Eq. 13)."""
         return self._ratio(self.intersection, self.size_a)
 
-    def recall(self) -> torch.Tensor:
+    def recall(self) -> np.ndarray:
         """TP / (TP + FN) in [0, 1] with B as the reference; both empty: 1, only B empty: 0 (DiffSeg Eq. 13)."""
         return self._ratio(self.intersection, self.size_b)
 
-    def difference(self) -> torch.Tensor:
+    def difference(self) -> np.ndarray:
         """|A △ B|: pixels that exactly one of the two masks marks."""
         return self.size_a + self.size_b - 2 * self.intersection
 
-    def _ratio(self, numerator: torch.Tensor, denominator: torch.Tensor) -> torch.Tensor:
+    def _ratio(self, numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
         both_empty = self.size_a + self.size_b == 0
-        return torch.where(both_empty, 1.0, numerator / denominator.clamp(min=1))
+        return np.where(both_empty, 1.0, numerator / np.maximum(denominator, 1))
+
+    @classmethod
+    def of_classes(cls, counts: Sequence[Counts]) -> Counts:
+        """Counts of the same masks for several classes as one, with the classes along a new first axis."""
+        intersection, size_a, size_b = (
+            np.stack([getattr(c, name) for c in counts]) for name in ("intersection", "size_a", "size_b")
+        )
+        return cls(intersection, size_a, size_b, counts[0].pixels)
+
+    def mean_over_present(self, values: np.ndarray, none: float) -> np.ndarray:
+        """Mean over the leading axis, the classes, of a figure of each pair, over the classes present in A or in B.
+
+        Args:
+            values: float ``(K, …)``, nan where undefined.
+            none: result of a pair in which no class is present.
+        """
+        present = np.broadcast_to(self.size_a + self.size_b > 0, values.shape)
+        total = np.where(present, values, 0).sum(axis=0)
+        return np.where(present.any(axis=0), total / np.maximum(present.sum(axis=0), 1), none)
 
 
-def counts(a: Masks, b: Masks, spatial_ndim: int | None = None) -> Counts:
+def counts(a: ArrayLike, b: ArrayLike, spatial_ndim: int | None = None) -> Counts:
     """Counts of masks compared one to one.
 
     Args:
-        a, b: bool ``(..., *spatial)``, tensor or array; the same spatial shape, leading axes that broadcast.
+        a, b: bool ``(..., *spatial)``; the same spatial shape, leading axes that broadcast.
         spatial_ndim: number of trailing axes that make up one mask; by default all of them.
 
     Returns:
@@ -84,23 +107,22 @@ def counts(a: Masks, b: Masks, spatial_ndim: int | None = None) -> Counts:
             "ones. Bring both onto one grid, or say with spatial_ndim how many axes make up one mask."
         )
     try:
-        torch.broadcast_shapes(a.shape, b.shape)
-    except RuntimeError as error:
+        np.broadcast_shapes(a.shape, b.shape)
+    except ValueError as error:
         raise ValueError(
             f"The leading axes of masks of shapes {tuple(a.shape)} and {tuple(b.shape)} do not broadcast. "
             "Give both the same leading axes, or axes of length 1."
         ) from error
-    axes = tuple(range(-ndim, 0))
-    return Counts(_count(a & b, axes), _count(a, axes), _count(b, axes), math.prod(a.shape[-ndim:]))
+    return Counts(_count(a & b, ndim), _count(a, ndim), _count(b, ndim), math.prod(a.shape[-ndim:]))
 
 
-def pairwise_counts(a: Masks, b: Masks) -> Counts:
+def pairwise_counts(a: ArrayLike, b: ArrayLike) -> Counts:
     """Counts of every mask of one set with every mask of another.
 
     One matrix product per chunk of pixels: memory beyond the input is bounded, and no ``(N, M, *spatial)`` is made.
 
     Args:
-        a: bool ``(N, *spatial)``, tensor or array, N ≥ 1; no batch axis.
+        a: bool ``(N, *spatial)``, N ≥ 1; no batch axis.
         b: bool ``(M, *spatial)``, M ≥ 1.
 
     Returns:
@@ -115,42 +137,62 @@ def pairwise_counts(a: Masks, b: Masks) -> Counts:
             f"The masks of the two sets must lie on one grid, got {tuple(a.shape[1:])} and {tuple(b.shape[1:])}. "
             "Resample one set onto the grid of the other."
         )
-    flat_a, flat_b = a.flatten(1), b.flatten(1)
-    pixels = flat_a.shape[1]
-    intersection = torch.zeros(len(a), len(b), dtype=torch.float64)
+    same = a is b
+    a = a.reshape(len(a), -1)
+    b = a if same else b.reshape(len(b), -1)
+    intersection = np.zeros((len(a), len(b)))
     chunk = max(1, _CHUNK_ELEMENTS // (len(a) + len(b)))
-    for start in range(0, pixels, chunk):
-        part_a, part_b = (flat[:, start : start + chunk].float() for flat in (flat_a, flat_b))
-        intersection += (part_a @ part_b.T).to("cpu", torch.float64)
-    return Counts(intersection, _count(flat_a, (1,))[:, None], _count(flat_b, (1,))[None, :], pixels)
+    for start in range(0, a.shape[1], chunk):
+        part_a = a[:, start : start + chunk].astype(np.float32)
+        part_b = part_a if same else b[:, start : start + chunk].astype(np.float32)
+        intersection += part_a @ part_b.T
+    return Counts(intersection, _count(a, 1)[:, None], _count(b, 1)[None, :], a.shape[1])
 
 
-def pairwise_dice(a: Masks, b: Masks) -> torch.Tensor:
+def pairwise_label_iou(a: ArrayLike, b: ArrayLike, classes: int) -> np.ndarray:
+    """IoU of all pairs of label maps, averaged over the classes present in either: float64 ``(N, M)`` in [0, 1].
+
+    No class present in either: 1. With one class this is `pairwise_iou`.
+
+    Args:
+        a, b: ``(N, *spatial)`` and ``(M, *spatial)``, as `as_label_maps` takes them.
+        classes: K.
+
+    Raises:
+        ValueError: as `as_label_maps` and `pairwise_counts`.
+    """
+    a, b = as_label_maps(a, classes, "a"), as_label_maps(b, classes, "b")
+    labels = range(1, classes + 1)
+    counts = Counts.of_classes([pairwise_counts(class_of(a, k, classes), class_of(b, k, classes)) for k in labels])
+    return counts.mean_over_present(counts.iou(), none=1.0)
+
+
+def pairwise_dice(a: ArrayLike, b: ArrayLike) -> np.ndarray:
     """Dice of all pairs: float64 ``(N, M)`` in [0, 1]; arguments as `pairwise_counts`, formula as `Counts.dice`."""
     return pairwise_counts(a, b).dice()
 
 
-def pairwise_iou(a: Masks, b: Masks) -> torch.Tensor:
+def pairwise_iou(a: ArrayLike, b: ArrayLike) -> np.ndarray:
     """IoU of all pairs: float64 ``(N, M)`` in [0, 1]; arguments as `pairwise_counts`, formula as `Counts.iou`."""
     return pairwise_counts(a, b).iou()
 
 
-def dice(a: Masks, b: Masks, spatial_ndim: int | None = None) -> torch.Tensor:
+def dice(a: ArrayLike, b: ArrayLike, spatial_ndim: int | None = None) -> np.ndarray:
     """Dice one to one: float64 in [0, 1]; arguments as `counts`, formula as `Counts.dice`."""
     return counts(a, b, spatial_ndim).dice()
 
 
-def iou(a: Masks, b: Masks, spatial_ndim: int | None = None) -> torch.Tensor:
+def iou(a: ArrayLike, b: ArrayLike, spatial_ndim: int | None = None) -> np.ndarray:
     """IoU one to one: float64 in [0, 1]; arguments as `counts`, formula as `Counts.iou`."""
     return counts(a, b, spatial_ndim).iou()
 
 
-def precision(prediction: Masks, reference: Masks, spatial_ndim: int | None = None) -> torch.Tensor:
+def precision(prediction: ArrayLike, reference: ArrayLike, spatial_ndim: int | None = None) -> np.ndarray:
     """Precision one to one: float64 in [0, 1]; arguments as `counts`, formula as `Counts.precision`."""
     return counts(prediction, reference, spatial_ndim).precision()
 
 
-def recall(prediction: Masks, reference: Masks, spatial_ndim: int | None = None) -> torch.Tensor:
+def recall(prediction: ArrayLike, reference: ArrayLike, spatial_ndim: int | None = None) -> np.ndarray:
     """Recall one to one: float64 in [0, 1]; arguments as `counts`, formula as `Counts.recall`."""
     return counts(prediction, reference, spatial_ndim).recall()
 
@@ -186,51 +228,67 @@ def _transported_mean(similarity: np.ndarray) -> float:
     return float(plan @ similarity.ravel() / total)
 
 
-def as_tensor(values: torch.Tensor | np.ndarray) -> torch.Tensor:
-    """An array as a tensor of its dtype, copied only where its memory is read-only, turned or not contiguous.
-
-    Raises:
-        ValueError: neither tensor nor array.
-    """
-    if isinstance(values, np.ndarray):
-        # numpy calls an axis of length 1 contiguous whatever its stride, torch takes no negative one
-        turned = any(stride < 0 for stride in values.strides)
-        return torch.from_numpy(values.copy() if turned else np.require(values, requirements=["C", "W"]))
-    if not isinstance(values, torch.Tensor):
-        raise ValueError(f"A tensor or numpy array is needed, got {type(values).__name__}. Convert it first.")
-    return values
+def as_masks(masks: ArrayLike, name: str) -> np.ndarray:
+    """Bool masks as an array, without a copy where possible; ``name`` is used in the error. ValueError if not bool."""
+    masks = np.asarray(masks)
+    if masks.dtype != bool:
+        raise ValueError(
+            f"{name} must be bool masks, got {masks.dtype}. "
+            "Binarise them first, for example with `values > midpoint_of_the_two_levels`."
+        )
+    return masks
 
 
-def as_masks(masks: Masks, name: str) -> torch.Tensor:
-    """Bool masks as a tensor, without a copy where possible; ``name`` is used in the error.
-
-    Raises:
-        ValueError: neither tensor nor array, or not bool.
-    """
-    if (isinstance(masks, np.ndarray) and masks.dtype == bool) or (
-        isinstance(masks, torch.Tensor) and masks.dtype == torch.bool
-    ):
-        return as_tensor(masks)
-    raise ValueError(
-        f"{name} must be a bool tensor or array, got {getattr(masks, 'dtype', type(masks).__name__)}. "
-        "Binarise it first, for example with `values > midpoint_of_the_two_levels`."
-    )
-
-
-def as_mask_set(masks: Masks, name: str) -> torch.Tensor:
-    """A set of N ≥ 1 bool masks ``(N, *spatial)`` as a tensor; ``name`` is used in the error.
+def as_mask_set(masks: ArrayLike, name: str) -> np.ndarray:
+    """A set of N ≥ 1 bool masks ``(N, *spatial)`` as an array; ``name`` is used in the error.
 
     Raises:
         ValueError: not bool, no spatial axis, or no mask.
     """
     masks = as_masks(masks, name)
-    if masks.ndim < 2 or masks.numel() == 0:
+    _check_set(masks, name)
+    return masks
+
+
+def as_label_maps(masks: ArrayLike, classes: int, name: str) -> np.ndarray:
+    """A set of N ≥ 1 label maps as uint8 ``(N, *spatial)``, without a copy: 0 background, 1 to K the classes.
+
+    Args:
+        masks: uint8, or bool for one class.
+        classes: K.
+        name: used in the error.
+
+    Raises:
+        ValueError: another type, no spatial axis, no mask, or a label beyond K.
+    """
+    masks = np.asarray(masks)
+    if masks.dtype != bool and masks.dtype != np.uint8:
+        raise ValueError(f"{name} must be bool masks or uint8 label maps, got {masks.dtype}. Binarise them first.")
+    _check_set(masks, name)
+    if masks.dtype == bool:
+        return masks.view(np.uint8)
+    if masks.max() > classes:
         raise ValueError(
-            f"{name} must be a set of masks (N, *spatial) with N ≥ 1 and no axis of length 0, got "
-            f"{tuple(masks.shape)}. A single mask needs a leading axis: mask[None]."
+            f"{name} hold the label {masks.max()}, but there are {classes}. Say how many classes there are."
         )
     return masks
 
 
-def _count(masks: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:
-    return masks.sum(axes, dtype=torch.int64).to("cpu", torch.float64)
+def class_of(label_maps: np.ndarray, label: int, classes: int) -> np.ndarray:
+    """Where label maps of `as_label_maps` have ``label``: bool, same shape; a view if there is one class."""
+    return label_maps.view(bool) if classes == 1 else label_maps == label
+
+
+def _check_set(masks: np.ndarray, name: str) -> None:
+    if masks.ndim < 2 or masks.size == 0:
+        raise ValueError(
+            f"{name} must be a set of masks (N, *spatial) with N ≥ 1 and no axis of length 0, got "
+            f"{tuple(masks.shape)}. A single mask needs a leading axis: mask[None]."
+        )
+
+
+def _count(masks: np.ndarray, ndim: int) -> np.ndarray:
+    """Marked pixels of each mask, which takes up the last ``ndim`` axes: float64, exact."""
+    lead = masks.shape[: masks.ndim - ndim]
+    rows = masks.reshape(math.prod(lead), math.prod(masks.shape[masks.ndim - ndim :]))
+    return np.array([np.count_nonzero(row) for row in rows], np.float64).reshape(lead)  # per row: many times faster

@@ -7,6 +7,8 @@ slice every voxel is a border voxel.
 
 Libraries differ in what they call HD95. Here it is the maximum of the two directed 95th percentiles, with linear
 interpolation between order statistics, not the percentile of the pooled distances.
+
+Masks are whatever ``np.asarray`` takes, a tensor on the CPU among them.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import ndimage
 
 HD_PERCENTILE = 95
@@ -31,7 +34,7 @@ class SurfaceMetrics:
 
 
 def surface_metrics(
-    a: np.ndarray, b: np.ndarray, spacing_mm: Sequence[float], one_empty: str = "undefined"
+    a: ArrayLike, b: ArrayLike, spacing_mm: Sequence[float], one_empty: str = "undefined"
 ) -> SurfaceMetrics:
     """HD95 and ASSD of two masks; both are symmetric in ``a`` and ``b``.
 
@@ -49,7 +52,7 @@ def surface_metrics(
         ValueError: masks that are not bool, shapes that differ or are not 2-D or 3-D, a spacing that does not fit
             or is not positive, an unknown ``one_empty``.
     """
-    spacing = _checked(a, b, spacing_mm, one_empty)
+    a, b, spacing = _checked(a, b, spacing_mm, one_empty)
     hd95_mm, assd_mm = pairwise_surface_metrics(a[None], b[None], spacing)
     if one_empty == "diagonal" and math.isnan(hd95_mm[0, 0]):
         diagonal = math.hypot(*np.multiply(a.shape, spacing))
@@ -58,7 +61,7 @@ def surface_metrics(
 
 
 def pairwise_surface_metrics(
-    a: np.ndarray, b: np.ndarray, spacing_mm: Sequence[float], on_map: Callable[[], None] | None = None
+    a: ArrayLike, b: ArrayLike, spacing_mm: Sequence[float], on_map: Callable[[], None] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """HD95 and ASSD of every mask of one set with every mask of another, as `surface_metrics` defines them.
 
@@ -76,8 +79,8 @@ def pairwise_surface_metrics(
         ValueError: masks that are not bool, shapes that differ or do not fit, a spacing that does not fit or is not
             positive.
     """
-    spacing = _checked(a, b, spacing_mm, leading_axes=1)
-    box = _joint_box(a.any(axis=0), b.any(axis=0))
+    a, b, spacing = _checked(a, b, spacing_mm, leading_axes=1)
+    box = joint_box(a.any(axis=0), b.any(axis=0))  # no voxel of either lies outside: cropping changes no distance
     shape = a[0][box].shape
     borders_a, borders_b = ([np.flatnonzero(border(mask[box])) for mask in masks] for masks in (a, b))
     to_b, sum_to_b = _directed(borders_a, borders_b, shape, spacing, on_map)
@@ -88,17 +91,17 @@ def pairwise_surface_metrics(
     return hd95_mm, assd_mm
 
 
-def hd95(a: np.ndarray, b: np.ndarray, spacing_mm: Sequence[float], one_empty: str = "undefined") -> float:
+def hd95(a: ArrayLike, b: ArrayLike, spacing_mm: Sequence[float], one_empty: str = "undefined") -> float:
     """95th-percentile Hausdorff distance in mm; definition, arguments and errors as `surface_metrics`."""
     return surface_metrics(a, b, spacing_mm, one_empty).hd95_mm
 
 
-def assd(a: np.ndarray, b: np.ndarray, spacing_mm: Sequence[float], one_empty: str = "undefined") -> float:
+def assd(a: ArrayLike, b: ArrayLike, spacing_mm: Sequence[float], one_empty: str = "undefined") -> float:
     """Average symmetric surface distance in mm; definition, arguments and errors as `surface_metrics`."""
     return surface_metrics(a, b, spacing_mm, one_empty).assd_mm
 
 
-def surface_distances(a: np.ndarray, b: np.ndarray, spacing_mm: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+def surface_distances(a: ArrayLike, b: ArrayLike, spacing_mm: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """Distances in mm from each border voxel of ``a`` to the surface of ``b``, and from ``b`` to ``a``.
 
     Args:
@@ -111,10 +114,10 @@ def surface_distances(a: np.ndarray, b: np.ndarray, spacing_mm: Sequence[float])
     Raises:
         ValueError: as `surface_metrics`, and if a mask is empty.
     """
-    spacing = _checked(a, b, spacing_mm)
+    a, b, spacing = _checked(a, b, spacing_mm)
     if not a.any() or not b.any():
         raise ValueError("Surface distances need two non-empty masks, got an empty one. Use surface_metrics instead.")
-    box = _joint_box(a, b)
+    box = joint_box(a, b)
     border_a, border_b = (np.flatnonzero(border(mask[box])) for mask in (a, b))
     to_a, to_b = (_distance_map(found, a[box].shape, spacing) for found in (border_a, border_b))
     return to_b[border_a], to_a[border_b]
@@ -156,22 +159,21 @@ def _distance_map(target: np.ndarray, shape: tuple[int, ...], spacing: tuple[flo
     return ndimage.distance_transform_edt(outside, sampling=spacing).ravel()
 
 
-def _joint_box(a: np.ndarray, b: np.ndarray) -> tuple[slice, ...]:
-    """Smallest box that holds both masks; nothing if both are empty. No voxel of either lies outside it, so that
-    cropping changes no distance.
-    """
-    boxes = ndimage.find_objects((a | b).view(np.uint8))
-    return boxes[0] if boxes else (slice(0, 0),) * a.ndim
+def joint_box(a: ArrayLike, b: ArrayLike) -> tuple[slice, ...]:
+    """Smallest box that holds two bool masks of one shape; of length 0 if both are empty."""
+    either = np.asarray(a) | np.asarray(b)
+    boxes = ndimage.find_objects(either.view(np.uint8))
+    return boxes[0] if boxes else (slice(0, 0),) * either.ndim
 
 
 def _checked(
-    a: np.ndarray, b: np.ndarray, spacing_mm: Sequence[float], one_empty: str = "undefined", leading_axes: int = 0
-) -> tuple[float, ...]:
+    a: ArrayLike, b: ArrayLike, spacing_mm: Sequence[float], one_empty: str = "undefined", leading_axes: int = 0
+) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
+    a, b = np.asarray(a), np.asarray(b)
     for name, mask in (("a", a), ("b", b)):
-        if not isinstance(mask, np.ndarray) or mask.dtype != bool or mask.ndim - leading_axes not in (2, 3):
-            got = f"{mask.dtype} {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
+        if mask.dtype != bool or mask.ndim - leading_axes not in (2, 3):
             kind = "a 2-D or 3-D bool array" if not leading_axes else "a bool array (N, *spatial) of 2-D or 3-D masks"
-            raise ValueError(f"Mask {name} must be {kind}, got {got}. Convert it first.")
+            raise ValueError(f"Mask {name} must be {kind}, got {mask.dtype} {mask.shape}. Convert it first.")
     spatial, other = a.shape[leading_axes:], b.shape[leading_axes:]
     if spatial != other:
         raise ValueError(f"The masks must lie on one grid, got {spatial} and {other}. Resample one of them.")
@@ -182,4 +184,4 @@ def _checked(
         )
     if one_empty not in ONE_EMPTY:
         raise ValueError(f"one_empty must be one of {ONE_EMPTY}, got {one_empty!r}.")
-    return spacing
+    return a, b, spacing

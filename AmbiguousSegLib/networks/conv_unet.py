@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from AmbiguousSegLib.networks.initialisation import kaiming_normal
+
 
 @dataclass(frozen=True)
 class ConvUNetConfig:
@@ -48,8 +50,10 @@ class ConvUNet(nn.Module):
         self.up = nn.ModuleList(
             _block(below + skip, skip, config.convolutions) for below, skip in zip(widths[:0:-1], widths[-2::-1])
         )
+        kaiming_normal(self)
 
     def forward(self, x: Tensor) -> Tensor:
+        """As the class says."""
         skips = []
         for level, block in enumerate(self.down):
             x = block(F.avg_pool2d(x, 2) if level else x)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
+from AmbiguousSegLib.networks.initialisation import kaiming_normal
+
 
 @dataclass(frozen=True)
 class GaussianEncoderConfig:
@@ -57,6 +59,7 @@ class _Blocks(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
+        """As the class says."""
         return self.layers(x)
 
 
@@ -70,8 +73,12 @@ class GaussianEncoder(nn.Module):
         outputs = 2 * n if config.covariance == "diagonal" else 2 * n + n * (n - 1) // 2
         self.encoder = _Blocks(config)
         self.conv_layer = nn.Conv2d(config.filters[-1], outputs, 1)
+        kaiming_normal(self)
+        # As published: means and log σ start anywhere about 0.
+        nn.init.normal_(self.conv_layer.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Distribution:
+        """As the class says."""
         features = self.encoder(x).mean(dim=(2, 3), keepdim=True)
         # The distribution is kept in at least float32: exp and KL lose too much below. Its arguments are not validated:
         # that would wait for the GPU at each step, and a training loop reports NaN better.
@@ -99,8 +106,15 @@ def cholesky_factor(log_diagonal: Tensor, below: Tensor) -> Tensor:
     return factor.index_put((torch.arange(len(factor))[:, None], rows[None], columns[None]), below)
 
 
-def reparametrised(distribution: Distribution, noise: Tensor) -> Tensor:
-    """z = μ + L·ε (CIMD Eq. 26; σ·ε on the diagonal): ``(B, N)`` from standard normal ``noise`` ``(B, N)``."""
+def location_and_scale(distribution: Distribution) -> tuple[Tensor, Tensor]:
+    """What an encoder's distribution is made of: μ ``(B, N)``, and σ ``(B, N)`` or L ``(B, N, N)``."""
     if isinstance(distribution, MultivariateNormal):
-        return distribution.loc + (distribution.scale_tril @ noise[:, :, None])[:, :, 0]
-    return distribution.mean + distribution.stddev * noise
+        return distribution.loc, distribution.scale_tril
+    return distribution.mean, distribution.stddev
+
+
+def reparametrised(location: Tensor, scale: Tensor, noise: Tensor) -> Tensor:
+    """z = μ + L·ε (CIMD Eq. 26), or μ + σ·ε: ``(B, N)`` from standard normal ``noise`` ``(B, N)``."""
+    if scale.dim() == 3:
+        return location + (scale @ noise[:, :, None])[:, :, 0]
+    return location + scale * noise

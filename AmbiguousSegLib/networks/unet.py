@@ -92,6 +92,7 @@ class GroupNorm(nn.GroupNorm):
     """Group normalisation computed in at least float32, whatever the precision around it."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """As the class says."""
         if x.dtype in (torch.float16, torch.bfloat16):
             return super().forward(x.float()).to(x.dtype)
         return super().forward(x)
@@ -125,6 +126,7 @@ class ResBlock(nn.Module):
         self.skip_connection = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """As the class says."""
         if self.checkpointing and self.training and torch.is_grad_enabled():
             return checkpoint(self._forward, x, embedding, use_reentrant=False)
         return self._forward(x, embedding)
@@ -172,6 +174,7 @@ class AttentionBlock(nn.Module):
         self.proj_out = _zeroed(nn.Conv1d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """As the class says."""
         flat = x.flatten(2)
         h = multi_head_attention(self.qkv(self.norm(flat)), self.heads, self.order)
         return (flat + self.proj_out(h)).reshape(x.shape)
@@ -185,6 +188,7 @@ class Downsample(nn.Module):
         self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """As the class says."""
         return self.op(x)
 
 
@@ -196,13 +200,15 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """As the class says."""
         return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
 
 
 class Stage(nn.Sequential):
     """Layers in a row; those that are conditioned get the embedding too."""
 
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:  # type: ignore[override]
+        """As the class says."""
         for layer in self:
             x = layer(x, embedding) if isinstance(layer, ResBlock) else layer(x)
         return x
@@ -262,15 +268,16 @@ class UNet(nn.Module):
         )
 
     def forward(self, x: Tensor, timesteps: Tensor) -> Tensor:
+        """As the class says."""
         if x.shape[1] != self.config.in_channels:
             raise ValueError(f"The network takes {self.config.in_channels} channels, got {x.shape[1]}.")
         multiple = self.config.size_multiple
         if x.shape[-2] % multiple or x.shape[-1] % multiple:
             raise ValueError(f"Height and width must be multiples of {multiple}, got {tuple(x.shape[-2:])}.")
-        weight = self.time_embed[0].weight
-        embedding = self.time_embed(timestep_embedding(timesteps, self.config.model_channels).to(weight.dtype))
+        dtype = next(self.time_embed.parameters()).dtype
+        embedding = self.time_embed(timestep_embedding(timesteps, self.config.model_channels).to(dtype))
         skips = []
-        h = x.to(weight.dtype)
+        h = x.to(dtype)
         for block in self.input_blocks:
             h = block(h, embedding)
             skips.append(h)

@@ -1,0 +1,1 @@
+"""Sample sets as files: result folders, and formats for other programs."""

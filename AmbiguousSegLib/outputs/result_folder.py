@@ -1,28 +1,34 @@
-"""A sample set as files in a folder."""
+"""A sample set as files in a folder, and the way back.
+
+One class: ``mean.nrrd`` and ``variance.nrrd``. Several: ``mean_<label>.nrrd`` and ``variance_<label>.nrrd`` for each,
+and ``entropy.nrrd``. Every sample and the consensus is a ``.seg.nrrd`` with one segment per class.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from AmbiguousSegLib.card import Label
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.files import write_together
+from AmbiguousSegLib.labels import DEFAULT_LABELS, Label, check_labels, file_names, segments_of_mask
 from AmbiguousSegLib.plotting.overview import overview
 from AmbiguousSegLib.plotting.pictures import write_png
-from AmbiguousSegLib.volume.io import write_segmentation, write_volume
+from AmbiguousSegLib.volume.crops import Crop
+from AmbiguousSegLib.volume.geometry import Geometry
+from AmbiguousSegLib.volume.io import read_mask
+from AmbiguousSegLib.volume.label_maps import class_mask
+from AmbiguousSegLib.volume.segments import read_raters
+from AmbiguousSegLib.volume.writing import write_segmentation, write_volume
 
-SUMMARY, MEAN, VARIANCE, CONSENSUS, OVERVIEW = (
-    "samples.json",
-    "mean.nrrd",
-    "variance.nrrd",
-    "consensus.seg.nrrd",
-    "overview.png",
-)
+SUMMARY, CONSENSUS, ENTROPY, OVERVIEW = "samples.json", "consensus.seg.nrrd", "entropy.nrrd", "overview.png"
 SAMPLE_FILE = re.compile(r"sample_([0-9]+)\.seg\.nrrd")
 
 
@@ -31,18 +37,22 @@ def sample_file(number: int) -> str:
     return f"sample_{number:02d}.seg.nrrd"
 
 
-def earlier_files(folder: Path | str) -> list[str]:
-    """Names of what lies in ``folder`` and has a name of ``write_outputs``: its own, or somebody else's."""
+def earlier_files(folder: Path | str, labels: Sequence[Label] = DEFAULT_LABELS) -> list[str]:
+    """Names of what lies in ``folder`` and has a name of ``write_outputs``: its own, or somebody else's.
+
+    Args:
+        labels: of the set that is to be written; the names of the result that lies there, if any, count besides.
+    """
     folder = Path(folder)
+    own = set(_other_files(labels))
+    with suppress(OSError, ValueError):  # there is none, or it is somebody else's
+        own.update(_other_files(_read_summary(folder)[2]))
     # In lower case, because Mean.nrrd is mean.nrrd on Windows and macOS; elsewhere the second does not exist.
     names = sorted({path.name.lower() for path in folder.iterdir()}) if folder.is_dir() else []
-    others = (SUMMARY, MEAN, VARIANCE, CONSENSUS, OVERVIEW)
-    return [name for name in names if (name in others or SAMPLE_FILE.fullmatch(name)) and (folder / name).exists()]
+    return [name for name in names if (name in own or SAMPLE_FILE.fullmatch(name)) and (folder / name).exists()]
 
 
-def write_outputs(
-    sample_set: SampleSet, volume: np.ndarray, folder: Path | str, label: Label | None = None, overwrite: bool = False
-) -> list[Path]:
+def write_outputs(sample_set: SampleSet, volume: np.ndarray, folder: Path | str, overwrite: bool = False) -> list[Path]:
     """Write every mask, the maps, the consensus, an overview and, last, ``samples.json``.
 
     All files are complete in a temporary folder before the first one takes its place, so that a full disk leaves
@@ -50,8 +60,7 @@ def write_outputs(
 
     Args:
         volume: float32 ``(C, Z, Y, X)``, for the overview.
-        label: name and colour of the segments; by default the set's own name.
-        overwrite: replace an earlier result (and remove its surplus samples, ``sample_<digits>.seg.nrrd``).
+        overwrite: replace an earlier result (and remove its surplus maps and samples, ``sample_<digits>.seg.nrrd``).
 
     Returns:
         The files written.
@@ -60,26 +69,44 @@ def write_outputs(
         FileExistsError: ``folder`` holds a file of one of the names, or any ``sample_<digits>.seg.nrrd``.
         OSError: no space or no permission.
     """
-    label, earlier = label or Label(sample_set.label), earlier_files(folder)
+    earlier = earlier_files(folder, sample_set.labels)
     if earlier and not overwrite:
         raise FileExistsError(
             f"{folder} holds {earlier[0]}, as an earlier result does; choose another folder, or overwrite it."
         )
-    stale = [name for name in earlier if SAMPLE_FILE.fullmatch(name)]
-    return write_together(folder, lambda temporary: _write_all(sample_set, volume, temporary, label), surplus=stale)
+    return write_together(folder, lambda temporary: _write_all(sample_set, volume, temporary), surplus=earlier)
 
 
 def summary(sample_set: SampleSet) -> dict[str, Any]:
-    """Content of ``samples.json``."""
-    geometry = sample_set.geometry
-    return {
-        "label": sample_set.label,
+    """Content of ``samples.json``.
+
+    Several classes have their volumes under "volumes" and "consensus", "volumes_ml", by the label's name; "volume" and
+    "volume_ml" are those of all together. One class has its name under "label".
+    """
+    geometry, labels = sample_set.geometry, sample_set.labels
+    consensus = sample_set.consensus()
+    marked_ml = [
+        float(np.count_nonzero(class_mask(consensus, k, len(labels))) * geometry.voxel_volume_ml)
+        for k in range(1, 1 + len(labels))
+    ]
+    content: dict[str, Any] = {"label": labels[0].name} if len(labels) == 1 else {}
+    content |= {
+        "labels": [asdict(label) for label in labels],
         "samples": len(sample_set),
         "volume": sample_set.volume_summary(),
-        "consensus": {
-            "rule": "more than half of the samples",
-            "volume_ml": float(np.count_nonzero(sample_set.consensus()) * geometry.voxel_volume_ml),
-        },
+    }
+    if len(labels) == 1:
+        agreed: dict[str, Any] = {"rule": "more than half of the samples", "volume_ml": marked_ml[0]}
+    else:
+        content["volumes"] = {label.name: sample_set.volume_summary(k) for k, label in enumerate(labels, start=1)}
+        agreed = {
+            "rule": "the most frequent of background and the labels; ties are background",
+            "volume_ml": float(np.count_nonzero(consensus) * geometry.voxel_volume_ml),
+            "volumes_ml": {label.name: ml for label, ml in zip(labels, marked_ml)},
+        }
+    return {
+        **content,
+        "consensus": agreed,
         "grid": {
             "size": list(geometry.size),
             "spacing_mm": list(geometry.spacing_mm),
@@ -90,18 +117,92 @@ def summary(sample_set: SampleSet) -> dict[str, Any]:
     }
 
 
-def _write_all(sample_set: SampleSet, volume: np.ndarray, folder: Path, label: Label) -> list[str]:
-    def write(file: str, mask: np.ndarray, title: str, segment_id: str) -> None:
-        grid = sample_set.geometry
-        write_segmentation(folder / file, mask, grid, title, label.color, segment_id, label.terminology)
+class ResultFolder(NamedTuple):
+    """What a folder of ``write_outputs`` holds.
 
-    names = []
+    Attributes:
+        summary: content of ``samples.json``.
+        geometry: grid of the samples.
+        names: of the samples, by their numbers: "sample 9".
+        labels: the classes of the samples.
+        samples: the samples themselves, in the order of their numbers.
+    """
+
+    summary: dict[str, Any]
+    geometry: Geometry
+    names: list[str]
+    labels: tuple[Label, ...]
+    samples: list[Crop]
+
+
+def read_result_folder(folder: Path | str) -> ResultFolder:
+    """The result in a folder, of today or of a version that knew one class and wrote no "labels".
+
+    Raises:
+        ValueError: no result, one that lacks samples, or files that do not fit it; the message names the file.
+        OSError: a file cannot be read.
+    """
+    folder = Path(folder)
+    content, geometry, labels = _read_summary(folder)
+    files = {int(m[1]): f for f in folder.iterdir() if (m := SAMPLE_FILE.fullmatch(f.name))}
+    if len(files) != content["samples"] or not files:
+        told = f"{folder} holds {len(files)} samples, but {SUMMARY} names {content['samples']}; sample again."
+        raise ValueError(told)
+    samples = []
+    for _, file in sorted(files.items()):
+        if len(labels) == 1:
+            mask = read_mask(file, geometry)
+        else:
+            ((_, mask),) = read_raters(file, geometry, [label.name for label in labels], "classes")
+        samples.append(Crop.of(mask).copy())
+    return ResultFolder(content, geometry, [f"sample {k}" for k in sorted(files)], labels, samples)
+
+
+def _read_summary(folder: Path) -> tuple[dict[str, Any], Geometry, tuple[Label, ...]]:
+    if not (folder / SUMMARY).is_file():
+        raise ValueError(f"{folder} holds no {SUMMARY}; give a folder that the subcommand sample has written.")
+    try:
+        content = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        grid, _ = content["grid"], content["samples"]
+        keys = ("size", "spacing_mm", "origin_lps_mm", "direction_lps")
+        geometry = Geometry(*(tuple(grid[key]) for key in keys))
+        if "labels" in content:
+            labels = tuple(Label(**{**entry, "color": tuple(entry["color"])}) for entry in content["labels"])
+        else:
+            labels = (Label(content["label"]),) if "label" in content else DEFAULT_LABELS
+        check_labels(labels)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{folder / SUMMARY} does not describe samples ({error}); sample again.") from error
+    return content, geometry, labels
+
+
+def _map_files(labels: Sequence[Label]) -> list[tuple[str, str]]:
+    """Names of the files of the mean and the variance map of each label."""
+    ends = [""] if len(labels) == 1 else [f"_{name}" for name in file_names(labels)]
+    return [(f"mean{end}.nrrd", f"variance{end}.nrrd") for end in ends]
+
+
+def _other_files(labels: Sequence[Label]) -> list[str]:
+    """Names of all files but the samples, in the order in which they are written."""
+    entropy = [ENTROPY] if len(labels) > 1 else []
+    return [*(name for pair in _map_files(labels) for name in pair), *entropy, CONSENSUS, OVERVIEW, SUMMARY]
+
+
+def _write_all(sample_set: SampleSet, volume: np.ndarray, folder: Path) -> list[str]:
+    grid, labels, names = sample_set.geometry, sample_set.labels, []
+
+    def write(file: str, mask: np.ndarray, title: str, identity: str) -> None:
+        write_segmentation(folder / file, mask, grid, *segments_of_mask(labels, title, identity))
+
     for number, mask in enumerate(sample_set.masks, start=1 + sample_set.provenance.get("first_sample", 0)):
         names.append(sample_file(number))
-        write(names[-1], mask, f"{label.name} {number}", f"sample_{number:02d}")
-    write(CONSENSUS, sample_set.consensus(), f"{label.name} (consensus)", "consensus")
-    write_volume(folder / MEAN, sample_set.mean(), sample_set.geometry)
-    write_volume(folder / VARIANCE, sample_set.variance(), sample_set.geometry)
+        write(names[-1], mask, f"{labels[0].name} {number}", f"sample_{number:02d}")
+    write(CONSENSUS, sample_set.consensus(), f"{labels[0].name} (consensus)", "consensus")
+    for number, (mean, variance) in enumerate(_map_files(labels), start=1):
+        write_volume(folder / mean, sample_set.mean(number), grid)
+        write_volume(folder / variance, sample_set.variance(number), grid)
+    if len(labels) > 1:
+        write_volume(folder / ENTROPY, sample_set.entropy(), grid)
     write_png(folder / OVERVIEW, overview(sample_set, volume))
     (folder / SUMMARY).write_text(json.dumps(summary(sample_set), indent=2) + "\n", encoding="utf-8")
-    return [*names, MEAN, VARIANCE, CONSENSUS, OVERVIEW, SUMMARY]
+    return [*names, *_other_files(labels)]

@@ -16,20 +16,21 @@ def disagreement_figure(results: Sequence[Result]) -> Figure:
 
     Left, d = 1 − IoU is averaged over pairs of different masks on both axes; cases with one rater have no point there.
     r is Pearson's correlation over the cases. Right, the u estimator: every case as a dot, box from quartile to
-    quartile with the median.
+    quartile with the median. Of several classes all together are shown.
     """
     figure = Figure(figsize=(12, 5), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot([0, 1], [0, 1], color="0.6", linewidth=1)
     groups, names = [], []
-    for k, result in enumerate(results):
+    shown = [result for result in results if result.overall]
+    for k, result in enumerate(shown):
         points = np.array([case.disagreement() for case in result.cases])
         r = result.disagreement_correlation()
         name = result.name.replace("$", r"\$")  # not the start of a formula
         names.append(name)
         label = f"{name} (r = {r:.2f})" if np.isfinite(r) else name
         left.scatter(*points.T, s=14, alpha=0.6, color=f"C{k}", label=label)
-        ged = np.array([case.metrics.as_dict()["ged_u"] for case in result.cases])
+        ged = np.array([case.figures["ged_u"] for case in result.cases])
         groups.append(ged[np.isfinite(ged)])
         shift = np.linspace(-0.15, 0.15, len(groups[-1])) if len(groups[-1]) > 1 else 0.0
         right.scatter(k + 1 + shift + np.zeros(len(groups[-1])), groups[-1], s=8, alpha=0.4, color=f"C{k}")
@@ -42,7 +43,7 @@ def disagreement_figure(results: Sequence[Result]) -> Figure:
     )
     left.legend(fontsize="small")
     right.boxplot(groups, showfliers=False)
-    right.set_xticks(range(1, len(results) + 1), names, rotation=15)
+    right.set_xticks(range(1, len(shown) + 1), names, rotation=15)
     right.set_ylabel("GED², u estimator, per image")
     return figure
 

@@ -12,8 +12,11 @@ from skimage.segmentation import find_boundaries
 from skimage.transform import resize
 
 from AmbiguousSegLib.files import replacing
+from AmbiguousSegLib.labels import DEFAULT_LABELS, Label
 
+Color = tuple[int, int, int]
 RATER, SAMPLE, CONSENSUS = (90, 220, 120), (255, 120, 60), (250, 220, 70)
+WHITE = (255, 255, 255)
 _GAP = 2
 
 
@@ -27,11 +30,25 @@ def photograph(image: np.ndarray) -> np.ndarray:
     return (255 * np.clip(image, 0, 1)).astype(np.uint8).transpose(1, 2, 0) if len(image) == 3 else grey(image[0])
 
 
-def outlined(picture: np.ndarray, mask: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
+def outlined(picture: np.ndarray, mask: np.ndarray, color: Color) -> np.ndarray:
     """Copy of ``picture`` ``(H, W, 3)`` with the inner border of ``mask`` bool ``(H, W)`` in ``color``."""
     out = picture.copy()
     out[find_boundaries(mask, mode="inner") | (mask & _frame(mask.shape))] = color
     return out
+
+
+def outlined_classes(picture: np.ndarray, label_map: np.ndarray, colors: Sequence[Color]) -> np.ndarray:
+    """``outlined`` for each class of a label map ``(H, W)``, bool or uint8; ``colors`` are those of classes 1 to K."""
+    for number, color in enumerate(colors, start=1):
+        picture = outlined(picture, label_map == number, color)
+    return picture
+
+
+def colors_of(labels: Sequence[Label], single: Color) -> list[Color]:
+    """Colours of the outlines of each class: the labels' own where there are several, otherwise ``single``."""
+    if len(labels) == 1:
+        return [single]
+    return [(round(255 * r), round(255 * g), round(255 * b)) for r, g, b in (label.color for label in labels)]
 
 
 def heat(values: np.ndarray, largest: float) -> np.ndarray:
@@ -50,12 +67,12 @@ def fitted(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return (255 * resize(picture, size, order=1, anti_aliasing=True)).round().astype(np.uint8)
 
 
-def captioned(picture: np.ndarray, text: str) -> np.ndarray:
+def captioned(picture: np.ndarray, text: str, color: Color = WHITE) -> np.ndarray:
     """Copy of ``picture`` with ``text`` in its upper left corner."""
     canvas = Image.fromarray(picture)
     draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(12)
-    draw.text((4, 2), text, fill=(255, 255, 255), font=font, stroke_width=1, stroke_fill=(0, 0, 0))
+    draw.text((4, 2), text, fill=color, font=font, stroke_width=1, stroke_fill=(0, 0, 0))
     return np.asarray(canvas)
 
 
@@ -74,19 +91,26 @@ def sheet(rows: Sequence[Sequence[np.ndarray | None]]) -> np.ndarray:
 
 
 def ensemble_row(
-    image: np.ndarray, raters: np.ndarray, samples: np.ndarray, most_raters: int, most_samples: int
+    image: np.ndarray,
+    raters: np.ndarray,
+    samples: np.ndarray,
+    most_raters: int,
+    most_samples: int,
+    labels: Sequence[Label] = DEFAULT_LABELS,
 ) -> list[np.ndarray | None]:
-    """Row of a contact sheet: image, raters' outlines, samples' outlines, mean of the samples.
+    """Row of a contact sheet: image, raters' outlines, samples' outlines, share of samples that mark a pixel at all.
 
     Args:
-        image: ``(C, H, W)`` in [0, 1]. raters: bool ``(M, H, W)``. samples: bool ``(N, H, W)``.
+        image: ``(C, H, W)`` in [0, 1]. raters: label maps, bool or uint8 ``(M, H, W)``. samples: ``(N, H, W)`` of the
+            same kind.
+        labels: the classes; several are outlined in their own colours.
     """
     base = photograph(image)
     row: list[np.ndarray | None] = [base]
-    row += [outlined(base, mask, RATER) for mask in raters[:most_raters]]
+    row += [outlined_classes(base, mask, colors_of(labels, RATER)) for mask in raters[:most_raters]]
     row += [None] * (most_raters - min(most_raters, len(raters)))
-    row += [outlined(base, mask, SAMPLE) for mask in samples[:most_samples]]
-    return [*row, heat(samples.mean(0), 1.0)]
+    row += [outlined_classes(base, mask, colors_of(labels, SAMPLE)) for mask in samples[:most_samples]]
+    return [*row, heat((samples != 0).mean(0), 1.0)]
 
 
 def write_png(path: Path | str, picture: np.ndarray) -> None:

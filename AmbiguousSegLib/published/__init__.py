@@ -6,11 +6,13 @@ import hashlib
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
-from AmbiguousSegLib.card import Card, Label
-from AmbiguousSegLib.diffusion.samplers import SamplerSettings
+from AmbiguousSegLib.description import Card
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.methods.cimd import CIMD, CIMDConfig
 from AmbiguousSegLib.model import Model, load_state
 from AmbiguousSegLib.networks.unet import UNetConfig
@@ -26,17 +28,20 @@ log = logging.getLogger(__name__)
 _GREY_COPIES = 4  # CIMD's code feeds its network the grey image four times
 
 
-def import_published(path: Path | str, options: ImportOptions = ImportOptions()) -> tuple[Model, list[str]]:
+def import_published(path: Path | str, options: ImportOptions | None = None) -> tuple[Model, list[str]]:
     """Model on the CPU in evaluation mode, and in words what was inferred from the file and what was assumed.
 
     Its default sampler is the one that the published code runs, DDPM at every training step: fewer steps or another
     sampler give other distributions than those published for these weights, and are for the user to choose.
 
+    Args:
+        options: None: as published for a CIMD.
+
     Raises:
         FileNotFoundError: no such file.
         ValueError: a file with more than tensors in it, or a network that cannot be represented; the file is named.
     """
-    path = Path(path)
+    path, options = Path(path), options or ImportOptions()
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected a PyTorch checkpoint.")
     data = path.read_bytes()
@@ -59,8 +64,8 @@ def import_published(path: Path | str, options: ImportOptions = ImportOptions())
         "import": notes,
     }
     description = f"Imported checkpoint of {KINDS[options.kind].source}."
-    card = Card(options.name or path.stem, description, Label(options.label), training)
-    return Model(method, preprocessing, sampling, card), notes
+    card = Card(options.name or path.stem, description, training)
+    return Model(method, preprocessing, sampling, card, (Label(options.label),)), notes
 
 
 def _method(state: dict[str, Tensor], options: ImportOptions) -> tuple[CIMD, list[str]]:
@@ -90,7 +95,7 @@ def _method(state: dict[str, Tensor], options: ImportOptions) -> tuple[CIMD, lis
     present = [own for own in ENCODERS.values() if _part(state, own)]
     if len(present) == 1:
         raise ValueError(f"one of the two encoders is missing: found {present[0]} alone.")
-    encoders = {"beta_ambiguity": 0.0}
+    encoders: dict[str, Any] = {"beta_ambiguity": 0.0}
     if present:
         # As published: not trained, and ACN reads the predicted noise.
         encoders = {"encoder": infer_encoder(_part(state, "amn")), "acn_input": "noise", "train_encoders": False}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from AmbiguousSegLib.card import Label
 from AmbiguousSegLib.diffusion.schedule import ScheduleConfig
+from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.volume.preprocessing import Intensity
 
 
@@ -79,7 +80,7 @@ class ImportOptions:
     image_size: int | None = None
     num_heads: int | None = None
     mask_levels: tuple[float, float] | None = None
-    schedule: ScheduleConfig = ScheduleConfig()
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     prediction: str = "epsilon"
     plane: str | None = None
     spacing_mm: float | None = None
@@ -91,7 +92,7 @@ class ImportOptions:
         if self.kind not in KINDS:
             raise ValueError(f"ImportOptions.kind must be one of {', '.join(KINDS)}, got {self.kind!r}.")
 
-    def of_kind(self, name: str) -> object:
+    def of_kind(self, name: str) -> Any:
         """The option ``name``, or what its kind has for it."""
         value = getattr(self, name)
         return getattr(KINDS[self.kind], name) if value is None else value

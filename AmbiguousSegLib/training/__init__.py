@@ -1,0 +1,1 @@
+"""Training of a method from a configuration: items, loop, validation, checkpoints."""

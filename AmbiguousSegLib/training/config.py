@@ -2,82 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import math
-import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from AmbiguousSegLib.configuration import from_dict, to_dict
+from AmbiguousSegLib.data.config import DataConfig, check_field
 from AmbiguousSegLib.data.transforms import AugmentationConfig
-from AmbiguousSegLib.diffusion.samplers import SamplerSettings
-from AmbiguousSegLib.volume.preprocessing import Intensity
+from AmbiguousSegLib.diffusion.settings import SamplerSettings, lift_eta
+from AmbiguousSegLib.labels import DEFAULT_LABELS, Label, check_labels
+from AmbiguousSegLib.methods import METHODS
 
-TARGETS = ("random_rater", "mean")
-KINDS = ("folder", "phantom")
+log = logging.getLogger(__name__)
+
 PRECISIONS = ("auto", "float32", "bfloat16")
 LEARNING_RATES = ("constant", "cosine")
-
-
-def _check(owner: object, condition: bool, key: str, expected: str) -> None:
-    if not condition:
-        name = type(owner).__name__
-        value = getattr(owner, key)
-        raise ValueError(f"{name}.{key} must be {expected}, got {value!r}.")
-
-
-def _is_pattern(text: str | None) -> bool:
-    try:
-        re.compile(text or "")
-    except re.error:
-        return False
-    return True
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """What is trained on.
-
-    Attributes:
-        kind: "folder" (images and rater masks on disk) or "phantom" (generated, endless).
-        size: height and width that cases are brought to.
-        channels: name of each image channel, as users will see them.
-        spacing_mm: pixel spacing of the training images at ``size``, or None if they have none in common; then a
-            region of a volume is resized to ``size`` as a whole when sampling.
-        plane: orientation of the slices: "axial", "coronal", "sagittal" or "stored".
-        intensity: how values of a volume become the [0, 1] of the training images when sampling: for images that were
-            cut from CT by a window, that window in HU; for images used as they are, their full scale.
-        target: "random_rater": each item is one rater's mask, drawn anew each time; "mean": the mean of all masks
-            (DDPM-det-Seg of the CIMD paper).
-        subject_pattern: regular expression with one group that finds the subject in a case's identity.
-        split_file: JSON file of the split; otherwise subjects are split by fraction.
-        validation_fraction, test_fraction, split_seed: the split by fraction.
-        phantom_seed: first number of the phantom's cases; held-out cases use the next seeds.
-        workers: processes that prepare items; they change nothing but the speed.
-    """
-
-    kind: str = "folder"
-    size: tuple[int, int] = (128, 128)
-    channels: tuple[str, ...] = ("image",)
-    spacing_mm: float | None = None
-    plane: str = "stored"
-    intensity: Intensity = Intensity("full_scale", high=255.0)
-    target: str = "random_rater"
-    subject_pattern: str | None = None
-    split_file: str | None = None
-    validation_fraction: float = 0.15
-    test_fraction: float = 0.15
-    split_seed: int = 0
-    phantom_seed: int = 0
-    workers: int = 0
-
-    def __post_init__(self) -> None:
-        _check(self, self.kind in KINDS, "kind", f"one of {', '.join(KINDS)}")
-        _check(self, self.target in TARGETS, "target", f"one of {', '.join(TARGETS)}")
-        _check(self, min(self.size) >= 1, "size", "two positive integers")
-        _check(self, len(self.channels) >= 1, "channels", "a list of at least one name")
-        _check(self, self.spacing_mm is None or 0 < self.spacing_mm < math.inf, "spacing_mm", "positive, or null")
-        _check(self, _is_pattern(self.subject_pattern), "subject_pattern", "a regular expression, or null")
-        _check(self, self.phantom_seed >= 0, "phantom_seed", "0 or more")
-        _check(self, self.workers >= 0, "workers", "0 or more")
 
 
 @dataclass(frozen=True)
@@ -108,16 +49,16 @@ class OptimisationConfig:
     precision: str = "auto"
 
     def __post_init__(self) -> None:
-        _check(self, self.images >= 1, "images", "at least 1")
-        _check(self, self.batch_size >= 1, "batch_size", "at least 1")
-        _check(self, self.microbatch is None or self.microbatch >= 1, "microbatch", "at least 1, or null")
-        _check(self, 0 < self.learning_rate < math.inf, "learning_rate", "positive")
-        _check(self, self.schedule in LEARNING_RATES, "schedule", f"one of {', '.join(LEARNING_RATES)}")
-        _check(self, self.warmup_images >= 0, "warmup_images", "0 or more")
-        _check(self, 0 <= self.weight_decay < math.inf, "weight_decay", "0 or more")
-        _check(self, self.gradient_clip is None or self.gradient_clip > 0, "gradient_clip", "positive, or null")
-        _check(self, 0 <= self.ema_decay < 1, "ema_decay", "in [0, 1)")
-        _check(self, self.precision in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}")
+        check_field(self, self.images >= 1, "images", "at least 1")
+        check_field(self, self.batch_size >= 1, "batch_size", "at least 1")
+        check_field(self, self.microbatch is None or self.microbatch >= 1, "microbatch", "at least 1, or null")
+        check_field(self, 0 < self.learning_rate < math.inf, "learning_rate", "positive")
+        check_field(self, self.schedule in LEARNING_RATES, "schedule", f"one of {', '.join(LEARNING_RATES)}")
+        check_field(self, self.warmup_images >= 0, "warmup_images", "0 or more")
+        check_field(self, 0 <= self.weight_decay < math.inf, "weight_decay", "0 or more")
+        check_field(self, self.gradient_clip is None or self.gradient_clip > 0, "gradient_clip", "positive, or null")
+        check_field(self, 0 <= self.ema_decay < 1, "ema_decay", "in [0, 1)")
+        check_field(self, self.precision in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}")
 
 
 @dataclass(frozen=True)
@@ -139,11 +80,11 @@ class ValidationConfig:
     estimator: str = "u"
 
     def __post_init__(self) -> None:
-        _check(self, self.every_images >= 1, "every_images", "at least 1")
-        _check(self, self.cases is None or self.cases >= 1, "cases", "at least 1, or null")
-        _check(self, self.samples >= 2, "samples", "at least 2: a single mask has no spread")
-        _check(self, self.raters >= 1, "raters", "at least 1")
-        _check(self, self.estimator in ("v", "u"), "estimator", "'v' or 'u'")
+        check_field(self, self.every_images >= 1, "every_images", "at least 1")
+        check_field(self, self.cases is None or self.cases >= 1, "cases", "at least 1, or null")
+        check_field(self, self.samples >= 2, "samples", "at least 2: a single mask has no spread")
+        check_field(self, self.raters >= 1, "raters", "at least 1")
+        check_field(self, self.estimator in ("v", "u"), "estimator", "'v' or 'u'")
 
 
 @dataclass(frozen=True)
@@ -153,7 +94,6 @@ class CardConfig:
 
     name: str = "unnamed"
     description: str = ""
-    label: str = "lesion"
     training_data: str = ""
     licence: str = "not stated"
     half_weights: bool = False
@@ -164,7 +104,9 @@ class TrainingConfig:
     """One experiment.
 
     Attributes:
-        method: key of ``methods.METHODS``; ``method_config`` are the fields of its ``Config``.
+        method: key of ``methods.METHODS``; ``method_config`` are the fields of its ``Config``, of which ``classes``
+            follows from the labels.
+        labels: of the values 1 to K of the raters' masks, in order.
         sampling: default sampler of the model, also used for validation.
         checkpoint_every_images: how often the state for resuming is written, besides validations and the end.
         tensorboard: also write TensorBoard events.
@@ -173,6 +115,7 @@ class TrainingConfig:
 
     method: str = "cimd"
     method_config: dict[str, Any] = field(default_factory=dict)
+    labels: tuple[Label, ...] = DEFAULT_LABELS
     card: CardConfig = field(default_factory=CardConfig)
     dataset: DataConfig = field(default_factory=DataConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
@@ -184,5 +127,57 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check(self, self.checkpoint_every_images >= 1, "checkpoint_every_images", "at least 1")
-        _check(self, 0 <= self.seed < 2**63, "seed", "0 or more, and below 2**63")
+        check_field(self, self.checkpoint_every_images >= 1, "checkpoint_every_images", "at least 1")
+        check_field(self, 0 <= self.seed < 2**63, "seed", "0 or more, and below 2**63")
+        check_labels(self.labels)
+        classes = self.method_config.get("classes", len(self.labels))
+        if classes != len(self.labels):
+            named = ", ".join(label.name for label in self.labels)
+            raise ValueError(
+                f"method_config.classes is {classes}, but there are {len(self.labels)} label(s), {named}; leave it "
+                "out, it follows from labels."
+            )
+        if classes > 1:
+            object.__setattr__(self, "method_config", {**self.method_config, "classes": classes})
+
+
+def completed(config: TrainingConfig) -> TrainingConfig:
+    """The same with the defaults of its method spelt out, so that a run is the same however it was described.
+
+    Raises:
+        ValueError: unknown method, or a key or value of ``method_config`` that is wrong; the message names it.
+    """
+    cls = METHODS[config.method].Config
+    known = {f.name for f in fields(cls)}
+    given = {key: value for key, value in config.method_config.items() if key != "classes" or key in known}
+    return replace(config, method_config=to_dict(from_dict(cls, given, "method_config")))
+
+
+def lifted(config: Mapping[str, Any], quiet: bool = False) -> dict[str, Any]:
+    """A configuration as plain types, whole or in part, with what earlier versions called otherwise under its new name.
+
+    Each is told in one warning, unless ``quiet``.
+
+    Raises:
+        ValueError: something under its old name and its new one.
+    """
+    new = dict(config)
+    card, sampling = new.get("card"), new.get("sampling")
+    if isinstance(card, Mapping) and "label" in card:
+        if "labels" in new:
+            raise ValueError("card.label is what is called labels now; give labels alone.")
+        new["card"] = {key: value for key, value in card.items() if key != "label"}
+        new["labels"] = [{"name": card["label"]}]
+        _tell(quiet, "card.label", f"write labels: [{{name: {card['label']}}}]")
+    if isinstance(sampling, Mapping) and "eta" in sampling:
+        new["sampling"] = lift_eta(sampling)
+        needed = "options" in new["sampling"]
+        _tell(
+            quiet, "sampling.eta", f"write sampling.options: {{eta: {sampling['eta']}}}" if needed else "leave it out"
+        )
+    return new
+
+
+def _tell(quiet: bool, old: str, remedy: str) -> None:
+    if not quiet:
+        log.warning("%s is an old name, which the next version will not read; %s.", old, remedy)

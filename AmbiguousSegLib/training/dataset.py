@@ -1,4 +1,4 @@
-"""Training items as a pure function of their position, and held-out cases.
+"""Training items as a pure function of their position.
 
 Position p is the p-th image seen since the start of training. Because an item depends on (seed, p) alone, resuming
 means starting at another p, and processes share the work by taking positions.
@@ -19,73 +19,67 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from AmbiguousSegLib.data.cases import Case, check_cases, read_cases, resized
-from AmbiguousSegLib.data.lung_phantom import phantom_case, window
-from AmbiguousSegLib.data.split import Split, split_by_file, split_by_fraction
-from AmbiguousSegLib.data.transforms import AugmentationConfig, draw_augmentation
+from AmbiguousSegLib.data.config import PHANTOM, DataConfig
+from AmbiguousSegLib.data.lung_phantom import phantom_case, phantom_classes, window
+from AmbiguousSegLib.data.readers import Case, load_case, read_all
+from AmbiguousSegLib.data.split import Split, split_cases
+from AmbiguousSegLib.data.transforms import AugmentationConfig, draw_augmentation, one_hot
+from AmbiguousSegLib.labels import DEFAULT_LABELS, Label
 from AmbiguousSegLib.methods import Batch
-from AmbiguousSegLib.metrics.overlap import as_tensor
-from AmbiguousSegLib.training.config import DataConfig, TrainingConfig
+from AmbiguousSegLib.training.config import TrainingConfig
 
 _GRACE_S = 30.0  # how long a worker outlives SIGTERM
 _ORDER, _ITEM = 1, 2  # streams of random numbers under the training seed
-HELD_OUT_PHANTOM = {"validation": 1, "test": 2}  # added to the seed of the training phantom
-
-
-@dataclass(frozen=True)
-class HeldOutCase:
-    """A case to score: image float32 ``(C, H, W)`` in [0, 1], raters' masks bool ``(R, H, W)``."""
-
-    identity: str
-    image: np.ndarray
-    masks: np.ndarray
 
 
 class Source(Protocol):
-    """Training cases."""
+    """Training cases, whose masks have ``classes`` labels."""
+
+    @property
+    def classes(self) -> int:
+        """Number of labels K."""
 
     def pair(self, position: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Image float32 ``(C, H, W)`` in [0, 1] and target float32 ``(1, H, W)`` in [0, 1]."""
+        """Image float32 ``(C, H, W)`` in [0, 1] and target float32 ``(K, H, W)`` in [0, 1], a channel per class."""
 
 
 @dataclass(frozen=True)
 class FolderSource:
-    """Cases on disk in random order, each once per epoch; decoded cases are kept in memory."""
+    """Cases on disk in random order, each once per epoch; decoded cases are kept in memory. A ``Source``."""
 
     cases: tuple[Case, ...]
     size: tuple[int, int]
     target: str
     seed: int
+    classes: int = 1
 
     def pair(self, position: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Image and target, as ``Source.pair``."""
         epoch, place = divmod(position, len(self.cases))
-        image, masks = load_case(self.cases[_order(self.seed, epoch, len(self.cases))[place]], self.size)
+        case = self.cases[_order(self.seed, epoch, len(self.cases))[place]]
+        image, masks = load_case(case, self.size, self.classes)
         if self.target == "mean":
-            return image, masks.mean(0, dtype=np.float32)[None]
-        return image, masks[rng.integers(len(masks))][None].astype(np.float32)
+            return image, one_hot(masks, self.classes).mean(1)
+        return image, one_hot(masks[rng.integers(len(masks))], self.classes)
 
 
 @dataclass(frozen=True)
 class PhantomSource:
-    """Endless phantom cases, never the same twice."""
+    """Endless phantom cases, never the same twice. A ``Source``."""
 
     phantom_seed: int
     size: tuple[int, int]
     spacing_mm: float
     target: str
+    classes: int = 1
 
     def pair(self, position: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        case = phantom_case(self.phantom_seed, position, self.size, self.spacing_mm)
+        """Image and target, as ``Source.pair``."""
+        case = phantom_case(self.phantom_seed, position, self.size, self.spacing_mm, self.classes)
         image = window(case.image)[None]
         if self.target == "mean":
-            return image, case.probability_map().astype(np.float32)[None]
-        return image, case.draw_masks(rng, 1).astype(np.float32)
-
-
-@lru_cache(maxsize=None)
-def load_case(case: Case, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Image and masks of a case at ``size``, read once."""
-    return resized(case.load_image(), case.load_masks(), size)
+            return image, case.probability_maps().astype(np.float32)
+        return image, one_hot(case.draw_masks(rng, 1)[0], self.classes)
 
 
 @lru_cache(maxsize=2)
@@ -107,7 +101,7 @@ class Items(Dataset):
         rng = np.random.default_rng([self.seed, _ITEM, position])
         image, mask = self.source.pair(position, rng)
         image, mask = draw_augmentation(self.augmentation, rng)(image, mask)
-        return as_tensor(image), as_tensor(mask), position
+        return torch.from_numpy(image.copy()), torch.from_numpy(mask.copy()), position
 
 
 def _leave_signals_to_the_trainer(worker: int) -> None:
@@ -141,53 +135,31 @@ def batches(
         yield Batch(image, mask), rows.tolist()
 
 
-def open_data(config: DataConfig, folder: Path | None, seed: int) -> tuple[Source, Split | None, int]:
+def open_data(
+    config: DataConfig, folder: Path | None, seed: int, labels: Sequence[Label] = DEFAULT_LABELS
+) -> tuple[Source, Split | None, int]:
     """Source of training items, the split (None for the phantom), and the number of image channels.
 
+    Args:
+        folder: of the data; None for the phantom.
+        seed: of the order of the cases.
+        labels: of the masks, 1 to K.
+
     Raises:
-        ValueError: no folder given, unusable cases, an empty training part.
+        ValueError: no folder given, unusable cases, an empty training part, a phantom with other labels than it has.
     """
-    if config.kind == "phantom":
-        return PhantomSource(config.phantom_seed, config.size, _phantom_spacing(config), config.target), None, 1
+    if config.kind == PHANTOM:
+        classes = phantom_classes([label.name for label in labels])
+        return (
+            PhantomSource(config.phantom_seed, config.size, config.phantom_spacing_mm, config.target, classes),
+            None,
+            1,
+        )
     if folder is None:
         raise ValueError("No data folder given; name one with --data, or set dataset.kind to phantom.")
-    cases = read_cases(folder, config.subject_pattern)
-    channels = check_cases(cases)
+    cases = read_all(folder, config, labels)
     split = split_cases(config, cases)
     if not split.train:
         raise ValueError(f"{folder}: the split leaves no case to train on.")
-    return FolderSource(split.train, config.size, config.target, seed), split, channels
-
-
-def split_cases(config: DataConfig, cases: Sequence[Case]) -> Split:
-    """Split by the file that the configuration names, else by its fractions."""
-    if config.split_file:
-        return split_by_file(cases, config.split_file)
-    return split_by_fraction(cases, config.validation_fraction, config.test_fraction, config.split_seed)
-
-
-def held_out_cases(
-    config: DataConfig, split: Split | None, part: str, count: int | None, raters: int
-) -> list[HeldOutCase]:
-    """The first ``count`` cases (None: all) of the part "validation" or "test"; phantom cases are made with ``raters``.
-
-    Raises:
-        ValueError: the phantom without a count.
-    """
-    if split is not None:
-        cases = getattr(split, part)[:count]
-        return [HeldOutCase(case.identity, *load_case(case, config.size)) for case in cases]
-    if count is None:
-        raise ValueError("The phantom is endless; say how many cases to hold out.")
-    seed = config.phantom_seed + HELD_OUT_PHANTOM[part]
-    made = []
-    for index in range(count):
-        case = phantom_case(seed, index, config.size, _phantom_spacing(config))
-        masks = case.draw_masks(np.random.default_rng([seed, _ITEM, index]), raters)
-        made.append(HeldOutCase(f"phantom/{seed}/{index}", window(case.image)[None], masks))
-    return made
-
-
-def _phantom_spacing(config: DataConfig) -> float:
-    """Pixel size of phantom cases: the one asked for, or what makes the field 64 mm high."""
-    return 64 / config.size[0] if config.spacing_mm is None else config.spacing_mm
+    source = FolderSource(split.train, config.size, config.target, seed, len(labels))
+    return source, split, len(cases[0].load_image())

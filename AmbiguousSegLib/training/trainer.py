@@ -6,39 +6,39 @@ import contextlib
 import json
 import logging
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel
 
-from AmbiguousSegLib.card import Card, Label
 from AmbiguousSegLib.configuration import to_dict
+from AmbiguousSegLib.data.evaluation_cases import EvaluationCase
 from AmbiguousSegLib.data.split import Split
+from AmbiguousSegLib.description import Card
 from AmbiguousSegLib.diffusion.noise import TRAINING, RowNoise
 from AmbiguousSegLib.files import replacing
-from AmbiguousSegLib.inference.case_sampling import sample_case
 from AmbiguousSegLib.methods import Batch, Method, build_method
-from AmbiguousSegLib.metrics.distribution import average
+from AmbiguousSegLib.metrics.figures import average
 from AmbiguousSegLib.model import Model, save_model
-from AmbiguousSegLib.plotting.pictures import ensemble_row, sheet, write_png
+from AmbiguousSegLib.plotting.pictures import write_png
 from AmbiguousSegLib.training.checkpoint import FILE, Progress, load_checkpoint, save_checkpoint
-from AmbiguousSegLib.training.config import OptimisationConfig, TrainingConfig
-from AmbiguousSegLib.training.dataset import HeldOutCase, Source, batches
-from AmbiguousSegLib.training.validation import score
+from AmbiguousSegLib.training.config import TrainingConfig
+from AmbiguousSegLib.training.dataset import Source, batches
+from AmbiguousSegLib.training.ema import averaged_model
+from AmbiguousSegLib.training.learning_rate import learning_rate
+from AmbiguousSegLib.training.signals import stop_signals
+from AmbiguousSegLib.training.validation import contact_sheet, score, try_out
 from AmbiguousSegLib.volume.preprocessing import Preprocessing
 
 log = logging.getLogger(__name__)
 
 OnProgress = Callable[[int, int, dict[str, float]], None]
-_PICTURE_CASES, _PICTURE_RATERS, _PICTURE_SAMPLES = 6, 4, 8
 
 
 class Trainer:
@@ -48,14 +48,14 @@ class Trainer:
     ``config.json``, ``split.json`` and ``samples/<images>.png``.
 
     Args:
-        source, split: of ``sources.open_data``.
+        source, split: of ``dataset.open_data``, for the labels of ``config``.
         held_out: cases of the validation.
         device: of this process.
         rank, processes: of this process among those that train together; the process group is up already.
 
     Raises:
-        ValueError: a batch that the processes cannot share evenly, no held-out case, nothing left to train, or
-            settings of data and sampler that do not fit the method.
+        ValueError: a batch that the processes cannot share evenly, no held-out case, a source for another number of
+            labels, nothing left to train, or settings of data and sampler that do not fit the method.
         FileExistsError: a run in ``folder`` that is not to be resumed.
     """
 
@@ -64,7 +64,7 @@ class Trainer:
         config: TrainingConfig,
         source: Source,
         split: Split | None,
-        held_out: list[HeldOutCase],
+        held_out: list[EvaluationCase],
         folder: Path,
         device: torch.device,
         resume: bool = False,
@@ -76,6 +76,11 @@ class Trainer:
             raise ValueError(f"optimisation.batch_size {size} cannot be shared by {processes} processes evenly.")
         if not held_out:
             raise ValueError("No held-out case to validate on; give the split a validation part.")
+        if source.classes != len(config.labels):
+            raise ValueError(
+                f"The data has masks of {source.classes} labels, the configuration names {len(config.labels)}; open "
+                "the data with the labels of the configuration."
+            )
         if (folder / FILE).exists() and not resume:
             raise FileExistsError(f"{folder} holds a training run; resume it, or train into another folder.")
         self.source, self.held_out, self.folder = source, held_out, folder
@@ -85,11 +90,10 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.method = build_method(config.method, config.method_config)
-        self.method.to(device, memory_format=torch.channels_last)
+        self.method.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         # With the method's defaults spelt out, so that a run is the same however it was described.
         self.config = config = replace(config, method_config=to_dict(self.method.config))
-        self.ema = AveragedModel(self.method, multi_avg_fn=_ramped_average(config.optimisation.ema_decay))
-        self.ema.requires_grad_(False).eval()
+        self.ema = averaged_model(self.method, config.optimisation.ema_decay)
         self.optimizer = torch.optim.AdamW(
             [p for p in self.method.parameters() if p.requires_grad],
             lr=config.optimisation.learning_rate,
@@ -113,11 +117,16 @@ class Trainer:
             if split is not None:
                 _write_json(folder / "split.json", split.subjects())
 
+    @property
+    def averaged(self) -> Method:
+        """The method with averaged weights, the ones that are kept."""
+        return cast(Method, self.ema.module)
+
     def run(self, on_progress: OnProgress | None = None) -> bool:
         """Train to the end; True, or False if a signal (SIGTERM, Ctrl-C) ended it early, with its state saved."""
         settings = self.config.optimisation
         started, first = time.monotonic(), self.progress.images
-        with _stop_signals(self):
+        with stop_signals(self):
             for batch, positions in batches(self.source, self.config, first, self.rank, self.processes):
                 seen = self.progress.images
                 losses = self._step(batch, positions)
@@ -148,8 +157,10 @@ class Trainer:
             part = slice(begin, begin + micro)
             share = len(positions[part]) / rows
             noise = RowNoise(self.config.seed, [(p, 0) for p in positions[part]], TRAINING, self.device)
-            waits = self.processes > 1 and begin + micro < rows
-            with self.parallel.no_sync() if waits else contextlib.nullcontext(), self._dropout_seed(positions[begin]):
+            exchange: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+            if isinstance(self.parallel, DistributedDataParallel) and begin + micro < rows:
+                exchange = self.parallel.no_sync()  # of gradients: once, after the last
+            with exchange, self._dropout_seed(positions[begin]):
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
                     losses = self.parallel(
                         Batch(batch.image[part].to(self.device), batch.mask[part].to(self.device)), noise
@@ -183,22 +194,20 @@ class Trainer:
             self._model({}, 0)
         except ValueError as error:
             raise ValueError(f"dataset does not fit the method: {error}") from error
-        case, seed, settings = self.held_out[0], self.config.seed, self.config.sampling
-        with contextlib.suppress(_EnoughSeen):
-            sample_case(self.ema.module, case.identity, case.image, 1, seed, settings, 1, _enough)
+        try_out(self.averaged, self.held_out[0], self.config.sampling)
 
     def _validate(self) -> None:
         settings = self.config.validation
         mine = self.held_out[self.rank :: self.processes]
         scored = score(
-            self.ema.module,
+            self.averaged,
             mine,
             settings.samples,
             self.config.seed,
             self.config.sampling,
             batch_size=max(settings.samples, self.config.optimisation.microbatch or settings.samples),
         )
-        everyone = self._gathered([metrics for _, _, metrics in scored])
+        everyone = self._gathered([case.figures for case in scored])
         figures = average(everyone).mean
         ged = figures[f"ged_{settings.estimator}"]
         if self.rank == 0:
@@ -210,11 +219,8 @@ class Trainer:
                 figures[f"distance_samples_{settings.estimator}"],
                 figures["ci_harmonic"],
             )
-            rows = [
-                ensemble_row(case.image, case.masks, masks, _PICTURE_RATERS, _PICTURE_SAMPLES)
-                for case, masks, _ in scored[:_PICTURE_CASES]
-            ]
-            write_png(self.folder / "samples" / f"{self.progress.images:09d}.png", sheet(rows))
+            picture = contact_sheet(scored, self.config.labels)
+            write_png(self.folder / "samples" / f"{self.progress.images:09d}.png", picture)
         if self.progress.best_ged is None or ged < self.progress.best_ged:
             self.progress = replace(self.progress, best_images=self.progress.images, best_ged=ged)
             if self.rank == 0:
@@ -222,15 +228,14 @@ class Trainer:
 
     def _model(self, figures: dict[str, float], cases: int) -> Model:
         data, card, validation = self.config.dataset, self.config.card, self.config.validation
-        method: Method = self.ema.module
+        multiple = self.averaged.size_multiple
         return Model(
-            method,
-            Preprocessing(data.channels, data.plane, data.spacing_mm, data.size, method.size_multiple, data.intensity),
+            self.averaged,
+            Preprocessing(data.channels, data.plane, data.spacing_mm, data.size, multiple, data.intensity),
             self.config.sampling,
             Card(
                 card.name,
                 card.description,
-                Label(card.label),
                 training={
                     "data": card.training_data,
                     "licence": card.licence,
@@ -242,6 +247,7 @@ class Trainer:
                     **_plain(figures),
                 },
             ),
+            self.config.labels,
         )
 
     def _save(self) -> None:
@@ -272,34 +278,6 @@ class Trainer:
                 file.write(json.dumps(entry) + "\n")
 
 
-def learning_rate(settings: OptimisationConfig, images: int) -> float:
-    """Learning rate after ``images``: linear warm-up, then constant or half a cosine down to 0."""
-    warm = min(1.0, (images + settings.batch_size) / settings.warmup_images) if settings.warmup_images else 1.0
-    if settings.schedule == "constant":
-        return settings.learning_rate * warm
-    return settings.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * min(1.0, images / settings.images)))
-
-
-def _ramped_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """Moving average whose memory grows with the run: its decay is (1 + n)/(10 + n) until it reaches ``decay``."""
-
-    @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-        weight = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
-        for mean, value in zip(averaged, current):
-            mean.lerp_(value.to(mean.dtype), weight)
-
-    return update
-
-
-class _EnoughSeen(Exception):
-    pass
-
-
-def _enough(rows: int, step: int, total: int) -> None:
-    raise _EnoughSeen
-
-
 def _plain(figures: dict[str, float]) -> dict[str, float | None]:
     """Figures as JSON knows them: undefined is null."""
     return {name: None if math.isnan(value) else value for name, value in figures.items()}
@@ -314,20 +292,3 @@ def _uses_bfloat16(precision: str, device: torch.device) -> bool:
 def _write_json(path: Path, content: Any) -> None:
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-@contextlib.contextmanager
-def _stop_signals(trainer: Trainer) -> Iterator[None]:
-    """SIGTERM and Ctrl-C ask the trainer to stop after its step; a second Ctrl-C ends it at once."""
-
-    def stop(number: int, frame: Any) -> None:
-        if trainer.stopping and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        trainer.stopping = True
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -6,32 +6,23 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from AmbiguousSegLib.files import replacing
+from AmbiguousSegLib.labels import Label, check_labels
 from AmbiguousSegLib.volume.dicom_series import headers_by_slice
 from AmbiguousSegLib.volume.geometry import Geometry
+from AmbiguousSegLib.volume.label_maps import as_label_map, class_mask
 
 if TYPE_CHECKING:
     from highdicom.seg import SegmentDescription
     from pydicom import Dataset
-    from pydicom.sr.coding import Code
 
 SERIES_DESCRIPTION = "Plausible segmentations (research use only)"
 _MANUFACTURER, _SERIES_NUMBER = "AmbiguousSeg", 1000
 _LONGEST = 64  # characters of a DICOM long string
-
-
-class SegmentLabel(Protocol):
-    """What is segmented; ``card.Label`` is one. ``color`` is red, green, blue in [0, 1]."""
-
-    @property
-    def color(self) -> tuple[float, float, float]: ...
-
-    @property
-    def terminology(self) -> str: ...
 
 
 def write_dicom_seg(
@@ -39,27 +30,28 @@ def write_dicom_seg(
     masks: Sequence[tuple[str, np.ndarray]],
     geometry: Geometry,
     source_files: Sequence[Path | str],
-    label: SegmentLabel,
+    labels: Sequence[Label],
     *,
     model_name: str,
     software_version: str,
     series_description: str = SERIES_DESCRIPTION,
 ) -> list[str]:
-    """Write ``masks`` as one DICOM segmentation: binary, one segment each, which may overlap; all of it or nothing.
+    """Write ``masks`` as one DICOM segmentation, whose binary segments may overlap; all of it or nothing.
 
-    Each slice is stored at the position of the source instance it was computed on, whatever the order of the files.
+    Of one class each mask is a segment of its name; of several it is one for each class, named "mask, class". Each
+    slice is stored at the position of the source instance it was computed on, whatever the order of the files.
     Slices that no mask marks are left out, as is usual; if nothing is marked at all, one empty slice is kept, because
     the format asks for at least one.
 
     Args:
-        masks: name and bool ``(Z, Y, X)`` of each segment.
+        masks: name and label map, uint8 ``(Z, Y, X)`` or, of one class, bool, of each mask.
         geometry: grid of the masks; one slice ``(Y, X)`` for each source instance.
         source_files: the files of the series, in any order; their pixels are not read.
-        label: colour of all segments, and what they show as a Slicer TerminologyEntry.
+        labels: the classes 1 to K: name, colour, and what they show as a Slicer TerminologyEntry.
         model_name: the algorithm that the segments name; its version is ``software_version``.
 
     Returns:
-        Names of the masks that mark nothing: they are segments without a frame, which other software may not list.
+        Names of the segments that mark nothing: they are without a frame, and other software may not list them.
 
     Raises:
         ImportError: highdicom is missing or too old; says what to install.
@@ -67,17 +59,21 @@ def write_dicom_seg(
         OSError: a file could not be read or written; a file that was there before is unchanged.
     """
     hd = _highdicom()
-    _check(masks, geometry, label, model_name, software_version, series_description)
+    masks = [(name, as_label_map(mask)) for name, mask in masks]
+    _check(masks, geometry, labels, model_name, software_version, series_description)
     sources = headers_by_slice(source_files, geometry)
     marked = [z for z in range(len(sources)) if any(mask[z].any() for _, mask in masks)]
     slices = marked or [0]
+    segments = [(_name(name, label, len(labels)), label) for name, _ in masks for label in labels]
+    classes = range(1, 1 + len(labels))
+    pixels = np.stack([class_mask(mask[slices], k, len(labels)) for _, mask in masks for k in classes], axis=-1)
     description = {
         "source_images": [sources[z] for z in slices],
-        "pixel_array": np.stack([mask[slices] for _, mask in masks], axis=-1),
+        "pixel_array": pixels,
         "segmentation_type": hd.seg.SegmentationTypeValues.BINARY,
         "segment_descriptions": [
             _segment(number, name, label, model_name, software_version)
-            for number, (name, _) in enumerate(masks, start=1)
+            for number, (name, label) in enumerate(segments, start=1)
         ],
         "series_instance_uid": hd.UID(),
         "series_number": _SERIES_NUMBER,
@@ -102,7 +98,7 @@ def write_dicom_seg(
     segmentation.SpecificCharacterSet = "ISO_IR 192"  # UTF-8: names may hold characters that the series cannot
     with replacing(path) as temporary:
         segmentation.save_as(temporary)
-    return [name for name, mask in masks if not mask.any()]
+    return [name for number, (name, _) in enumerate(segments) if not pixels[..., number].any()]
 
 
 def _space_slices(segmentation: Dataset, geometry: Geometry, slices: Sequence[int]) -> None:
@@ -132,22 +128,30 @@ def _highdicom() -> ModuleType:
     return highdicom
 
 
-def _check(masks: Sequence[tuple[str, np.ndarray]], geometry: Geometry, label: SegmentLabel, *texts: str) -> None:
+def _check(masks: Sequence[tuple[str, np.ndarray]], geometry: Geometry, labels: Sequence[Label], *texts: str) -> None:
     if not masks:
         raise ValueError("A DICOM segmentation needs at least one mask, got none.")
+    check_labels(labels)
     for name, mask in masks:
-        if mask.dtype != bool or mask.shape != geometry.shape:
+        if mask.shape != geometry.shape or mask.max() > len(labels):
             raise ValueError(
-                f"Mask {name!r} must be bool of shape {geometry.shape} (Z, Y, X), got {mask.dtype} {mask.shape}."
+                f"Mask {name!r} must be a label map of shape {geometry.shape} (Z, Y, X) with values up to "
+                f"{len(labels)}, got shape {mask.shape} and values up to {mask.max()}."
             )
-    for text in (*(name for name, _ in masks), *texts):
+    for text in (*(_name(name, label, len(labels)) for name, _ in masks for label in labels), *texts):
         if not 0 < len(text) <= _LONGEST or "\\" in text or not text.isprintable():
             raise ValueError(f"DICOM takes 1 to {_LONGEST} characters without backslashes as a name, got {text!r}.")
-    if len(label.color) != 3 or not all(0 <= c <= 1 for c in label.color):
-        raise ValueError(f"Segment colour must be red, green, blue in [0, 1], got {label.color}.")
 
 
-def _segment(number: int, name: str, label: SegmentLabel, model_name: str, software_version: str) -> SegmentDescription:
+def _name(mask: str, label: Label, classes: int) -> str:
+    """Name of a segment: the mask's, and its class behind it where there are several, cut to what DICOM holds."""
+    if classes == 1:
+        return mask
+    name = f"{mask}, {label.name}"
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+
+
+def _segment(number: int, name: str, label: Label, model_name: str, software_version: str) -> SegmentDescription:
     import highdicom as hd
     from highdicom.sr.coding import CodedConcept
     from pydicom.sr.codedict import codes
@@ -176,8 +180,8 @@ def _segment(number: int, name: str, label: SegmentLabel, model_name: str, softw
     return description
 
 
-def _codes(terminology: str) -> tuple[Code, Code, Code | None, Code | None, Code | None]:
-    """Category, type, type's modifier, region and region's modifier of a Slicer TerminologyEntry."""
+def _codes(terminology: str) -> tuple[Any, ...]:
+    """Codes of category, type, type's modifier, region and region's modifier of a Slicer TerminologyEntry; or None."""
     from pydicom.sr.coding import Code
 
     fields = terminology.split("~")

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import ArrayLike
 
 ORTHONORMAL_TOLERANCE = 1e-3  # DICOM writes direction cosines with as few as four decimals
+FILE_TOLERANCE = 0.01  # grids of two files are one when corners agree to this share of a voxel
 _EDGE = 1e-4  # of a voxel: a region that ends on a voxel border does not touch the next voxel
 
 Region = tuple[tuple[float, float, float], tuple[float, float, float]]
@@ -87,11 +89,11 @@ class Geometry:
         image.SetDirection(self.direction)
         return image
 
-    def to_mm(self, index: np.ndarray) -> np.ndarray:
+    def to_mm(self, index: ArrayLike) -> np.ndarray:
         """LPS positions in mm, float64 ``(..., 3)``, of continuous indices ``(..., 3)`` in x, y, z order."""
         return np.asarray(index, float) @ self._axes_mm().T + np.array(self.origin_mm)
 
-    def to_index(self, position_mm: np.ndarray) -> np.ndarray:
+    def to_index(self, position_mm: ArrayLike) -> np.ndarray:
         """Continuous indices, float64 ``(..., 3)`` in x, y, z order, of LPS positions ``(..., 3)`` in mm.
 
         Integers are voxel centres: voxel i reaches from i − 0.5 to i + 0.5.
@@ -112,6 +114,10 @@ class Geometry:
         return self.size == other.size and bool(
             np.all(np.linalg.norm(self._corners() - other._corners(), axis=1) <= tolerance_mm)
         )
+
+    def same_in_files(self, other: Geometry) -> bool:
+        """``same_grid`` as far as files of different formats keep a grid: corners agree to 1 % of a voxel."""
+        return self.same_grid(other, FILE_TOLERANCE * min(self.spacing_mm))
 
     def difference(self, other: Geometry) -> str:
         """Where two grids differ most, in words for a message: size, or the property that displaces corners most."""
@@ -151,7 +157,9 @@ class SliceAxes:
 
     @classmethod
     def of(cls, geometry: Geometry, plane: str) -> SliceAxes:
-        if plane == "stored":
+        """Those of a plane of ``PLANES``: the index axes nearest to the patient's; ``stored`` keeps the array's."""
+        followed = PLANES[plane]
+        if followed is None:
             return cls((2, 1, 0), (False,) * 3)
         direction = np.array(geometry.direction).reshape(3, 3)
         closeness = np.abs(direction)
@@ -160,19 +168,20 @@ class SliceAxes:
             patient, index = np.unravel_index(closeness.argmax(), (3, 3))
             nearest[patient] = int(index)
             closeness[patient], closeness[:, index] = -1, -1
-        followed = PLANES[plane]
         return cls(
             tuple(nearest[patient] for patient, _ in followed),
             tuple(bool(direction[patient, nearest[patient]] * sense < 0) for patient, sense in followed),
         )
 
     def of_index(self, values: Sequence[Any]) -> tuple[Any, ...]:
+        """Values of the index axes x, y, z as those of (slices, rows, columns)."""
         return tuple(values[k] for k in self.index_axes)
 
     def view(self, array: np.ndarray) -> np.ndarray:
         """``(..., Z, Y, X)`` seen as ``(..., slices, rows, columns)``."""
         turned = np.moveaxis(array, [-1 - k for k in self.index_axes], (-3, -2, -1))
-        return turned[(..., *(slice(None, None, -1 if back else 1) for back in self.backwards))]
+        steps = [slice(None, None, -1 if back else 1) for back in self.backwards]
+        return turned[..., steps[0], steps[1], steps[2]]
 
     def box(self, geometry: Geometry, region: Region) -> tuple[tuple[int, int], ...]:
         """First and last slice, row and column that ``region`` touches."""

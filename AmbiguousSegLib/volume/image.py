@@ -117,6 +117,7 @@ def one_line_errors(path: Path) -> Iterator[None]:
 
 
 def reason(error: RuntimeError) -> str:
+    """What an exception of ITK says happened, without the lines around it."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     while lines[-1].startswith("Reason:"):  # ITK adds the last error of the system, often of another call
         lines.pop()

@@ -1,19 +1,25 @@
-"""The way from a volume to the slices a network sees, and from its answers back to the voxels of the volume."""
+"""How a model wants its slices: plain settings, read without torch, and what makes slices by them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch.nn import functional
 
 from AmbiguousSegLib import configuration
 from AmbiguousSegLib.volume.geometry import PLANES, Geometry, Region, SliceAxes
 
-RULES = ("window", "percentile", "full_scale", "minmax")
+if TYPE_CHECKING:
+    from AmbiguousSegLib.volume.prepared import PreparedVolume
+
+_WORDS = {
+    "window": "window {low:g} to {high:g}",
+    "percentile": "percentiles {low:g} to {high:g} of the volume",
+    "full_scale": "full scale 0 to {high:g}",
+    "minmax": "least to greatest value of the volume",
+}
+RULES = tuple(_WORDS)
 
 
 @dataclass(frozen=True)
@@ -42,8 +48,12 @@ class Intensity:
             )
         if self.high is not None and not -np.inf < (self.low or 0) < self.high < np.inf:
             raise ValueError(f"Intensity.low (0 for full_scale) must be below Intensity.high, got {self}.")
-        if self.rule == "percentile" and not 0 <= self.low < self.high <= 100:
+        if self.rule == "percentile" and not ((self.low or 0) >= 0 and (self.high or 0) <= 100):
             raise ValueError(f"Percentiles must lie in [0, 100], got {self}.")
+
+    def words(self) -> str:
+        """For people, in a few words: "window -1000 to 200"."""
+        return _WORDS[self.rule].format(low=self.low, high=self.high)
 
     def limits(self, channel: np.ndarray, name: str) -> tuple[float, float]:
         """Values of ``channel``, any shape, that become 0 and 1.
@@ -54,16 +64,17 @@ class Intensity:
         least, greatest = float(channel.min()), float(channel.max())  # a NaN survives min and max
         if not np.isfinite([least, greatest]).all():
             raise ValueError(f"Channel {name} holds NaN or infinite values; replace them before use.")
+        low, high = float(self.low or 0), float(self.high or 0)
         if self.rule == "full_scale":
-            if least < 0 or greatest > self.high:
+            if least < 0 or greatest > high:
                 raise ValueError(
-                    f"Channel {name} reaches from {least:g} to {greatest:g}, the model expects 0 to {self.high:g}; "
+                    f"Channel {name} reaches from {least:g} to {greatest:g}, the model expects 0 to {high:g}; "
                     "convert the image to that range."
                 )
-            return 0.0, float(self.high)
+            return 0.0, high
         if self.rule == "window":
-            return float(self.low), float(self.high)
-        low, high = (least, greatest) if self.rule == "minmax" else np.percentile(channel, (self.low, self.high))
+            return low, high
+        low, high = (least, greatest) if self.rule == "minmax" else np.percentile(channel, (low, high))
         if not low < high:
             raise ValueError(f"Channel {name} is {low:g} (nearly) everywhere; is it the intended image?")
         return float(low), float(high)
@@ -140,6 +151,8 @@ class Preprocessing:
             ValueError: channels or shape that do not fit, values that ``Intensity.limits`` refuses, a volume one pixel
                 wide in the model's plane, a slice range or region outside the volume.
         """
+        from AmbiguousSegLib.volume.prepared import PreparedVolume  # needs torch, which the settings do without
+
         if volume.ndim != 4 or len(volume) != len(self.channels):
             raise ValueError(
                 f"The model expects {len(self.channels)} channel(s), {', '.join(self.channels)}, as an array "
@@ -166,97 +179,10 @@ class Preprocessing:
         spacing = axes.of_index(geometry.spacing_mm)
         crop = tuple(slice(a, b + 1) for a, b in box[1:])
         shape = [s.stop - s.start for s in crop]
-        if self.spacing_mm is None:
-            resized = canvas = self.size
-        else:
+        resized: tuple[int, ...] = self.size
+        canvas: tuple[int, ...] = self.size
+        if self.spacing_mm is not None:
             resized = tuple(max(1, round(n * mm / self.spacing_mm)) for n, mm in zip(shape, spacing[1:]))
             m = self.size_multiple
             canvas = tuple(least if n <= least else -(-n // m) * m for n, least in zip(resized, self.size))
         return PreparedVolume(volume, axes, list(range(first, last + 1)), spacing[0], crop, resized, canvas, limits)
-
-
-class PreparedVolume:
-    """Slices of one volume on the model's grid, and the way back. Made by ``Preprocessing.prepare``.
-
-    Slices are named by their index in the whole volume, whatever the slice range (see ``prepare``).
-
-    Attributes:
-        slice_indices: indices of the slices in the range and region, ascending.
-        slice_spacing_mm: distance of neighbouring slices.
-        crop_shape: rows and columns of the region on the volume's own grid.
-        canvas: height and width of what the network sees, the same for all slices.
-    """
-
-    def __init__(
-        self,
-        volume: np.ndarray,
-        axes: SliceAxes,
-        slice_indices: list[int],
-        slice_spacing_mm: float,
-        crop: tuple[slice, slice],
-        resized: tuple[int, int],
-        canvas: tuple[int, int],
-        limits: Sequence[tuple[float, float]],
-    ) -> None:
-        self.slice_indices, self.slice_spacing_mm, self.canvas = slice_indices, slice_spacing_mm, canvas
-        self.crop_shape = tuple(s.stop - s.start for s in crop)
-        self._shape, self._slices, self._axes, self._crop = volume.shape[1:], axes.view(volume), axes, crop
-        top, left = ((outer - inner) // 2 for outer, inner in zip(canvas, resized))
-        self._inner = (slice(top, top + resized[0]), slice(left, left + resized[1]))
-        self._low, self._high = np.array(limits, np.float32).T[..., None, None]
-
-    def image(self, i: int) -> torch.Tensor:
-        """Slice ``i``: float32 ``(C, H, W)`` in [0, 1] on the CPU, 0 around the region."""
-        self._check_slice(i)
-        pixels = self._slices[(slice(None), i, *self._crop)].astype(np.float32)
-        pixels = np.clip((pixels - self._low) / (self._high - self._low), 0, 1)
-        return self.to_canvas(torch.from_numpy(np.ascontiguousarray(pixels))).clamp_(0, 1)
-
-    def to_canvas(self, planes: torch.Tensor) -> torch.Tensor:
-        """Region's pixels ``(..., rows, columns)`` to the model's grid: float32 ``(..., H, W)`` on the CPU.
-
-        Linear and antialiased, extent onto extent, then centred in zeros.
-        """
-        if tuple(planes.shape[-2:]) != self.crop_shape:
-            raise ValueError(f"Expected planes (..., {self.crop_shape}), got shape {tuple(planes.shape)}.")
-        rows, columns = self._inner
-        result = torch.zeros(*planes.shape[:-2], *self.canvas)
-        result[..., rows, columns] = _resize(planes, (rows.stop - rows.start, columns.stop - columns.start))
-        return result
-
-    def restore(self, value: torch.Tensor) -> torch.Tensor:
-        """Way back of ``to_canvas``: ``(..., H, W)`` to the region's float32 ``(..., rows, columns)`` on the CPU.
-
-        Restore continuous values and threshold after, so that borders stay smooth.
-        """
-        if tuple(value.shape[-2:]) != self.canvas:
-            raise ValueError(f"Expected values (..., {self.canvas}), got shape {tuple(value.shape)}.")
-        return _resize(value[(..., *self._inner)], self.crop_shape)
-
-    def write(self, out: np.ndarray, i: int, mask: np.ndarray | torch.Tensor) -> None:
-        """Put the ``mask`` of slice ``i``, bool ``(rows, columns)``, into ``out``, bool ``(Z, Y, X)`` of the volume.
-
-        Nothing outside the region changes.
-        """
-        self._check_slice(i)
-        mask = np.asarray(mask)
-        if out.shape != self._shape or out.dtype != bool or mask.shape != self.crop_shape or mask.dtype != bool:
-            raise ValueError(
-                f"Expected a bool mask {self.crop_shape} and a bool volume {self._shape}, got {mask.dtype} "
-                f"{mask.shape} and {out.dtype} {out.shape}; threshold after restore()."
-            )
-        self._axes.view(out)[(i, *self._crop)] = mask
-
-    def _check_slice(self, i: int) -> None:
-        if not self.slice_indices[0] <= i <= self.slice_indices[-1]:
-            prepared = f"{self.slice_indices[0]} to {self.slice_indices[-1]}"
-            raise ValueError(f"Slice {i} was not prepared, slices {prepared} were; prepare a range that holds it.")
-
-
-def _resize(planes: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-    planes = planes.detach().to("cpu", torch.float32)
-    if tuple(planes.shape[-2:]) == shape:
-        return planes
-    batch = planes.reshape(1, -1, *planes.shape[-2:])
-    batch = functional.interpolate(batch, shape, mode="bilinear", antialias=True, align_corners=False)
-    return batch.reshape(*planes.shape[:-2], *shape)

@@ -19,12 +19,12 @@ import numpy as np
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from AmbiguousSegLib.data.lung_phantom import phantom_volume  # noqa: E402
-from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume  # noqa: E402
-from AmbiguousSegLib.metrics.distribution import ged  # noqa: E402
-from AmbiguousSegLib.model import load_model  # noqa: E402
-from AmbiguousSegLib.resources import find_model  # noqa: E402
-from AmbiguousSegLib.volume.geometry import Geometry  # noqa: E402
+from AmbiguousSegLib.data.lung_phantom import phantom_volume
+from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
+from AmbiguousSegLib.metrics.distribution import ged
+from AmbiguousSegLib.model import load_model
+from AmbiguousSegLib.resources import find_model
+from AmbiguousSegLib.volume.geometry import Geometry
 
 COHERENCE_MM = (0.0, 10.0, 30.0, math.inf)
 RATERS = 64

@@ -13,9 +13,9 @@ from pathlib import Path
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
-import slicer  # noqa: E402
+import slicer
 
-from SlicerHost import (  # noqa: E402
+from SlicerHost import (
     application,
     ctk,
     dialogs,

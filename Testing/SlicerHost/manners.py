@@ -128,9 +128,7 @@ def _set_attribute(self, name: str, value) -> None:
             return found.fset(self, value)
         if hasattr(found, "__set__"):
             return found.__set__(self, value)
-    if not is_plain(cls):
-        self.__dict__[name] = value
-    elif cls.__module__.startswith("SlicerHost") and name.startswith("_"):
+    if not is_plain(cls) or (cls.__module__.startswith("SlicerHost") and name.startswith("_")):
         self.__dict__[name] = value
     elif isinstance(value, QtCore.QObject) and value.objectName == name:
         self.__dict__[name] = value  # PySide's loader of .ui files makes children attributes, as PythonQt has them

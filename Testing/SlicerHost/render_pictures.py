@@ -113,7 +113,7 @@ def main(arguments: list[str]) -> int:
         ("1_sample_data", pictures.sample_data()),
         ("2_samples", pictures.samples()),
         ("3_mean", pictures.map(pictures.run.mean, "mean")),
-        ("4_variance", pictures.map(pictures.run.variance, "variance")),
+        ("4_variance", pictures.map(pictures.run.variances[0], "variance")),
         ("AmbiguousSegPhantom", pictures.thumbnail()),
     ):
         path = out / f"{name}.png"

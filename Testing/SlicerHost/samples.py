@@ -7,6 +7,7 @@ import slicer
 from AmbiguousSegBridge.scene import add_volume
 
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
+from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.volume.geometry import Geometry
 
 SIZE = (13, 11, 7)  # x, y, z
@@ -34,7 +35,24 @@ def make_samples(geometry: Geometry = OBLIQUE) -> SampleSet:
     masks[1, 2:4, 3:8, 4:9] = True
     masks[2, ::6, ::10, ::12] = True
     masks[3, -1, -1, -1] = True
-    return SampleSet(masks, geometry, {"seed": 7, "model": {"name": MODEL_NAME}}, "nodule")
+    return SampleSet(masks, geometry, {"seed": 7, "model": {"name": MODEL_NAME}}, (Label("nodule"),))
+
+
+TERMINOLOGY = "Segmentation category and type~SCT^49755003^Structure~SCT^{code}^{name}~^^~Anatomic codes~^^~^^"
+CORE_AND_HALO = (
+    Label("core", (0.9, 0.2, 0.1), TERMINOLOGY.format(code="1", name="Core")),
+    Label("the halo", (0.2, 0.4, 0.9), TERMINOLOGY.format(code="2", name="Halo")),
+)
+
+
+def make_class_samples(geometry: Geometry = OBLIQUE) -> SampleSet:
+    """Four label maps of a core and a halo: random, a core inside a halo, a halo alone, and an empty one."""
+    masks = np.zeros((4, *geometry.shape), np.uint8)
+    masks[0] = np.random.default_rng(1).choice(3, geometry.shape, p=(0.6, 0.25, 0.15))
+    masks[1, 1:5, 2:9, 3:10] = 2
+    masks[1, 2:4, 3:8, 4:9] = 1
+    masks[2, 2:4, 3:8, 4:12] = 2
+    return SampleSet(masks, geometry, {"seed": 7, "model": {"name": MODEL_NAME}}, CORE_AND_HALO)
 
 
 def node_names(scene) -> list[str]:

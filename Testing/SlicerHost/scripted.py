@@ -23,20 +23,20 @@ class ModuleParent:
     """What Slicer passes to a module's constructor; only the attributes that Slicer's has can be set."""
 
     __slots__ = (
-        "path",
-        "name",
-        "title",
-        "categories",
-        "dependencies",
-        "contributors",
-        "helpText",
-        "acknowledgementText",
-        "icon",
-        "hidden",
-        "index",
-        "associatedNodeTypes",
-        "widgetRepresentationCreationEnabled",
         "_widget",
+        "acknowledgementText",
+        "associatedNodeTypes",
+        "categories",
+        "contributors",
+        "dependencies",
+        "helpText",
+        "hidden",
+        "icon",
+        "index",
+        "name",
+        "path",
+        "title",
+        "widgetRepresentationCreationEnabled",
     )
 
     def __init__(self, path: Path):

@@ -76,7 +76,7 @@ def _take_enumerations(root: ElementTree.Element) -> dict[str, dict]:
         cls = CUSTOM.get(element.get("class"))
         for entry in element.findall("property") if cls is not None else ():
             value = entry.find("set") if entry.find("set") is not None else entry.find("enum")
-            if value is None or hasattr(cls.__mro__[1], entry.get("name")) and entry.get("name") not in cls.__dict__:
+            if value is None or (hasattr(cls.__mro__[1], entry.get("name")) and entry.get("name") not in cls.__dict__):
                 continue
             names = [part.split("::")[-1].strip() for part in value.text.split("|")]
             missing = [name for name in names if not hasattr(cls, name)]

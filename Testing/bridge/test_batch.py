@@ -24,7 +24,7 @@ from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.model import save_model
 from AmbiguousSegLib.quality import Quality
 from AmbiguousSegLib.volume.geometry import Geometry
-from AmbiguousSegLib.volume.io import LESION_TERMINOLOGY, write_volume
+from AmbiguousSegLib.volume.io import write_volume
 
 SCRIPT = REPOSITORY / "AmbiguousSeg" / "Scripts" / "batch.py"
 
@@ -183,9 +183,9 @@ def test_a_name_that_the_output_cannot_hold_ends_nothing(study, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(console, "cp1252", write_through=True))
     study.sampler = lambda options, make=study.sampler: _refusing(make(options), names[0])
     assert study.run() == 1
-    assert study.status() == {"a": "done", "b": "done", "c.d": "done", names[0]: "failed"} | {
-        name: "done" for name in names[1:]
-    }
+    assert study.status() == {"a": "done", "b": "done", "c.d": "done", names[0]: "failed"} | dict.fromkeys(
+        names[1:], "done"
+    )
     assert b"\\u60a3\\u8005: failed" in console.getvalue() and b"no \\u60a3" in console.getvalue()
     assert names[0] in (study.out / "batch.csv").read_text(encoding="utf-8")
 
@@ -305,7 +305,10 @@ def test_without_torch_outside_of_slicer_the_command_that_installs_everything_is
     project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
     needed = re.search(r"^dependencies = \[(.*?)^\]", project, re.MULTILINE | re.DOTALL)[1]
     names = {Requirement(text).name for text in named}
-    assert {Requirement(text).name for text in re.findall('"(.*)"', needed)} == names | {"numpy"}  # which scipy brings
+    assert {Requirement(text).name for text in re.findall('"(.*)"', needed)} == names | {
+        "numpy",
+        "Pillow",
+    }  # which scipy and scikit-image bring
 
 
 @pytest.mark.parametrize("missing", ["torch", "Apple silicon"])
@@ -363,7 +366,7 @@ def test_a_quality_reaches_the_samples(study):
     arguments = ("--quality", "fast", "--samples", 1, "--device", "cpu")
     assert study.run(*arguments, inputs=[study.folder / "scan.nrrd"]) == 0
     result = json.loads((study.out / "scan" / "samples.json").read_text())
-    assert result["sampler"] == {"name": "dpm++2m", "steps": 10, "eta": 0.0}
+    assert result["sampler"] == {"name": "dpm++2m", "steps": 10, "grid": "trailing", "options": {}}
 
 
 def test_in_slicer_every_way_out_goes_through_its_exit(study, monkeypatch):
@@ -408,7 +411,7 @@ def test_scene_of_a_volume(batch, tmp_path):
     geometry = Geometry((6, 5, 4), (1.0, 1.0, 2.0), (1.0, 2.0, 3.0), (1.0, 0, 0, 0, 1, 0, 0, 0, 1))
     masks = np.random.default_rng(0).random((2, *geometry.shape)) < 0.5
     volume = np.random.default_rng(1).random((1, *geometry.shape), np.float32)
-    batch.write_scene(SampleSet(masks, geometry), volume, "p1", tmp_path / "scene.mrb", LESION_TERMINOLOGY)
+    batch.write_scene(SampleSet(masks, geometry), volume, "p1", tmp_path / "scene.mrb")
     loaded = make_host()
     assert loaded.ReadFromMRB(str(tmp_path / "scene.mrb"))
     np.testing.assert_array_equal(read_channels([loaded.GetFirstNodeByName("p1")])[0], volume)

@@ -50,7 +50,7 @@ def test_copies_of_a_runs_nodes_are_no_run(scene, duplicate, with_input):
     if not with_input:
         scene.RemoveNode(volume)
         (run,) = runs.find_runs(scene)
-    copies = [duplicate(scene, node) for node in (run.mean, run.variance, run.consensus, *run.samples)]
+    copies = [duplicate(scene, node) for node in (run.mean, run.variances[0], run.consensus, *run.samples)]
     assert runs.find_runs(scene) == [run]
     assert not [copy for copy in copies if runs.find_run_of(scene, copy) is not None or is_own(copy)]
     runs.remove_run(scene, run)
@@ -145,7 +145,7 @@ def test_undone_a_run_is_as_before(scene):
     (found,) = runs.find_runs(scene)
     assert [node.GetID() for node in found.samples] == [node.GetID() for node in run.samples]
     np.testing.assert_array_equal(
-        runs.read_mask(scene.GetNodeByID(removed), found.geometry).full(), make_samples().masks[2]
+        runs.read_mask(scene.GetNodeByID(removed), found.geometry, found.labels).full(), make_samples().masks[2]
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,12 +15,13 @@ from AmbiguousSegBridge import jobs, messages, report
 from AmbiguousSegBridge.runner import crops_argument
 from tiny_models import randomised, tiny_model
 
-from AmbiguousSegLib.card import Label
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.evaluation.rater_comparison import compare_with_raters
 from AmbiguousSegLib.evaluation.table import Table
 from AmbiguousSegLib.inference import volume_sampling as sampling_volume
 from AmbiguousSegLib.inference.estimate import estimate
 from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
+from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.model import load_model, save_model
 from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
@@ -96,23 +97,29 @@ def channels():
     return (random.random(GRID.shape) > 0.5).astype(np.int16), random.random(GRID.shape)
 
 
-def test_samples_are_those_of_the_library(told, tmp_path, model_folder, channels):
+@pytest.mark.parametrize(
+    ("sampler", "meant"),
+    [
+        ({"name": "dpm++2m-sde", "steps": 4}, SamplerSettings("dpm++2m-sde", 4, "both_ends")),  # of earlier versions
+        ({"name": "ddim", "steps": 4, "grid": "trailing", "options": {"eta": 1.0}}, None),
+    ],
+)
+def test_samples_are_those_of_the_library(told, tmp_path, model_folder, channels, sampler, meant):
     folder = tmp_path / "job"
     save(folder, a=channels[0], b=channels[1])
     region = ((4.0, -2.0, 6.0), (15.0, 12.0, 14.0))
     given = {"seed": 2**53 + 1, "first_sample": 2, "samples": 2, "region": region, "slice_range": (1, 4)}
-    sampler = {"name": "dpm++2m-sde", "steps": 4}
     result = plain(jobs.sample(arguments_for(model_folder, **given, sampler=sampler), folder, told.report))
 
     model = load_model(model_folder)
-    request = SampleRequest(**given, sampler=replace(model.sampling, **sampler))
+    request = SampleRequest(**given, sampler=meant or SamplerSettings(**sampler))
     expected = sample_volume(model, np.stack(channels).astype(np.float32), GRID, request)
     assert expected.masks.any(axis=(1, 2, 3)).all()
     assert [entry["index"] for entry in told.of("sample")] == [2, 3]
     for entry, mask in zip(told.of("sample"), expected.masks):
         assert np.array_equal(Crop.load(folder / entry["file"], entry).full(), mask)
     assert result["provenance"] == plain(expected.provenance)
-    assert result["label"] == plain(asdict(Label()))
+    assert result["labels"] == [plain(asdict(Label()))]
 
 
 def test_progress_says_what_is_done_and_what_is_left(told, tmp_path, model_folder, channels, monkeypatch):
@@ -207,18 +214,18 @@ def test_modes_by_hand(told, tmp_path):
     masks[2, 4, 10:12, 10:12] = True
     masks[3] = masks[0]
     entries = save_crops(tmp_path, "mask", masks)
-    result = plain(jobs.modes({"masks": entries, "cut": 0.5}, tmp_path, told.report))
+    result = plain(jobs.modes({"masks": entries, "classes": 1, "cut": 0.5}, tmp_path, told.report))
     assert result["labels"] == [0, 0, 1, 0, 2] and result["cut"] == 0.5
     assert result["frequencies"] == pytest.approx([0.6, 0.2, 0.2]) and result["representatives"] == [0, 2, 4]
     assert np.array(result["iou"])[0] == pytest.approx([1, 0.8, 0, 1, 0])
     empty = save_crops(tmp_path, "empty", masks[4:])
-    assert jobs.modes({"masks": empty * 2, "cut": 0.5}, tmp_path, told.report)["labels"] == [0, 0]
+    assert jobs.modes({"masks": empty * 2, "classes": 1, "cut": 0.5}, tmp_path, told.report)["labels"] == [0, 0]
 
 
 def test_masks_of_two_grids_are_refused(told, tmp_path):
     entries = save_crops(tmp_path, "mask", [np.ones((2, 3, 4), bool), np.ones((2, 3, 5), bool)])
     with pytest.raises(ValueError, match="Masks of one grid"):
-        jobs.modes({"masks": entries, "cut": 0.5}, tmp_path, told.report)
+        jobs.modes({"masks": entries, "classes": 1, "cut": 0.5}, tmp_path, told.report)
 
 
 @pytest.mark.parametrize("empty", [False, True])
@@ -233,6 +240,7 @@ def test_a_comparison_is_that_of_the_whole_grid(told, tmp_path, empty):
         "raters": save_crops(tmp_path, "rater", raters),
         "sample_names": ["one", "two", "three"],
         "rater_names": names,
+        "labels": ["lesion"],
         "geometry": plain(asdict(GRID)),
     }
     result = plain(jobs.compare(arguments, tmp_path, told.report))
@@ -259,8 +267,8 @@ def to_export(job, out):
         "maps": {"mean": "map.npy"},
         "geometry": plain(asdict(GRID)),
         "folder": str(out),
-        "form": "nii.gz",
-        "label": plain(asdict(Label())),
+        "form": "nifti",
+        "labels": [plain(asdict(Label()))],
         "source_files": [],
         "model_name": "tiny",
         "overwrite": False,

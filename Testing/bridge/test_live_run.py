@@ -35,6 +35,7 @@ from SlicerHost.samples import (  # noqa: E402
 from vtk.util.numpy_support import vtk_to_numpy  # noqa: E402
 
 from AmbiguousSegLib.ensemble.sample_set import SampleSet  # noqa: E402
+from AmbiguousSegLib.labels import Label  # noqa: E402
 from AmbiguousSegLib.volume.crops import Crop  # noqa: E402
 
 PROVENANCE = {"seed": 3, "model": {"name": "toy"}}
@@ -62,7 +63,7 @@ def state(scene):
 def assert_maps_are_of(run, expected: list[np.ndarray]) -> None:
     whole = SampleSet(np.stack(expected), OBLIQUE)
     np.testing.assert_array_equal(map_array(run.mean), whole.mean())
-    np.testing.assert_array_equal(map_array(run.variance), whole.variance())
+    np.testing.assert_array_equal(map_array(run.variances[0]), whole.variance())
     np.testing.assert_array_equal(read_sample(run.consensus), whole.consensus(run.consensus_threshold))
     for crop, mask in zip(crops_of(run), expected, strict=True):
         np.testing.assert_array_equal(crop.full(), mask)
@@ -72,7 +73,7 @@ def assert_maps_are_of(run, expected: list[np.ndarray]) -> None:
 
 def test_a_live_run_becomes_the_run_that_the_whole_set_makes(scene):
     volume = input_volume(scene)
-    run = live(scene, volume, label="nodule")
+    run = live(scene, volume, labels=[Label("nodule")])
     for index in (1, 0, 2):  # in the order in which they come
         node = run.add(index, Crop.of(masks()[index]))
         assert node.GetName() == f"run - sample {index + 1:02d}" and find_run_of(scene, node) is None
@@ -225,10 +226,10 @@ def test_an_earlier_run_with_something_of_its_own_is_kept(scene, change):
 def test_a_deleted_map_that_is_made_anew_has_the_colours_that_are_there(scene):
     run = add_sample_set(scene, make_samples(), "run", None)
     tables = scene.GetNumberOfNodesByClass("vtkMRMLColorTableNode")
-    colours = run.variance.GetDisplayNode().GetColorNodeID()
-    scene.RemoveNode(run.variance)
+    colours = run.variances[0].GetDisplayNode().GetColorNodeID()
+    scene.RemoveNode(run.variances[0])
     renewed = renew_maps(scene, find_runs(scene)[0])
-    assert renewed.variance.GetDisplayNode().GetColorNodeID() == colours
+    assert renewed.variances[0].GetDisplayNode().GetColorNodeID() == colours
     assert scene.GetNumberOfNodesByClass("vtkMRMLColorTableNode") == tables
 
 
@@ -246,7 +247,9 @@ def test_a_sample_that_fails_is_not_half_there(scene):
 
 def test_more_samples_renew_the_same_nodes(scene):
     volume = input_volume(scene)
-    first = add_sample_set(scene, SampleSet(np.stack(masks(0, 3)), OBLIQUE, {"seed": 9}, "nodule"), "run", volume)
+    first = add_sample_set(
+        scene, SampleSet(np.stack(masks(0, 3)), OBLIQUE, {"seed": 9}, (Label("nodule"),)), "run", volume
+    )
     run = live(scene, volume, extends=first)
     for index in (3, 4):
         run.add(index, Crop.of(masks()[index]))
@@ -254,7 +257,7 @@ def test_more_samples_renew_the_same_nodes(scene):
     np.testing.assert_array_equal(map_array(first.mean), SampleSet(np.stack(masks(0, 3)), OBLIQUE).mean())
     whole = run.complete({"seed": 9, "first_sample": 3})
     assert find_runs(scene) == [whole] and len(whole.samples) == 5 and whole.folder_item == first.folder_item
-    assert whole.provenance == {"seed": 9, "first_sample": 0, "sample_count": 5} and whole.label == "nodule"
+    assert whole.provenance == {"seed": 9, "first_sample": 0, "sample_count": 5} and whole.label_names == ["nodule"]
     for role, node in first.nodes.items():
         assert whole.nodes[role] is node
     assert_maps_are_of(whole, masks())
@@ -354,8 +357,8 @@ def test_tally_widens_and_grows():
     assert counts.max() > 255
     found = maps.at_once(maps.maps_of(tally, 0.25))
     share = counts.astype(np.float32) / np.float32(300)
-    np.testing.assert_array_equal(found.mean, share)
-    np.testing.assert_array_equal(found.variance, (1 - share) * share)
+    np.testing.assert_array_equal(found.means[0], share)
+    np.testing.assert_array_equal(found.variances[0], (1 - share) * share)
     np.testing.assert_array_equal(found.consensus.full(), counts > 75)
     with pytest.raises(ValueError, match="no mean of no masks"):
         maps.at_once(maps.maps_of(maps.Tally(shape), 0.5))

@@ -62,7 +62,7 @@ def move(scene, nodes, numbers, harden=()):
 
 
 def everything(run):
-    return [run.input, run.mean, run.variance, run.consensus, *run.samples]
+    return [run.input, run.mean, run.variances[0], run.consensus, *run.samples]
 
 
 def found(scene):
@@ -91,7 +91,7 @@ def test_samples_under_another_transform_than_the_mean_are_named(scene, run, mas
 
 
 def test_maps_hardened_alone_are_told_from_the_samples(scene, run):
-    move(scene, everything(run), SHIFT, harden=(run.mean, run.variance))
+    move(scene, everything(run), SHIFT, harden=(run.mean, run.variances[0]))
     with pytest.raises(ValueError, match="sample 01.*another transform than 'run - mean'.*undo"):
         runs.crops_of(found(scene))
     scene.RemoveNode(run.mean)  # as the message says
@@ -149,12 +149,12 @@ def test_a_run_whose_mean_was_emptied_is_found_and_says_so(scene, run):
 
 @pytest.mark.parametrize("renew", [False, True])
 def test_maps_and_consensus_hardened_alone_are_made_anew_where_the_run_lies(scene, run, masks, renew):
-    move(scene, everything(run), SHIFT, harden=(run.consensus, run.variance))
+    move(scene, everything(run), SHIFT, harden=(run.consensus, run.variances[0]))
     run = found(scene)
     if renew:
         runs.renew_maps(scene, run)
-        assert run.variance.GetTransformNodeID() == run.mean.GetTransformNodeID()
-        assert geometry_of(run.variance).same_grid(PLAIN)
+        assert run.variances[0].GetTransformNodeID() == run.mean.GetTransformNodeID()
+        assert geometry_of(run.variances[0]).same_grid(PLAIN)
     else:
         runs.set_consensus_threshold(scene, run, 0.1)
     expected = masks.mean(axis=0) > (0.5 if renew else 0.1)

@@ -14,7 +14,7 @@ vtk = pytest.importorskip("vtk")
 from AmbiguousSegBridge import raters  # noqa: E402
 from AmbiguousSegBridge.grid import ijk_to_ras  # noqa: E402
 from AmbiguousSegBridge.live_run import LiveRun  # noqa: E402
-from AmbiguousSegBridge.raters import Checksums, RaterSegment, candidates, read_rater  # noqa: E402
+from AmbiguousSegBridge.raters import Checksums, Rater, candidates, read_rater  # noqa: E402
 from AmbiguousSegBridge.runs import crops_of, find_runs, use_as_segmentation  # noqa: E402
 from AmbiguousSegBridge.scene import add_sample_set  # noqa: E402
 from AmbiguousSegBridge.segments import labelmap_of, replace_mask  # noqa: E402
@@ -72,7 +72,7 @@ def read(node, run, resample=False, number=1) -> np.ndarray:
     segment = segmentation.GetSegment(f"s{number}")
     representations: list[str] = []
     segment.GetContainedRepresentationNames(representations)
-    crop = read_rater(RaterSegment(node, f"s{number}", node.GetName()), run, resample)
+    crop = read_rater(Rater(node, (f"s{number}",), node.GetName()), run, resample)
     after: list[str] = []
     segment.GetContainedRepresentationNames(after)
     assert (node.GetMTime(), segmentation.GetMTime(), segmentation.GetSegmentIDs()) == before
@@ -256,10 +256,10 @@ def test_what_is_gone_or_cannot_be_read_is_said(scene):
     run = run_on(scene)
     node = drawn(scene, PLAIN, block(PLAIN, (1, 2), (1, 2), (1, 2)))
     with pytest.raises(ValueError, match="not there any more"):
-        read_rater(RaterSegment(node, "gone", "Anna"), run, False)
+        read_rater(Rater(node, ("gone",), "Anna"), run, False)
     node.GetSegmentation().GetSegment("s1").RemoveAllRepresentations()
     with pytest.raises(ValueError, match="neither as a labelmap nor as a closed surface"):
-        read_rater(RaterSegment(node, "s1", "Anna"), run, False)
+        read_rater(Rater(node, ("s1",), "Anna"), run, False)
 
 
 def test_candidates_are_the_segments_that_no_run_has_made(scene):
@@ -301,7 +301,7 @@ class Study:
             monkeypatch.setattr(raters, name, lambda *given, original=original: self._count(original, *given))
 
     def _count(self, original, first, *others):
-        self.read.append(first.name if isinstance(first, RaterSegment) else first.GetName())
+        self.read.append(first.name if isinstance(first, Rater) else first.GetName())
         return original(first, *others)
 
     def changed(self) -> tuple[set[str], bool, list[str]]:

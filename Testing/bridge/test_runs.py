@@ -43,7 +43,7 @@ def test_runs_are_found_in_a_loaded_scene_and_read_back(scene, tmp_path, geometr
     first, second = runs.find_runs(loaded)
     assert (first.name, second.name) == ("first", "second")
     assert first.input is loaded.GetFirstNodeByName("scan") and second.input is None
-    assert first.provenance == samples.provenance and first.label == "nodule"
+    assert first.provenance == samples.provenance and first.label_names == ["nodule"]
     assert first.geometry.same_grid(geometry_of(first.input))
     assert first.geometry.same_grid(geometry) == (geometry is not MIRRORED)  # Slicer reads volumes as right-handed ones
     masks = samples.masks[:, ::-1] if geometry is MIRRORED else samples.masks
@@ -70,9 +70,9 @@ def test_a_run_misses_what_the_user_deleted(scene):
         runs.set_consensus_threshold(scene, found, 0.5)
     renewed = runs.renew_maps(scene, found, 0.2)
     rest = SampleSet(samples.masks[1:], OBLIQUE)
-    assert renewed.variance is run.variance and renewed.folder_item == run.folder_item
+    assert renewed.variances[0] is run.variances[0] and renewed.folder_item == run.folder_item
     np.testing.assert_array_equal(runs.map_array(renewed.mean), rest.mean())
-    np.testing.assert_array_equal(runs.map_array(renewed.variance), rest.variance())
+    np.testing.assert_array_equal(runs.map_array(renewed.variances[0]), rest.variance())
     np.testing.assert_array_equal(read_sample(renewed.consensus), rest.consensus(0.2))
     assert renewed.consensus.GetSegmentation().GetSegment("consensus").GetTerminology() == (
         run.samples[1].GetSegmentation().GetNthSegment(0).GetTerminology()

@@ -23,8 +23,9 @@ from SlicerHost.samples import hierarchy_of, node_names  # noqa: E402
 
 from AmbiguousSegLib import cli  # noqa: E402
 from AmbiguousSegLib.data import lung_phantom as phantom  # noqa: E402
+from AmbiguousSegLib.labels import LESION_TERMINOLOGY  # noqa: E402
 from AmbiguousSegLib.volume.geometry import Geometry  # noqa: E402
-from AmbiguousSegLib.volume.io import LESION_TERMINOLOGY, read_mask  # noqa: E402
+from AmbiguousSegLib.volume.io import read_mask  # noqa: E402
 
 RATERS = [f"rater_{number}" for number in range(1, 5)]
 

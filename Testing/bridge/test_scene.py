@@ -65,12 +65,12 @@ def test_only_the_bounding_box_is_stored(scene):
 def test_maps_come_back_as_float_with_their_own_colours_and_window(scene):
     samples = make_samples()
     run = bridge.add_sample_set(scene, samples, "run", input_volume(scene))
-    (mean, variance), geometry = read_channels([run.mean, run.variance])
+    (mean, variance), geometry = read_channels([run.mean, run.variances[0]])
     assert geometry.same_grid(OBLIQUE)
     np.testing.assert_array_equal(mean, samples.mean())
     np.testing.assert_array_equal(variance, samples.variance())
     assert run.mean.GetImageData().GetScalarTypeAsString() == "float"
-    displays = [node.GetDisplayNode() for node in (run.mean, run.variance)]
+    displays = [node.GetDisplayNode() for node in (run.mean, run.variances[0])]
     assert [(d.GetWindowLevelMin(), d.GetWindowLevelMax()) for d in displays] == [(0, 1), (0, 0.25)]
     assert not any(d.GetAutoWindowLevel() for d in displays)
     colours = [d.GetColorNode() for d in displays]
@@ -141,7 +141,7 @@ def test_reference_transform_terminology_and_names(scene):
     transform.SetMatrixTransformToParent(matrix)
     volume.SetAndObserveTransformNodeID(transform.GetID())
     run = bridge.add_sample_set(scene, make_samples(), "run", volume)
-    for node in (*run.samples, run.mean, run.variance, run.consensus):
+    for node in (*run.samples, run.mean, run.variances[0], run.consensus):
         assert node.GetTransformNodeID() == transform.GetID()
     role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
     for index, (node, mask) in enumerate(zip(run.samples, make_samples().masks)):
@@ -184,7 +184,7 @@ def test_one_folder_per_run_beside_the_input(scene):
     hierarchy.SetItemParent(hierarchy.GetItemByDataNode(volume), study)
     run = bridge.add_sample_set(scene, make_samples(), "run", volume)
     assert hierarchy.GetItemName(run.folder_item) == "run" and hierarchy.GetItemParent(run.folder_item) == study
-    for node in (*run.samples, run.mean, run.variance, run.consensus):
+    for node in (*run.samples, run.mean, run.variances[0], run.consensus):
         assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) == run.folder_item
 
 
@@ -200,9 +200,12 @@ def test_a_run_again_replaces_its_own_outputs_and_nothing_else(scene):
     before = node_classes(scene)
     fewer = SampleSet(make_samples().masks[:2], OBLIQUE)
     again = bridge.add_sample_set(scene, fewer, "run", volume)
-    for gone in (*first.samples, first.mean, first.variance, first.consensus):
+    for gone in (*first.samples, first.mean, first.variances[0], first.consensus):
         assert not scene.IsNodePresent(gone)
-    for node in (users_own, *(node for run in kept for node in (*run.samples, run.mean, run.variance, run.consensus))):
+    for node in (
+        users_own,
+        *(node for run in kept for node in (*run.samples, run.mean, run.variances[0], run.consensus)),
+    ):
         assert scene.IsNodePresent(node)
     assert again.folder_item == first.folder_item
     assert hierarchy_of(scene).GetNumberOfItemChildren(again.folder_item) == 7  # 2 samples, 3 maps, table, histogram

@@ -93,7 +93,7 @@ def test_equal_titles_are_told_apart_and_an_empty_table_can_be_written(scene, ru
 def test_what_does_not_fit_is_refused(scene, run):
     with pytest.raises(ValueError, match="Give another role"):
         tables.write_table(scene, run, "mean", TABLE)
-    with pytest.raises(ValueError, match="none of a run"):
+    with pytest.raises(ValueError, match="does not belong to a run"):
         tables.read_table(scene.AddNewNodeByClass("vtkMRMLTableNode", "own"))
     for x, y, why in (("dice", "nothing", "has the columns"), ("dice", "hd95", "no row where both")):
         before = node_names(scene)

@@ -66,7 +66,7 @@ def twenty(geometry=PLAIN) -> SampleSet:
 def test_overlay_lies_over_the_input_in_all_views(scene, layout):
     volume, own = input_volume(scene), input_volume(scene, name="own")
     run = add_sample_set(scene, make_samples(), "run", volume)
-    for overlay, node in ((Overlay.MEAN, run.mean), (Overlay.VARIANCE, run.variance)):
+    for overlay, node in ((Overlay.MEAN, run.mean), (Overlay.VARIANCE, run.variances[0])):
         views.show_overlay(scene, run, overlay, 0.4)
         for composite in composites(scene):
             assert composite.GetBackgroundVolumeID() == volume.GetID()
@@ -77,7 +77,7 @@ def test_overlay_lies_over_the_input_in_all_views(scene, layout):
     assert [node.GetForegroundVolumeID() for node in composites(scene)] == [own.GetID(), None, None]
     with pytest.raises(ValueError, match="Opacity"):
         views.show_overlay(scene, run, Overlay.MEAN, 1.2)
-    scene.RemoveNode(run.variance)
+    scene.RemoveNode(run.variances[0])
     with pytest.raises(ValueError, match="no variance map"):
         views.show_overlay(scene, find_runs(scene)[0], Overlay.VARIANCE, 1)
 

@@ -8,7 +8,26 @@ import sys
 import pytest
 
 from AmbiguousSegLib import cli
-from AmbiguousSegLib.cli.common import progress_bar
+from AmbiguousSegLib.cli.common import program, progress_bar
+
+
+@pytest.mark.parametrize(
+    ("called", "name"),
+    [
+        ("/usr/bin/ambiguousseg", "ambiguousseg"),
+        ("C:/Scripts/ambiguousseg.exe", "ambiguousseg"),
+        ("/site-packages/AmbiguousSegLib/__main__.py", "python -m AmbiguousSegLib"),
+    ],
+)
+def test_usage_texts_name_the_program_as_it_was_called(monkeypatch, capsys, called, name):
+    monkeypatch.setattr(sys, "argv", [called])
+    assert program("train") == f"{name} train"
+    assert cli.main(["--help"]) == 0
+    assert f"usage: {name} SUBCOMMAND …" in capsys.readouterr().out
+    for subcommand in cli.SUBCOMMANDS:
+        with pytest.raises(SystemExit):
+            cli.main([subcommand, "--help"])
+        assert capsys.readouterr().out.startswith(f"usage: {name} {subcommand} ")
 
 
 def test_progress_without_tqdm_is_a_line_for_every_tenth(monkeypatch, capsys):

@@ -16,6 +16,7 @@ from AmbiguousSegLib.cli import compare
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.evaluation.rater_comparison import compare_with_raters
 from AmbiguousSegLib.evaluation.table import Table
+from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.outputs.result_folder import write_outputs
 from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
@@ -43,7 +44,7 @@ def study(tmp_path):
     provenance = {"seed": 7, "model": {"name": "toy"}, "first_sample": 8, "region_lps_mm": region, "network_size": 64}
     sample_set = SampleSet(SAMPLES, GRID, provenance)
     write_outputs(sample_set, np.random.default_rng(2).random((1, *GRID.shape), np.float32), tmp_path / "results")
-    write_segmentation(tmp_path / "A.seg.nrrd", RATERS[0], GRID, "Segment_1")
+    write_segmentation(tmp_path / "A.seg.nrrd", RATERS[0], GRID, [Label("Segment_1")])
     sitk.WriteImage(GRID.image(RATERS[1]), str(tmp_path / "B.nii.gz"))
     return tmp_path
 
@@ -100,7 +101,7 @@ def test_every_segment_of_a_file_is_a_rater(study):
 
 
 def test_raters_of_one_segment_name_are_told_apart_by_their_files(study):
-    write_segmentation(study / "B.seg.nrrd", RATERS[1], GRID, "Segment_1")
+    write_segmentation(study / "B.seg.nrrd", RATERS[1], GRID, [Label("Segment_1")])
     assert run(study, "--no-figure", raters=["A.seg.nrrd", "B.seg.nrrd", "B.nii.gz"]) == 0
     assert [rater["name"] for rater in read(study)["raters"]] == ["A: Segment_1", "B: Segment_1", "B"]
 
@@ -172,7 +173,7 @@ def test_nothing_marked_leaves_the_figure_out_and_says_so(study, capsys):
     pytest.importorskip("matplotlib")
     empty = np.zeros_like(SAMPLES)
     write_outputs(SampleSet(empty, GRID), np.zeros((1, *GRID.shape), np.float32), study / "empty")
-    write_segmentation(study / "none.seg.nrrd", empty[0], GRID, "nobody")
+    write_segmentation(study / "none.seg.nrrd", empty[0], GRID, [Label("nobody")])
     assert run(study, results="empty", raters=["none.seg.nrrd"]) == 0
     assert {path.name for path in (study / "out").iterdir()} == FILES - {"disagreement.png"}
     assert "marks anything" in capsys.readouterr().err
@@ -181,7 +182,7 @@ def test_nothing_marked_leaves_the_figure_out_and_says_so(study, capsys):
 @pytest.mark.parametrize("raters", [["A.seg.nrrd"], ["none.seg.nrrd", "B.nii.gz"]])
 def test_one_rater_and_an_empty_one_make_a_figure(study, raters):
     pytest.importorskip("matplotlib")
-    write_segmentation(study / "none.seg.nrrd", np.zeros_like(RATERS[0]), GRID, "nobody")
+    write_segmentation(study / "none.seg.nrrd", np.zeros_like(RATERS[0]), GRID, [Label("nobody")])
     assert run(study, raters=raters) == 0
     assert (study / "out/disagreement.png").stat().st_size > 0
 
@@ -317,3 +318,109 @@ def test_a_failed_write_leaves_nothing(study, capsys, monkeypatch):
     assert run(study, "--no-figure") == 1
     assert "error: [Errno 28] No space left on device" in capsys.readouterr().err
     assert sorted(study.rglob("*")) == before
+
+
+# Several classes
+
+LABELS = (Label("core"), Label("halo", (0.2, 0.6, 1.0)))
+
+
+def of_two_classes(masks, seed):
+    """The middle of each mask is core, the rest halo."""
+    middles = lesions(len(masks), seed) & masks & (np.indices(GRID.shape)[1] > 5)
+    return np.where(middles, 1, 2 * masks).astype(np.uint8)
+
+
+@pytest.fixture
+def two_classes(tmp_path):
+    """Results of two classes; rater A is a segmentation of ours, B the same in Slicer's layers, C a label volume."""
+    samples, raters = of_two_classes(SAMPLES, 5), of_two_classes(lesions(3, 1), 6)
+    sample_set = SampleSet(samples, GRID, {"seed": 7}, LABELS)
+    write_outputs(sample_set, np.random.default_rng(2).random((1, *GRID.shape), np.float32), tmp_path / "results")
+    write_segmentation(tmp_path / "A.seg.nrrd", raters[0], GRID, LABELS)
+    in_layers(tmp_path / "B.seg.nrrd", {"halo": raters[1] == 2, "core": raters[1] == 1})
+    sitk.WriteImage(GRID.image(raters[2]), str(tmp_path / "C.nii.gz"))
+    return tmp_path, samples, raters
+
+
+def in_layers(path, masks):
+    image = sitk.Compose([GRID.image(mask) for mask in masks.values()])
+    for k, name in enumerate(masks):
+        for key, value in {"ID": name, "Name": name, "Layer": str(k), "LabelValue": "1"}.items():
+            image.SetMetaData(f"Segment{k}_{key}", value)
+    sitk.WriteImage(image, str(path))
+
+
+def test_raters_with_classes_are_compared_class_by_class(two_classes):
+    study, samples, raters = two_classes
+    assert run(study, "--no-figure", raters=["A.seg.nrrd", "B.seg.nrrd", "C.nii.gz"]) == 0
+    content = read(study)
+    expected = compare_with_raters(samples, raters, GRID, ["A", "B", "C"], labels=["core", "halo"]).tables
+    for key in TABLES:
+        stored = Table.from_dict(content["tables"][key])
+        assert (stored.columns, stored.notes) == (expected[key].columns, expected[key].notes)
+        for row, wanted in zip(stored.rows, expected[key].rows, strict=True):
+            assert row == pytest.approx(wanted)
+    rows = content["tables"]["summary"]["rows"]
+    assert {row["label"] for row in rows} == {"core", "halo", "all classes"}
+    assert content["samples"] == {"labels": ["core", "halo"], "seed": 7}
+    # Each class on its own is the comparison of its binary masks.
+    for number, label in enumerate(("core", "halo"), start=1):
+        alone = compare_with_raters(samples == number, raters == number, GRID, ["A", "B", "C"]).tables["summary"]
+        of_label = next(row for row in rows if row["label"] == label and row["scope"] == "whole volume")
+        for key in ("ged_u", "ged_v", "hm_iou", "mean_dice", "hd95_mm"):
+            assert of_label[key] == pytest.approx(alone.rows[1][key]), (label, key)
+
+
+def test_raters_with_classes_are_resampled_with_their_classes(two_classes):
+    study, _, raters = two_classes
+    fine = raters[2].repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    spacing, corner = tuple(s / 2 for s in GRID.spacing_mm), tuple(GRID.to_mm(np.full(3, -0.25)))
+    grid = Geometry(tuple(2 * n for n in GRID.size), spacing, corner, GRID.direction)
+    sitk.WriteImage(grid.image(fine), str(study / "fine.nii.gz"))
+    assert run(study, "--no-figure", "--resample", raters=["fine.nii.gz"]) == 0
+    assert run(study, "--no-figure", raters=["C.nii.gz"], out="same") == 0
+    assert read(study)["tables"]["summary"] == read(study, "same")["tables"]["summary"]
+
+
+def test_what_segments_are_can_be_said(two_classes, capsys):
+    study, _, raters = two_classes
+    nested = {"core": raters[1] == 1, "halo": raters[1] > 0}
+    in_layers(study / "nested.seg.nrrd", nested)
+    assert run(study, "--no-figure", raters=["nested.seg.nrrd"]) == 2
+    shared = np.count_nonzero(raters[1] == 1)
+    assert f"nested.seg.nrrd: core and halo overlap in {shared} voxels" in capsys.readouterr().err
+    assert run(study, "--no-figure", "--segments-are", "raters", raters=["nested.seg.nrrd"]) == 0
+    assert [rater["name"] for rater in read(study)["raters"]] == ["core", "halo"]
+    in_layers(study / "mixed.seg.nrrd", {"core": raters[1] == 1, "Dr. B": raters[1] == 2})
+    for more in ([], ["--segments-are", "classes"]):
+        assert run(study, "--no-figure", *more, raters=["mixed.seg.nrrd"], out="none") == 2
+        assert re.search(r"mixed\.seg\.nrrd: The segments 'Dr\. B' do not bear", capsys.readouterr().err)
+    assert not (study / "none").exists()
+
+
+def test_values_beyond_the_labels_are_refused(two_classes, capsys):
+    study, _, raters = two_classes
+    sitk.WriteImage(GRID.image(raters[0] + (raters[0] == 2) * np.uint8(1)), str(study / "three.nii.gz"))
+    assert run(study, "--no-figure", raters=["three.nii.gz"]) == 2
+    assert "three.nii.gz is not a label map of 2 classes: it holds 3 values (0, 1, 3)" in capsys.readouterr().err
+
+
+def test_a_segment_named_as_the_only_label_is_a_rater(study):
+    """As ever: where there is one class, the names of segments are those of raters."""
+    in_layers(study / "both.seg.nrrd", {"lesion": RATERS[0], "Dr. B": RATERS[1]})
+    assert run(study, "--no-figure", raters=["both.seg.nrrd"]) == 0
+    assert [rater["name"] for rater in read(study)["raters"]] == ["lesion", "Dr. B"]
+    write_segmentation(study / "Dr. C.seg.nrrd", RATERS[0], GRID, [Label("lesion")])
+    classes = ["--segments-are", "classes"]
+    assert run(study, "--no-figure", *classes, raters=["Dr. C.seg.nrrd"], out="named") == 0
+    assert [rater["name"] for rater in read(study, "named")["raters"]] == ["Dr. C"]
+
+
+def test_results_of_before_there_were_classes(study):
+    path = study / "results/samples.json"
+    assert run(study, "--no-figure", out="now") == 0
+    summary = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in summary.items() if key != "labels"}))
+    assert run(study, "--no-figure") == 0
+    assert read(study)["tables"] == read(study, "now")["tables"]

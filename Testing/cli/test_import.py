@@ -7,7 +7,7 @@ import torch
 
 from AmbiguousSegLib.cli import main
 from AmbiguousSegLib.diffusion.noise import SAMPLING, RowNoise
-from AmbiguousSegLib.diffusion.samplers import SamplerSettings
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.model import load_model
 from AmbiguousSegLib.networks.unet import UNet, UNetConfig
 from AmbiguousSegLib.volume.preprocessing import Intensity
@@ -29,7 +29,7 @@ def imported(checkpoint, *options):
 def test_an_imported_model_loads_and_samples(checkpoint, capsys, caplog):
     model = imported(checkpoint)
     image, noise = torch.rand(2, 1, 32, 32), RowNoise(0, [(0, 0), (0, 1)], SAMPLING, torch.device("cpu"))
-    mask = model.method.sample(image, noise, SamplerSettings("ddpm", 2))
+    mask = model.method.sample(model.method.prepare(image), noise, SamplerSettings("ddpm", 2))
     assert mask.shape == (2, 1, 32, 32) and mask.isfinite().all()
     said = capsys.readouterr().out
     for words in ("Inferred", "attention at (16,)", "summed", "1 attention head", "linear schedule of 1000 steps"):
@@ -51,7 +51,7 @@ def test_options_reach_the_model(checkpoint):
     assert prepared.intensity == Intensity("window", -1000, 200)
     assert (config.mask_levels, config.unet.num_heads, config.prediction) == ((-1, 1), 2, "v")
     assert (config.schedule.kind, config.schedule.steps, model.sampling.steps) == ("cosine", 500, 500)
-    assert (model.card.name, model.card.label.name) == ("mine", "plaque")
+    assert (model.card.name, model.labels[0].name) == ("mine", "plaque")
 
 
 @pytest.mark.parametrize(

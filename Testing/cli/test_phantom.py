@@ -11,6 +11,7 @@ from AmbiguousSegLib import cli
 from AmbiguousSegLib.data.cases import read_cases
 from AmbiguousSegLib.data.lung_phantom import phantom_case, phantom_volume, window
 from AmbiguousSegLib.volume.io import read_mask
+from AmbiguousSegLib.volume.segments import read_rater_maps
 
 
 def test_cases_are_read_as_training_data(tmp_path):
@@ -35,6 +36,24 @@ def test_a_volume_comes_with_its_raters(tmp_path):
     masks = phantom.draw_masks(np.random.default_rng([0, 1]), 2)
     for k in range(2):
         assert np.array_equal(read_mask(tmp_path / f"rater_{k + 1}.seg.nrrd"), masks[k])
+
+
+def test_cases_of_two_classes_are_read_as_training_data(tmp_path):
+    assert cli.main(["phantom", "--cases", "2", "--classes", "2", "--seed", "4", "--out", str(tmp_path)]) == 0
+    for index, case in enumerate(read_cases(tmp_path, classes=2)):
+        masks = phantom_case(4, index, classes=2).draw_masks(np.random.default_rng([4, 1, index]), 4)
+        assert np.array_equal(case.load_masks(), masks)
+        assert json.loads((tmp_path / case.identity / "truth.json").read_text())["labels"] == ["core", "halo"]
+
+
+def test_raters_of_a_two_class_volume_are_segmentations_of_core_and_halo(tmp_path):
+    command = ["phantom", "--volume", "--classes", "2", "--raters", "2", "--out", str(tmp_path)]
+    assert cli.main(command) == 0
+    masks = phantom_volume(0, classes=2).draw_masks(np.random.default_rng([0, 1]), 2)
+    assert set(np.unique(masks)) == {0, 1, 2}
+    for k in range(2):
+        read = read_rater_maps(tmp_path / f"rater_{k + 1}.seg.nrrd", ["core", "halo"])
+        assert list(read.masks) == [f"rater_{k + 1}"] and np.array_equal(read.masks[f"rater_{k + 1}"], masks[k])
 
 
 def test_impossible_numbers_are_one_line(tmp_path, capsys):

@@ -7,22 +7,27 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from shared_data import REPOSITORY, shared_path
-from tiny_models import tiny_model
+from tiny_models import randomised, tiny_cimd, tiny_model
 from tiny_training import METHODS
 
 from AmbiguousSegLib import cli
-from AmbiguousSegLib.diffusion.samplers import SamplerSettings
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
+from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.methods import build_method
+from AmbiguousSegLib.methods.cimd import CIMD
 from AmbiguousSegLib.model import Model, load_model, save_model
 from AmbiguousSegLib.outputs import result_folder as outputs
+from AmbiguousSegLib.outputs.result_folder import read_result_folder
 from AmbiguousSegLib.volume.geometry import Geometry
-from AmbiguousSegLib.volume.io import read_channels, read_mask, write_volume
+from AmbiguousSegLib.volume.io import read_mask, read_volume, write_volume
 
 GRID = Geometry((20, 18, 4), (0.8, 0.8, 3.0), (1.0, 2.0, 3.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
 
@@ -41,7 +46,7 @@ def run(study, *arguments, volumes=("scan.nrrd",), model="model"):
 
 
 def test_three_doors_give_the_same_masks(study):
-    volume, geometry = read_channels([study / "scan.nrrd"])
+    volume, geometry = read_volume([study / "scan.nrrd"])
     expected = sample_volume(load_model(study / "model"), volume, geometry, SampleRequest(3, seed=5))
     assert expected.masks.any()
     assert run(study, "--samples", "3", "--seed", "5", "--device", "cpu") == 0
@@ -63,7 +68,7 @@ def test_three_doors_give_the_same_masks(study):
 def test_the_settings_are_in_the_summary(study):
     assert run(study, "--samples", "2", "--steps", "4", "--sampler", "ddpm", "--slices", "1", "2") == 0
     summary = json.loads((study / "out/samples.json").read_text())
-    assert summary["sampler"] == {"name": "ddpm", "steps": 4, "eta": 0.0}
+    assert summary["sampler"] == {"name": "ddpm", "steps": 4, "grid": "trailing", "options": {}}
     assert summary["slice_range"] == [1, 2] and summary["samples"] == 2
     assert summary["model"]["weights_sha256"] == load_model(study / "model").weights_sha256
     assert len(summary["volume"]["samples"]) == 2
@@ -77,8 +82,8 @@ def test_a_quality_stands_for_sampler_and_steps(study, quality, expected):
     assert run(study, "--samples", "1", "--quality", quality, "--slices", "1", "1") == 0
     name, steps = expected
     chosen = json.loads((study / "out/samples.json").read_text())["sampler"]
-    assert chosen == {"name": name, "steps": steps, "eta": 0.0}
-    volume, geometry = read_channels([study / "scan.nrrd"])
+    assert chosen == {"name": name, "steps": steps, "grid": "trailing", "options": {}}
+    volume, geometry = read_volume([study / "scan.nrrd"])
     request = SampleRequest(1, sampler=SamplerSettings(name, steps), slice_range=(1, 1))
     expected_mask = sample_volume(load_model(study / "model"), volume, geometry, request).masks[0]
     assert np.array_equal(read_mask(study / "out/sample_01.seg.nrrd", GRID), expected_mask)
@@ -111,6 +116,39 @@ def test_a_dicom_folder_gets_masks_on_its_grid(study):
     assert cli.main(["sample", str(series), *arguments]) == 0
     image = sitk.ReadImage(str(out / "mean.nrrd"))
     assert image.GetSize() == (64, 64, 93) and np.allclose(image.GetSpacing(), (3.2, 3.2, 1.5), atol=1e-3)
+
+
+def test_options_of_a_sampler_and_its_grid(study, caplog):
+    arguments = ["--samples", "1", "--slices", "1", "1", "--sampler", "ddim", "--steps", "4"]
+    assert run(study, *arguments, "--grid", "both_ends", "--sampler-option", "eta=0.5") == 0
+    chosen = json.loads((study / "out/samples.json").read_text())["sampler"]
+    assert chosen == {"name": "ddim", "steps": 4, "grid": "both_ends", "options": {"eta": 0.5}}
+    masks = read_mask(study / "out/sample_01.seg.nrrd")
+    assert run(study, *arguments, "--grid", "both_ends", "--eta", "0.5", "--overwrite") == 0  # as it was given before
+    assert json.loads((study / "out/samples.json").read_text())["sampler"] == chosen
+    np.testing.assert_array_equal(read_mask(study / "out/sample_01.seg.nrrd"), masks)
+    assert "--eta is now --sampler-option eta=0.5" in caplog.text
+
+
+def test_a_model_of_two_classes_gives_each_its_segment_maps_and_volumes(study, capsys):
+    one = tiny_model()
+    method = randomised(CIMD(replace(tiny_cimd().config, classes=2)))
+    labels = (Label("core", (1.0, 0.0, 0.2)), Label("halo", (0.0, 0.4, 1.0)))
+    save_model(Model(method, one.preprocessing, one.sampling, one.card, labels), study / "two")
+    assert run(study, "--samples", "3", "--seed", "2", model="two") == 0
+    volume, geometry = read_volume([study / "scan.nrrd"])
+    expected = sample_volume(load_model(study / "two"), volume, geometry, SampleRequest(3, seed=2))
+    assert set(np.unique(expected.masks)) == {0, 1, 2} and expected.labels == labels
+    result = read_result_folder(study / "out")
+    masks = np.stack([crop.full() for crop in result.samples])
+    np.testing.assert_array_equal(masks, expected.masks)
+    assert result.labels == labels
+    maps = {path.name for path in (study / "out").glob("*.nrrd")} - {f"sample_{k:02d}.seg.nrrd" for k in (1, 2, 3)}
+    each = {f"{kind}_{label}.nrrd" for kind in ("mean", "variance") for label in ("core", "halo")}
+    assert maps == each | {"entropy.nrrd", "consensus.seg.nrrd"}
+    told, sample_set = capsys.readouterr().out, SampleSet(masks, GRID, labels=labels)
+    for number, label in enumerate(labels, start=1):
+        assert f"{label.name}: {sample_set.volumes_ml(number).mean():.3g} mL" in told
 
 
 def with_few_training_steps(study):
@@ -263,7 +301,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(study, capsys, spoil, message)
     assert not (study / "out").exists()
 
 
-@pytest.mark.parametrize("number, reason", [(28, "No space left on device"), (13, "Permission denied")])
+@pytest.mark.parametrize(("number", "reason"), [(28, "No space left on device"), (13, "Permission denied")])
 def test_a_failed_write_is_one_line_and_leaves_nothing(study, capsys, monkeypatch, number, reason):
     def fail(*_, **__):
         raise OSError(number, reason)

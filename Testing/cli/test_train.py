@@ -24,6 +24,8 @@ from AmbiguousSegLib.cli import main
 from AmbiguousSegLib.cli.common import CommandError
 from AmbiguousSegLib.cli.train import parse
 from AmbiguousSegLib.configuration import to_dict
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.methods.probabilistic_unet import ProbabilisticUNetConfig
 from AmbiguousSegLib.model import load_model
 from AmbiguousSegLib.training.checkpoint import FILE
@@ -184,8 +186,68 @@ def test_the_method_can_be_overridden(tmp_path):
     assert config.method_config == to_dict(ProbabilisticUNetConfig(beta=3.0))
 
 
+def test_files_are_laid_over_each_other_and_the_command_line_over_all(tmp_path):
+    """Wherever the command line names them; a file that names no method leaves that of the one before."""
+    text = (
+        "method: probabilistic_unet\nmethod_config: {beta: 2.0}\noptimisation: {batch_size: 8, images: 80}\nseed: 3\n"
+    )
+    (tmp_path / "over.yaml").write_text("optimisation: {batch_size: 4}\nseed: 4\nlabels: [{name: disc}]\n")
+    _, config = parse(arguments(tmp_path, text, "--seed=5", "--config", str(tmp_path / "over.yaml")))
+    assert (config.method, config.method_config["beta"], config.labels) == ("probabilistic_unet", 2.0, (Label("disc"),))
+    assert (config.optimisation.batch_size, config.optimisation.images, config.seed) == (4, 80, 5)
+
+
+def test_bundled_presets_are_laid_over_each_other_by_name():
+    base = parse(["--config", "lidc-cimd-128", "--out", "x"])[1]
+    over = parse(["--config", "lidc-cimd-128.yaml", "--config", "ablations/ddpm-det-seg", "--out", "x"])[1]
+    assert (base.dataset.target, over.dataset.target) == ("random_rater", "mean")
+    assert over.method_config == {**base.method_config, "beta_ambiguity": 0.0}
+
+
+def test_a_file_goes_before_a_preset_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("phantom").write_text("seed: 77")
+    assert parse(["--config", "phantom", "--out", "x"])[1].seed == 77
+
+
+def test_labels_of_several_classes(tmp_path):
+    """In a file and on the command line; the method's number of classes follows."""
+    labels = "[{name: core}, {name: halo, color: [0, 0.5, 1]}]"
+    expected = (Label("core"), Label("halo", (0.0, 0.5, 1.0)))
+    for method in ("cimd", "probabilistic_unet"):
+        in_file = parse(arguments(tmp_path, f"labels: {labels}", "--method", method))[1]
+        on_line = parse(arguments(tmp_path, "labels: [{name: lesion}]", "--method", method, "--labels", labels))[1]
+        assert in_file == on_line and in_file.labels == expected and in_file.method_config["classes"] == 2
+        again = parse(["--config", str(write_config(tmp_path / "again.yaml", in_file)), "--out", "x"])[1]
+        assert again == in_file
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "told"),
+    [
+        ("card: {label: disc}", [], "card.label … write labels: [{name: disc}]."),
+        ("seed: 1", ["--card.label=disc"], "card.label … write labels: [{name: disc}]."),
+        ("sampling: {name: ddim, eta: 0.5}", [], "sampling.eta … write sampling.options: {eta: 0.5}."),
+        ("sampling: {name: ddim}", ["--sampling.eta", "0.5"], "sampling.eta … write sampling.options: {eta: 0.5}."),
+        ("sampling: {name: dpm++2m, eta: 0.0}", [], "sampling.eta … leave it out."),
+        ("labels: [{name: disc}]\nsampling: {name: ddim, options: {eta: 0.5}}", [], None),
+    ],
+)
+def test_old_names_are_read_and_told_once(tmp_path, caplog, text, more, told):
+    with caplog.at_level("WARNING"):
+        config = parse(arguments(tmp_path, text, *more))[1]
+    said = "is an old name, which the next version will not read;"
+    assert caplog.messages == ([] if told is None else [told.replace("…", said)])
+    if "disc" in f"{text} {more}":
+        assert config.labels == (Label("disc"),)
+    if "0.5" in f"{text} {more}":
+        assert config.sampling == SamplerSettings("ddim", options={"eta": 0.5})
+    elif "dpm" in text:
+        assert config.sampling == SamplerSettings("dpm++2m")
+
+
 def test_settings_of_another_method_are_refused(tmp_path):
-    with pytest.raises(CommandError, match="method_config.*prediction"):
+    with pytest.raises(CommandError, match=r"method_config.*prediction"):
         parse(arguments(tmp_path, "method_config: {prediction: x0}", "--method=probabilistic_unet"))
 
 
@@ -203,13 +265,21 @@ def test_settings_of_another_method_are_refused(tmp_path):
         ("dataset: {size: [16]}", ["dataset.size"]),
         ("dataset: {intensity: {rule: window, low: x, high: 3}}", ["dataset.intensity"]),
         ("validation: {cases: few}", ["validation.cases", "few"]),
-        ("sampling: {eta: none}", ["sampling.eta"]),
+        ("sampling: {name: ddim, options: {eta: none}}", ["option eta of the sampler ddim must be a number", "none"]),
+        ("sampling: {name: ddim, eta: none}", ["option eta of the sampler ddim must be a number", "none"]),
+        ("sampling: {options: {eta: 1}}", ["ddpm has no option 'eta'"]),
+        ("sampling: {grid: leading}", ["Unknown step grid 'leading'"]),
+        ("labels: core", ["labels"]),
+        ("labels: [core]", ["labels[0] must be a mapping", "str"]),
+        ("labels: [{name: core}, {name: core}]", ["Labels must differ in name, got core, core"]),
+        ("labels: [{name: core}]\ncard: {label: core}", ["card.label is what is called labels now"]),
+        ("method_config: {classes: 2}", ["method_config.classes is 2, but there are 1 label(s), lesion"]),
         ("augmentation: {flip: 3}", ["augmentation.flip", "3"]),
         ("method_config: {unet: {dropout: x}}", ["method_config.unet.dropout", "x"]),
         ("tensorboard: maybe", ["tensorboard", "maybe"]),
         ("seed: x", ["seed", "x"]),
         ("optimisation: {batch_size: -1}", ["OptimisationConfig.batch_size must be at least 1, got -1"]),
-        ("dataset: {kind: dicom}", ["DataConfig.kind must be one of folder, phantom"]),
+        ("dataset: {kind: dicom}", ["DataConfig.kind must be one of", "folder", "phantom"]),
         ("dataset: {subject_pattern: '('}", ["DataConfig.subject_pattern must be a regular expression"]),
         ("dataset: {intensity: {rule: log}}", ["Intensity.rule", "log"]),
         ("validation: {samples: 1}", ["ValidationConfig.samples must be at least 2"]),
@@ -220,7 +290,7 @@ def test_settings_of_another_method_are_refused(tmp_path):
         ("seed: -1", ["TrainingConfig.seed must be 0 or more"]),
         ("optimisation: 3", ["optimisation must be a mapping", "got 3"]),
         ("card:", ["card must be a mapping", "got None"]),
-        ("method: diffusion", ["Unknown method 'diffusion'; known: cimd, probabilistic_unet"]),
+        ("method: diffusion", ["Unknown method 'diffusion'; known: ", "cimd", "probabilistic_unet"]),
         ("method: [cimd]", ["Unknown method"]),
         ("card: {name: [}", ["cannot be read as YAML", "line 1, column"]),
         ("- 1\n- 2", ["expected a mapping"]),
@@ -230,7 +300,8 @@ def test_settings_of_another_method_are_refused(tmp_path):
 def test_a_wrong_configuration_is_one_line_that_names_the_key(train, tmp_path, text, words):
     result = train(text)
     refused(result, *words)
-    assert result[2].count("\n") == 1 and not (tmp_path / "run").exists()
+    warnings = sum("is an old name" in line for line in result[2].splitlines())
+    assert result[2].count("\n") == 1 + warnings and not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -240,8 +311,10 @@ def test_a_wrong_configuration_is_one_line_that_names_the_key(train, tmp_path, t
         (["--optimisation.batch_size"], ["optimisation.batch_size", "expected one argument"]),
         (["--method"], ["--method", "expected one argument"]),
         (["--config"], ["--config", "expected one argument"]),
-        (["--config", "absent.yaml"], ["absent.yaml", "No such file"]),
-        (["--config", str(REPOSITORY)], [str(REPOSITORY), "directory"]),
+        (["--config", "absent.yaml"], ["absent.yaml: neither a file nor a bundled preset", "lidc-cimd-128"]),
+        (["--config", str(REPOSITORY)], [f"{REPOSITORY}: neither a file nor a bundled preset"]),
+        (["--labels", "[{nmae: core}]"], ["labels[0].nmae"]),
+        (["--labels=[{name: core}, {name: halo}]", "--method_config.classes=3"], ["classes is 3, but there are 2"]),
         (["--device", "abacus"], ["Device 'abacus' cannot be used here"]),
         (["more"], ["more"]),
         (["--data", "absent"], ["absent", "cannot be listed"]),

@@ -11,7 +11,10 @@ import pytest
 import SimpleITK as sitk
 from shared_data import shared_path
 
-from AmbiguousSegLib.data.cases import check_cases, read_cases, resized
+from AmbiguousSegLib.data.cases import check_cases, read_cases, read_folder
+from AmbiguousSegLib.data.config import DataConfig
+from AmbiguousSegLib.data.readers import resized
+from AmbiguousSegLib.labels import Label
 
 
 def write(file: Path, values: np.ndarray) -> Path:
@@ -83,7 +86,7 @@ def test_masks_of_any_number_of_raters_and_empty_ones_stay(tmp_path):
     write(tmp_path / "c/label2.png", square(value=0))
     write(tmp_path / "c/label3.tif", np.where(square() > 0, 65535, 0).astype(np.uint16))
     masks = read_cases(tmp_path)[0].load_masks()
-    assert masks.dtype == bool
+    assert masks.dtype == np.uint8
     for mask, expected in zip(masks, [1, 1, 0, 1], strict=True):
         np.testing.assert_array_equal(mask, (square() > 0) & bool(expected))
 
@@ -197,21 +200,71 @@ def test_subjects_come_from_the_identity(case_folder):
 
 
 def test_resizing_by_hand():
-    mask = np.array([[[1, 1, 0, 0], [0, 0, 0, 1], [1, 1, 1, 1], [1, 1, 0, 0]]], bool)
+    mask = np.array([[[1, 1, 0, 0], [0, 0, 0, 1], [1, 1, 1, 1], [1, 1, 0, 0]]], np.uint8)
     image = np.full((1, 4, 4), 0.25, np.float32)
     small_image, small = resized(image, mask, (2, 2))
-    assert small.tolist() == [[[True, False], [True, True]]]  # shares 2/4, 1/4, 4/4, 2/4
+    assert small.tolist() == [[[1, 0], [1, 1]]]  # shares 2/4, 1/4, 4/4, 2/4
     np.testing.assert_allclose(small_image, 0.25, rtol=1e-6)
     third = resized(image[:, :3, :3], mask[:, :3, :3], (2, 2))[1]
-    assert third.tolist() == [[[True, False], [True, True]]]  # of 2.25: 1.5, 0.5 + 0, 1.5 of area, 1.5
+    assert third.tolist() == [[[1, 0], [1, 1]]]  # of 2.25: 1.5, 0.5 + 0, 1.5 of area, 1.5
     assert resized(image, mask, (8, 4))[1].tolist() == np.repeat(mask, 2, axis=1).tolist()
     same = resized(image, mask, (4, 4))
     assert same[0] is image and same[1] is mask
 
 
+def test_resizing_labels_by_hand():
+    """The label of the largest share of area, background among them; of equal shares the lowest, background last."""
+    blocks = {
+        (1, 1, 2, 0): 1,  # shares 2, 1 and 1 of background
+        (2, 1, 2, 0): 2,
+        (0, 0, 1, 2): 0,
+        (1, 1, 2, 2): 1,
+        (0, 2, 0, 2): 2,
+        (1, 2, 3, 0): 1,
+        (3, 2, 0, 0): 0,
+        (3, 2, 3, 2): 2,
+    }
+    masks = np.array([np.reshape(block, (2, 2)) for block in blocks], np.uint8)
+    image = np.zeros((1, 2, 2), np.float32)
+    small = resized(image, masks, (1, 1))[1]
+    assert small.dtype == np.uint8 and small[:, 0, 0].tolist() == list(blocks.values())
+    larger = resized(image, masks, (4, 6))[1]
+    np.testing.assert_array_equal(larger, masks.repeat(2, axis=1).repeat(3, axis=2))
+
+
+@pytest.mark.parametrize("size", [(7, 9), (5, 31), (24, 24)])
+def test_resizing_one_class_marks_what_is_at_least_half_covered(size):
+    masks = (np.random.default_rng(0).random((3, 16, 18)) < 0.5).astype(np.uint8)
+    fine = masks.repeat(size[0], axis=1).repeat(size[1], axis=2).astype(float)  # whole numbers of both pixels
+    share = fine.reshape(3, size[0], 16, size[1], 18).mean(axis=(2, 4))
+    np.testing.assert_array_equal(resized(np.zeros((1, 16, 18), np.float32), masks, size)[1], share >= 0.5 - 1e-9)
+
+
+def test_label_maps_are_read_as_they_are(tmp_path):
+    values = np.random.default_rng(1).integers(0, 3, (8, 10))
+    write(tmp_path / "c/image.png", ramp())
+    write(tmp_path / "c/label0.png", values.astype(np.uint8))
+    write(tmp_path / "c/label1.tif", values.astype(np.uint16))
+    write(tmp_path / "c/label2.png", np.zeros((8, 10), np.uint8))
+    (case,) = read_folder(tmp_path, DataConfig(), (Label("core"), Label("halo")))
+    masks = case.load_masks()
+    assert masks.dtype == np.uint8
+    np.testing.assert_array_equal(masks, np.stack([values, values, np.zeros_like(values)]))
+    with refused("label0.png: mask is not binary: 2 values beside 0"):
+        read_cases(tmp_path)[0].load_masks()
+
+    write(tmp_path / "c/label1.tif", np.where(values == 2, 257, values).astype(np.uint16))  # 1 in eight bits
+    with refused("label1.tif: mask holds the value 257, expected the labels 0 to 2"):
+        read_cases(tmp_path, classes=2)[0].load_masks()
+    write(tmp_path / "c/label3.jpg", np.zeros((8, 10), np.uint8))
+    (tmp_path / "c/label1.tif").unlink()
+    with refused("label3.jpg: JPEG blurs labels"):
+        read_cases(tmp_path, classes=2)[0].load_masks()
+
+
 def test_shrinking_an_image_keeps_its_mean_and_no_alias():
     stripes = np.tile(np.array([0, 1], np.float32), (1, 64, 32))
-    small = resized(stripes, np.zeros((1, 64, 64), bool), (16, 16))[0]
+    small = resized(stripes, np.zeros((1, 64, 64), np.uint8), (16, 16))[0]
     np.testing.assert_allclose(small[0, 2:-2, 2:-2], 0.5, atol=0.02)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import subprocess
 import sys
 from collections import Counter
@@ -18,6 +19,7 @@ from AmbiguousSegLib.data.lung_phantom import (
     NOISE_HU,
     Phantom,
     phantom_case,
+    phantom_classes,
     phantom_volume,
     slice_points,
     window,
@@ -30,12 +32,12 @@ def nodule(a: float = 0.5, h: float = 0.5, centre=(0.0, 0.0, 0.0), radius: float
     return replace(plain, **changes)
 
 
-def phantom(*nodules: Nodule, size: int = 64, spacing: float = 1.0) -> Phantom:
+def phantom(*nodules: Nodule, size: int = 64, spacing: float = 1.0, classes: int = 1) -> Phantom:
     """Slice through z = 0 with these nodules, without an image."""
     points = slice_points((1, size, size), (1.0, spacing, spacing), 0)
     distances = np.stack([n.distances(points) for n in nodules]) if nodules else np.empty((0, 2, size, size))
     scene = Scene(nodules, np.zeros((0, 5)), np.zeros((0, 3, 3)), np.zeros((0, 9)), None)
-    return Phantom(np.zeros((size, size), np.float32), (spacing, spacing), scene, distances)
+    return Phantom(np.zeros((size, size), np.float32), (spacing, spacing), scene, distances, classes)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +73,7 @@ def test_raters_modes_and_shifts_follow_the_stated_distribution():
 def test_pixels_are_marked_as_often_as_the_exact_map_says():
     case, raters = phantom_case(7, 3), 4000
     assert len(case.scene.nodules) > 0
-    exact = case.probability_map()
+    (exact,) = case.probability_maps()
     found = case.draw_masks(np.random.default_rng(1), raters).mean(axis=0)
     error = np.abs(found - exact) / np.sqrt(np.maximum(exact * (1 - exact), 1e-3) / raters)
     assert error.max() < 5
@@ -93,7 +95,7 @@ def test_core_area_of_an_ellipsoid_is_that_of_its_cut(height):
     for mode, ratio in ((1, 1.0), (2, 1.6)):
         cut = 1 - (height / (0.9 * 6 * ratio)) ** 2  # of y²/b² + x²/c² = 1 − z²/a²
         expected = np.pi * (1.2 * 6 * ratio) * (0.95 * 6 * ratio) * cut
-        assert case.mode_masks[0, mode].sum() * 0.25 == pytest.approx(expected, rel=0.02)
+        assert np.sum(case.distances[0, mode - 1] < 0) * 0.25 == pytest.approx(expected, rel=0.02)
 
 
 def test_deformed_nodules_stay_within_their_reach_and_distances_are_near_metric():
@@ -102,7 +104,7 @@ def test_deformed_nodules_stay_within_their_reach_and_distances_are_near_metric(
         (one,) = volume.scene.nodules
         points = np.stack([slice_points((24, 32, 32), (2.0, 2.0, 2.0), z) for z in range(24)], axis=1)
         radius = np.linalg.norm(points - one.centre_mm[:, None, None, None], axis=0)
-        assert radius[volume.mode_masks[0, 2]].max() <= one.reach_mm
+        assert radius[volume.distances[0, 1] < 0].max() <= one.reach_mm
         rays = np.random.default_rng(index).standard_normal((3, 1, 50))
         rays = one.centre_mm[:, None, None] + rays / np.linalg.norm(rays, axis=0) * np.linspace(0, 40, 4001)[:, None]
         leaves = np.argmax(one.distances(rays)[0] > 0, axis=0)
@@ -131,14 +133,108 @@ def test_cases_have_the_stated_mixture_and_always_exact_probabilities():
     for n, share in ((0, 0.12), (1, 0.78), (2, 0.10)):
         assert abs(counts[n] - 600 * share) < 4 * np.sqrt(600 * share * (1 - share))
     single = [case for case in cases if len(case.scene.nodules) == 1]
-    coreless = np.mean([not case.mode_masks[0, 1].any() for case in single])
+    coreless = np.mean([case.distances[0, 0].min() >= 0 for case in single])
     assert 0.02 < coreless < 0.15
     for case in cases[:100]:
-        masks, probabilities = case.distinct_modes()
+        _masks, probabilities = case.distinct_modes()
         assert probabilities.sum() == pytest.approx(1.0)
         assert case.image.dtype == np.float32 and np.isfinite(case.image).all()
-        overlap = case.mode_masks[:, 2].sum(axis=0)
+        overlap = np.sum(case.distances[:, 1] < 0, axis=0)
         assert overlap.max(initial=0) <= 1
+
+
+def overlapping(classes: int) -> Phantom:
+    """Two nodules whose cores lie apart, each core partly in the other's halo."""
+    return phantom(nodule(0.2, 0.75, (0, 0, -7)), nodule(0.9, 0.3, (0, 1, 7)), size=40, classes=classes)
+
+
+def drawn_by_hand(case: Phantom, modes, shifts) -> np.ndarray:
+    """Label map of one rater, pixel by pixel after the words: core before halo."""
+    core = [case.distances[n, 0] < shifts[n] for n, mode in enumerate(modes) if mode > 0]
+    halo = [case.distances[n, 1] < shifts[n] for n, mode in enumerate(modes) if mode == 2]
+    nowhere = [np.zeros(case.image.shape, bool)]
+    return np.where(np.any(nowhere + core, axis=0), 1, np.where(np.any(nowhere + halo, axis=0), 2, 0))
+
+
+def test_two_classes_are_core_and_halo_of_the_same_raters():
+    one, two = overlapping(1), overlapping(2)
+    modes, shifts = two.draw(np.random.default_rng(3), 200)
+    masks = two.draw_masks(np.random.default_rng(3), 200)
+    assert masks.dtype == np.uint8
+    np.testing.assert_array_equal(masks, [drawn_by_hand(two, *choices) for choices in zip(modes, shifts, strict=True)])
+    np.testing.assert_array_equal(masks > 0, one.draw_masks(np.random.default_rng(3), 200))
+    (both,) = np.nonzero((modes == 2).all(axis=1))  # the halo of one nodule covers part of the other's core
+    assert len(both) > 5 and (masks[both] == 1).any(axis=0)[two.distances[:, 0].min(axis=0) < -1].all()
+    for make in (lambda k: phantom_case(7, 3, classes=k), lambda k: phantom_volume(7, (8, 48, 48), classes=k)):
+        np.testing.assert_array_equal(make(1).image, make(2).image)
+        one, two = (make(k).draw_masks(np.random.default_rng(0), 5) for k in (1, 2))
+        assert set(np.unique(two)) == {0, 1, 2}
+        np.testing.assert_array_equal(two > 0, one)
+
+
+def test_maps_of_two_classes_are_exact():
+    """At every pixel the labels of 20,000 raters divide as the maps say (χ² with Bonferroni's bound)."""
+    case, raters = overlapping(2), 20_000
+    maps = case.probability_maps()
+    exact = np.concatenate([1 - maps.sum(axis=0, keepdims=True), maps])
+    rng, counts = np.random.default_rng(1), np.zeros(exact.shape)
+    for _ in range(20):
+        masks = case.draw_masks(rng, raters // 20)
+        counts += [(masks == label).sum(axis=0) for label in range(3)]
+    assert not counts[exact < 1e-12].any()  # beyond the clipped shift
+    expected = np.maximum(raters * exact, 1e-9)
+    common = (expected >= 5) | (counts == 0)
+    statistic = np.where(common, (counts - expected) ** 2 / expected, 0).sum(axis=0)
+    assert statistic.max() < chi2.ppf(1 - 1e-3 / statistic.size, 2)
+    deviation = np.abs(counts - expected) / np.sqrt(np.maximum(expected * (1 - exact), 20))
+    assert deviation.max() < 5  # rare labels too
+    assert np.ptp(exact, axis=(1, 2)).min() > 0.6
+    np.testing.assert_allclose(maps.sum(axis=0), overlapping(1).probability_maps()[0], atol=1e-12)
+
+
+def test_a_map_of_two_classes_by_hand():
+    """Beside each other: P(core) and P(halo) of one nodule where both borders are far, and at the core's border."""
+    case = phantom(
+        nodule(0.2, 0.75, radius=8.0), size=64, spacing=1.0, classes=2
+    )  # nothing 0.36, core 0.192, both 0.448
+    core, halo = case.probability_maps()
+    for centre, expected in (
+        (case.distances[0, 0] < -1, (0.64, 0.0)),
+        ((case.distances[0, 0] > 1) & (case.distances[0, 1] < -1), (0.0, 0.448)),
+        (case.distances[0, 1] > 1, (0.0, 0.0)),
+    ):
+        assert centre.sum() > 50
+        np.testing.assert_allclose(core[centre], expected[0], atol=1e-12)
+        np.testing.assert_allclose(halo[centre], expected[1], atol=1e-12)
+    border = np.abs(case.distances[0, 0]) < 0.4
+    outside = norm.cdf(case.distances[0, 0][border] / BORDER_SD_MM)  # P(δ < distance), no clipping this near
+    np.testing.assert_allclose(core[border], 0.64 * (1 - outside), atol=1e-6)
+    np.testing.assert_allclose(halo[border], 0.448 * outside, atol=1e-6)
+
+
+def test_distinct_modes_of_two_classes_are_those_of_the_raters():
+    case, raters = overlapping(2), 20_000
+    masks, probabilities = case.distinct_modes()
+    assert masks.dtype == np.uint8 and len(masks) == 9  # nothing, core, both of each nodule
+    assert probabilities.sum() == pytest.approx(1.0) and list(probabilities) == sorted(probabilities, reverse=True)
+    by_hand = {m: drawn_by_hand(case, m, (0, 0)) for m in itertools.product(range(3), repeat=2)}
+    number = {m: [np.array_equal(hand, mask) for mask in masks].index(True) for m, hand in by_hand.items()}
+    modes, _ = case.draw(np.random.default_rng(5), raters)
+    counts = np.bincount([number[tuple(choice)] for choice in modes.tolist()], minlength=9)
+    expected = raters * probabilities
+    assert np.sum((counts - expected) ** 2 / expected) < chi2.ppf(0.999, 8)
+    beside = phantom(nodule(0.2, 0.75, (7.5, 0, 0)), classes=2)  # a cut through the halo alone
+    masks, probabilities = beside.distinct_modes()
+    assert probabilities == pytest.approx([0.36 + 0.192, 0.448]) and set(np.unique(masks[1])) == {0, 2}
+
+
+def test_labels_that_the_phantom_does_not_have_are_refused():
+    assert phantom_classes(["anything"]) == 1 and phantom_classes(["core", "halo"]) == 2
+    for labels in (["halo", "core"], ["core", "halo", "rim"], []):
+        with pytest.raises(ValueError, match="one label, or the two labels core, halo"):
+            phantom_classes(labels)
+    with pytest.raises(ValueError, match="one class or two, got 3"):
+        phantom_case(0, 0, classes=3)
 
 
 def fingerprint() -> str:
@@ -168,7 +264,7 @@ def test_a_volume_is_its_slices():
     for z in range(24):
         points = slice_points(size, spacing, z)
         distances = np.stack([n.distances(points) for n in volume.scene.nodules])
-        np.testing.assert_array_equal(distances < 0, volume.mode_masks[:, 1:, z])
+        np.testing.assert_array_equal(distances, volume.distances[:, :, z])
         for draw, mode, shift in zip(draws, modes, shifts, strict=True):  # one choice for the whole of a nodule
             drawn = [distances[n, mode[n] - 1] < shift[n] for n in range(3) if mode[n]]
             np.testing.assert_array_equal(draw[z], np.any([np.zeros((64, 64), bool), *drawn], axis=0))

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from AmbiguousSegLib.data.cases import Case
+from AmbiguousSegLib.data.cases import FolderCase
 from AmbiguousSegLib.data.split import PARTS, split_by_file, split_by_fraction
 
 
-def make(group: str, subjects: int, slices: int = 3) -> list[Case]:
+def make(group: str, subjects: int, slices: int = 3) -> list[FolderCase]:
     return [
-        Case(f"{group}/{group}{s}_{z}", f"{group}{s}", (Path("image.png"),), (Path("label0.png"),))
+        FolderCase(f"{group}/{group}{s}_{z}", f"{group}{s}", (Path("image.png"),), (Path("label0.png"),))
         for s in range(subjects)
         for z in range(slices)
     ]
@@ -54,7 +54,7 @@ def test_a_split_does_not_depend_on_order_and_does_on_the_seed():
 
 
 def test_a_subject_in_two_groups_stays_in_one_part():
-    shared = [Case(f"{g}/x", "x", (Path("i"),), (Path("l"),)) for g in "ab"]
+    shared = [FolderCase(f"{g}/x", "x", (Path("i"),), (Path("l"),)) for g in "ab"]
     for seed in range(10):
         assert_no_subject_twice(split_by_fraction(CASES + shared, seed=seed))
 

@@ -99,6 +99,31 @@ def test_a_shift_of_half_a_pixel_is_the_mean_of_two(pair):
     np.testing.assert_allclose(mask[:, :, :-1], expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("degrees", [20, 45, 160])
+def test_label_maps_of_several_classes_stay_label_maps(degrees):
+    """Each class moves as its own mask does, but where two or more meet: there the largest is taken."""
+    inner, outer = disc(48, 8, 20, 26), disc(48, 16, 20, 26)
+    masks = np.concatenate([inner, outer - inner, disc(48, 5, 40, 8)])
+    image, changed = change(rotation(degrees), (0.05, 0.02))(np.zeros((1, 48, 48), np.float32), masks)
+    assert set(np.unique(changed)) == {0, 1} and changed.sum(axis=0).max() == 1
+    assert_float32(image, changed)
+    for own, mask in zip(changed, masks, strict=True):
+        alone = change(rotation(degrees), (0.05, 0.02))(mask[None], mask[None])[1][0]
+        assert np.abs(own - alone).sum() <= 0.04 * alone.sum() and own.sum() > 50
+    union = change(rotation(degrees), (0.05, 0.02))(outer, outer)[1][0]
+    gaps = (union == 1) & (changed[:2].sum(axis=0) == 0)
+    assert gaps.sum() <= 0.01 * union.sum()
+
+
+def test_a_mean_of_label_maps_is_interpolated_channel_by_channel(pair):
+    shares = np.random.default_rng(1).dirichlet((1, 1, 1), (SIDE, SIDE))[..., :2].transpose(2, 0, 1).astype(np.float32)
+    turned = change(rotation(33), (0.1, 0.0))
+    _, both = turned(pair[0], shares)
+    for own, share in zip(both, shares, strict=True):
+        np.testing.assert_array_equal(own, turned(pair[0], share[None])[1][0])
+    assert both.sum(axis=0).max() <= 1 + 1e-6
+
+
 @pytest.mark.parametrize("factor", [0.6, 1.5])
 def test_scale_changes_areas_by_its_square(factor):
     mask = disc(96, 20)

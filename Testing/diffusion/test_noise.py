@@ -8,6 +8,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.special import ndtr
+from scipy.stats import chisquare, kstest
 
 from AmbiguousSegLib.diffusion.noise import SAMPLING, TRAINING, RowNoise, philox
 
@@ -79,6 +81,65 @@ def test_uniform():
     assert ((counts - 500) ** 2 / 500).sum() < 27.9  # χ² with 9 degrees of freedom, p = 0.001
 
 
+def test_uniform_fields_are_the_documented_stream():
+    """numpy's own numbers of the row's stream; one number per row if no shape is given, as it was before fields."""
+    noise = RowNoise(9, ROWS, purpose=1)
+    for number, (a, b) in enumerate(ROWS):
+        stream = np.random.Generator(np.random.Philox(key=[9, 1], counter=[0, 5, a, b]))
+        expected = stream.random(12, dtype=np.float32)
+        np.testing.assert_array_equal(noise.uniform(5, (3, 4))[number].flatten().numpy(), expected)
+        assert noise.uniform(5)[number].item() == expected[0]
+
+
+# Classes
+
+
+def probabilities(pixels: int, rows: int = 1) -> torch.Tensor:
+    """Four classes, the second impossible; the rest vary from pixel to pixel."""
+    weights = torch.rand(rows, 4, pixels, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    weights[:, 1] = 0
+    return weights / weights.sum(1, keepdim=True)
+
+
+def test_classes_follow_their_probabilities():
+    p = torch.tensor([0.1, 0.0, 0.65, 0.25]).reshape(1, 4, 1).expand(1, 4, 20_000)
+    counts = np.bincount(RowNoise(6, [(0, 0)]).categorical(2, p).flatten().numpy(), minlength=4)
+    assert counts[1] == 0
+    assert chisquare(counts[[0, 2, 3]], [2000, 13_000, 5000]).pvalue > 0.001
+    # and where every pixel has its own: mean and variance of the number of pixels of each class
+    p = probabilities(20_000)
+    drawn = RowNoise(7, [(0, 0)]).categorical(2, p)
+    for label in range(4):
+        excess = (drawn == label).sum().item() - p[:, label].sum().item()
+        assert abs(excess) <= 4 * (p[:, label] * (1 - p[:, label])).sum().sqrt().item()
+
+
+def test_classes_are_the_inverse_distribution_function_of_one_uniform_number():
+    p, noise = probabilities(500, len(ROWS)), RowNoise(8, ROWS, dtype=torch.float64)
+    uniform, got = noise.uniform(3, (500,)).numpy(), noise.categorical(3, p).numpy()
+    for row, pixel in itertools.product(range(len(ROWS)), range(500)):
+        ends = np.cumsum(p[row, :, pixel].numpy())
+        assert got[row, pixel] == np.searchsorted(ends, uniform[row, pixel], side="right")
+    assert noise.categorical(3, 5 * p).numpy() == pytest.approx(got)  # only their ratios count
+
+
+def test_classes_of_a_row_are_the_same_in_any_batch():
+    p = probabilities(64, len(ROWS)).float().reshape(len(ROWS), 4, 8, 8)
+    whole = RowNoise(1, ROWS).categorical(2, p)
+    assert whole.dtype == torch.int64 and whole.shape == (len(ROWS), 8, 8)
+    for number, row in enumerate(ROWS):
+        assert torch.equal(RowNoise(1, [row]).categorical(2, p[number : number + 1])[0], whole[number])
+
+
+def test_a_class_of_probability_zero_is_not_drawn_at_the_edges():
+    """Whatever rounding leaves of the sum: uniform numbers just below 1 fall into the last class that is possible."""
+    noise = RowNoise(1, [(0, 0)])
+    below_one = torch.tensor([[0.0, 0.5, 1 - 2.0**-24]])
+    noise.uniform = lambda draw, shape: below_one
+    p = torch.tensor([0.0, 0.1, 0.2, 0.7 - 3e-7, 0.0]).reshape(1, 5, 1).expand(1, 5, 3)
+    assert noise.categorical(0, p).tolist() == [[1, 3, 3]]
+
+
 def test_dtype_is_a_conversion_of_the_same_bits():
     single, double = RowNoise(1, ROWS), RowNoise(1, ROWS, dtype=torch.float64)
     assert double.normal(0, (5,)).dtype == torch.float64
@@ -124,6 +185,29 @@ def test_weights_are_cosine_and_sine_of_one_angle():
     np.testing.assert_allclose(x[4], half * anchors[1] + anchors[2] / 2, atol=1e-6)
 
 
+@pytest.mark.parametrize("period", [0.0, 0.75, 3.0, 7.5, math.inf])
+def test_each_slice_is_uniform_whatever_the_period(period):
+    noise = RowNoise(5, [(s, 2) for s in (0, 1, 2, 5, 11)], slice_period=period)
+    for uniform in noise.uniform(0, (20_000,)).numpy():
+        assert 0 <= uniform.min() and uniform.max() < 1
+        assert kstest(uniform, "uniform").pvalue > 0.001
+
+
+def test_coherent_uniform_numbers_are_the_distribution_function_of_the_normal_ones():
+    """So neighbouring slices make the same choices: of two fields of correlation r, Φ has (6/π)·arcsin(r/2)."""
+    noise = RowNoise(5, [(s, 2) for s in range(5)], slice_period=4.0)
+    uniform, normal = noise.uniform(3, (40_000,)).double().numpy(), noise.normal(3, (40_000,)).double().numpy()
+    np.testing.assert_allclose(uniform, ndtr(normal), rtol=0, atol=1e-7)
+    for apart in (1, 2, 3, 4):
+        expected = 6 / math.pi * math.asin(math.cos(apart / 4 * math.pi / 2) / 2)
+        assert np.corrcoef(uniform[0], uniform[apart])[0, 1] == pytest.approx(expected, abs=4.5 / math.sqrt(40_000))
+    assert noise.uniform(3).shape == (5,)
+    p = torch.tensor([0.3, 0.7]).reshape(1, 2, 1).expand(5, 2, 40_000)
+    drawn = noise.categorical(3, p).double()
+    assert torch.equal(drawn[0], (noise.uniform(3, (40_000,))[0] >= 0.3).double())
+    assert (drawn[0] == drawn[1]).double().mean() > 0.8 > 0.65 > (drawn[0] == drawn[4]).double().mean()
+
+
 def test_infinite_period_shares_one_field_and_zero_shares_none():
     shared = fields([0, 3, 500], math.inf)
     assert np.array_equal(shared[0], shared[1]) and np.array_equal(shared[0], shared[2])
@@ -135,6 +219,11 @@ def test_infinite_period_shares_one_field_and_zero_shares_none():
 
 
 # Refusals
+
+
+def test_probabilities_have_a_row_for_each_row():
+    with pytest.raises(ValueError, match="Probabilities of 1 rows do not fit noise of 4"):
+        RowNoise(0, ROWS).categorical(0, torch.ones(1, 2, 3))
 
 
 @pytest.mark.parametrize("value", [-1, 2**63])

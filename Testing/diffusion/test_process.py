@@ -13,7 +13,8 @@ from shared_data import shared_path
 from torch.distributions import Normal, kl_divergence
 
 from AmbiguousSegLib.diffusion import losses, process
-from AmbiguousSegLib.diffusion.schedule import ScheduleConfig, spaced_steps
+from AmbiguousSegLib.diffusion.schedule import ScheduleConfig
+from AmbiguousSegLib.diffusion.step_grids import both_ends
 
 LINEAR, COSINE = ScheduleConfig("linear", 1000).build(), ScheduleConfig("cosine", 1000).build()
 INDEX = torch.tensor([0, 1, 250, 700, 900])
@@ -49,7 +50,7 @@ def test_noising_is_a_rotation_of_mask_and_noise(schedule):
     close(sin * x_t + cos * v, noise)
 
 
-@pytest.mark.parametrize("schedule", [LINEAR, COSINE.respaced(spaced_steps(1000, 950)), LINEAR.respaced(INDEX.numpy())])
+@pytest.mark.parametrize("schedule", [LINEAR, COSINE.respaced(both_ends(1000, 950)), LINEAR.respaced(INDEX.numpy())])
 @pytest.mark.parametrize("prediction", process.PREDICTIONS)
 def test_a_perfect_output_gives_back_mask_and_noise(prediction, schedule):
     x0, noise = draws()

@@ -6,17 +6,11 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from make_expected import check
 from shared_data import shared_path
 
-from AmbiguousSegLib.diffusion.schedule import (
-    ScheduleConfig,
-    cosine_betas,
-    ddim_steps,
-    linear_betas,
-    spaced_steps,
-)
+from AmbiguousSegLib.diffusion.schedule import ScheduleConfig, cosine_betas, linear_betas
+from AmbiguousSegLib.diffusion.step_grids import both_ends, integer_stride
 
 LINEAR, COSINE = ScheduleConfig("linear", 1000).build(), ScheduleConfig("cosine", 1000).build()
 STORED = (
@@ -42,7 +36,7 @@ def test_golden_arrays_are_equal_bit_for_bit(name, count):
     A logarithm is good to one unit in the last place, which one hangs on numpy's vector unit: two may differ by two.
     """
     expected = golden(f"schedule_{name}")
-    schedule = LINEAR.respaced(spaced_steps(1000, count))
+    schedule = LINEAR.respaced(both_ends(1000, count))
     for array in STORED:
         np.testing.assert_array_max_ulp(getattr(schedule, array), expected[array], 2 if "log" in array else 0)
     if "timestep_map" in expected:
@@ -60,14 +54,8 @@ def test_golden_arrays_are_equal_bit_for_bit(name, count):
 def test_golden_cosine_and_ddim_maps():
     expected = golden("schedule_extra")
     np.testing.assert_array_equal(COSINE.respaced(np.arange(1000)).betas, expected["cosine1000_betas"])
-    np.testing.assert_array_equal(ddim_steps(1000, 50), expected["ddim50_timestep_map"])
-    np.testing.assert_array_equal(LINEAR.respaced(ddim_steps(1000, 50)).betas, expected["ddim50_betas"])
-
-
-def test_golden_timestep_maps_of_the_chains():
-    for name, count in (("psample50", 50), ("tiny_all_in_one", 10)):
-        data = torch.load(shared_path(f"golden/{name}.pt"), weights_only=True)
-        assert spaced_steps(1000, count).tolist() == data["timestep_map"].tolist()
+    np.testing.assert_array_equal(integer_stride(1000, 50), expected["ddim50_timestep_map"])
+    np.testing.assert_array_equal(LINEAR.respaced(integer_stride(1000, 50)).betas, expected["ddim50_betas"])
 
 
 def test_stored_arrays():
@@ -93,7 +81,7 @@ def test_cosine_alphas_are_a_squared_cosine(steps):
     assert cosine_betas(steps)[-1] == 0.999
 
 
-@pytest.mark.parametrize("schedule", [LINEAR, COSINE, LINEAR.respaced(spaced_steps(1000, 10))])
+@pytest.mark.parametrize("schedule", [LINEAR, COSINE, LINEAR.respaced(both_ends(1000, 10))])
 def test_posterior_is_the_product_of_two_gaussians(schedule):
     """q(x_{t−1}|x_0)·q(x_t|x_{t−1}) as a function of x_{t−1}: precisions add, means are weighted by them."""
     before, beta = schedule.alphas_cumprod_prev[1:], schedule.betas[1:]
@@ -113,7 +101,7 @@ def test_posterior_is_the_product_of_two_gaussians(schedule):
 @pytest.mark.parametrize("schedule", [LINEAR, COSINE])
 @pytest.mark.parametrize("count", [1, 2, 10, 50, 999])
 def test_respacing_keeps_the_process(schedule, count):
-    steps = spaced_steps(1000, count)
+    steps = both_ends(1000, count)
     respaced = schedule.respaced(steps)
     # 1 − β' is a ratio that a difference from 1 has rounded: absolute errors of 1e-16 a step
     np.testing.assert_allclose(respaced.alphas_cumprod, schedule.alphas_cumprod[steps], rtol=1e-9, atol=1e-15)
@@ -128,36 +116,15 @@ def test_respacing_twice_is_respacing_once():
 
 
 def test_a_single_step_has_a_finite_variance():
-    single = LINEAR.respaced(spaced_steps(1000, 1))
+    single = LINEAR.respaced(both_ends(1000, 1))
     assert single.posterior_log_variance_clipped == pytest.approx(np.log(1 - LINEAR.alphas_cumprod[-1:]))
 
 
-@pytest.mark.parametrize(("total", "count"), [(1000, 50), (1000, 7), (1000, 999), (1000, 1000), (4000, 33), (30, 29)])
-def test_spaced_steps_are_even_and_reach_both_ends(total, count):
-    steps = spaced_steps(total, count)
-    assert steps[0] == 0 and steps[-1] == total - 1 and len(steps) == count
-    assert np.abs(steps - np.linspace(0, total - 1, count)).max() <= 0.5 + 1e-6
-    assert np.all(np.diff(steps) >= 1)
-
-
-def test_step_rules_by_hand():
-    assert spaced_steps(10, 4).tolist() == [0, 3, 6, 9]
-    assert spaced_steps(10, 3).tolist() == [0, 4, 9]  # 4.5 to even
-    assert spaced_steps(10, 1).tolist() == [9]
-    assert ddim_steps(1000, 50).tolist() == list(range(0, 1000, 20))
-    assert ddim_steps(10, 4).tolist() == [0, 3, 6, 9]
-
-
 def test_errors():
-    for count in (0, 1001):
-        with pytest.raises(ValueError, match=rf"lie in \[1, 1000\], got {count}"):
-            spaced_steps(1000, count)
-    with pytest.raises(ValueError, match="No integer stride takes 300 steps out of 1000"):
-        ddim_steps(1000, 300)
     for steps in ([], [3, 3], [5, 2], [-1, 4], [0, 1000]):
         with pytest.raises(ValueError, match=r"lie in \[0, 999\]"):
             LINEAR.respaced(np.array(steps, int))
-    with pytest.raises(ValueError, match="kind must be.*'sigmoid'"):
+    with pytest.raises(ValueError, match=r"kind must be.*'sigmoid'"):
         ScheduleConfig("sigmoid")
     for kind, steps in (("linear", 20), ("cosine", 0)):
         with pytest.raises(ValueError, match=f"steps must be at least 21.*got {steps}"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from AmbiguousSegLib.ensemble.consensus import NoEstimate, majority, staple
+from AmbiguousSegLib.ensemble.consensus import NoEstimate, consensus_of_means, majority, staple
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.volume.geometry import Geometry
 
@@ -49,6 +49,27 @@ def test_majority_is_the_rule_of_the_sample_set(n):
     masks = np.random.default_rng(n).random((n, 3, 4, 5)) < 0.5
     grid = Geometry((5, 4, 3), (1, 1, 1), (0, 0, 0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
     np.testing.assert_array_equal(majority(masks), SampleSet(masks, grid).consensus())
+
+
+@pytest.mark.parametrize("threshold", [None, 0.0, 0.3, 0.5, 0.99])
+def test_one_mean_above_its_threshold(threshold):
+    mean = np.linspace(0, 1, 11, dtype=np.float32).reshape(1, 11)
+    found = consensus_of_means([mean], threshold)
+    assert found.dtype == np.uint8
+    assert found.tolist() == [[int(value > (0.5 if threshold is None else threshold)) for value in mean[0]]]
+
+
+def test_several_means_take_the_most_frequent():
+    first, second = (np.array(v, np.float32) for v in ([0.5, 0.4, 0.3, 0.4, 0.6], [0.5, 0.4, 0.4, 0.2, 0.1]))
+    assert consensus_of_means([first, second]).tolist() == [0, 0, 2, 0, 1]  # background: 0, .2, .3, .4, .3
+    volume = [np.broadcast_to(mean, (3, 2, 5)) for mean in (first, second)]
+    np.testing.assert_array_equal(consensus_of_means(volume), np.broadcast_to([0, 0, 2, 0, 1], (3, 2, 5)))
+
+
+@pytest.mark.parametrize("threshold", [1, -0.1, float("nan")])
+def test_a_threshold_is_a_share(threshold):
+    with pytest.raises(ValueError, match=r"\[0, 1\), got"):
+        consensus_of_means([np.zeros((2, 2))], threshold)
 
 
 @pytest.mark.parametrize(("n", "seed"), [(2, 0), (3, 1), (5, 2), (10, 3), (150, 4)])
@@ -107,7 +128,7 @@ def test_too_many_masks_for_staple_are_refused():
     one = np.zeros_like(BLOCK)
     one[2, 3, 4] = True
     assert staple(np.stack([BLOCK, one] * 150)).mask.any()
-    with pytest.raises(NoEstimate, match="380 masks .* did not stay finite.* use the majority"):
+    with pytest.raises(NoEstimate, match=r"380 masks .* did not stay finite.* use the majority"):
         staple(np.stack([BLOCK, one] * 190))
 
 

@@ -46,6 +46,18 @@ def test_frequencies_are_shares_of_all_samples():
     np.testing.assert_array_equal(mode_frequencies(samples, MODES), [0.5, 0.25, 0])
 
 
+def test_modes_of_label_maps_take_the_iou_of_all_classes():
+    core_and_halo, core, nothing = np.zeros((3, 1, 8), np.uint8)
+    core_and_halo[0, 1:7], core_and_halo[0, 3:5], core[0, 3:5] = 2, 1, 1
+    modes = np.stack([core, core_and_halo, nothing])
+    near_halo, thick, swapped = core_and_halo.copy(), core_and_halo.copy(), core_and_halo.copy()
+    near_halo[0, 1] = 0  # IoU 1 and 3/4 with core and halo; 1/2 with the core alone
+    thick[0, 1:7] = 1  # (1/3 + 0)/2 with core and halo, where the halo is missing; 1/3 with the core
+    swapped[0] = 2 * (core_and_halo[0] == 1)  # of another class than all: none
+    samples = np.stack([near_halo, thick, swapped, nothing])
+    np.testing.assert_array_equal(mode_frequencies(samples, modes, 2), [1 / 4, 1 / 4, 1 / 4])
+
+
 def test_agreement_pools_pairs_and_leaves_single_modes_out():
     drawn = [np.array([0.5, 0.25]), np.array([0.0]), np.array([0.1, 0.3, 0.6])]
     true = [np.array([0.7, 0.3]), np.array([1.0]), np.array([0.2, 0.3, 0.5])]

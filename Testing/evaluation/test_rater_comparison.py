@@ -5,30 +5,33 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from AmbiguousSegLib.ensemble.consensus import staple
+from AmbiguousSegLib.evaluation.comparison import ALL_CLASSES
 from AmbiguousSegLib.evaluation.rater_comparison import STAPLE_MARGIN_MM, compare_with_raters
-from AmbiguousSegLib.evaluation.table import Table
+from AmbiguousSegLib.evaluation.rater_tables import TABLE_TITLES
+from AmbiguousSegLib.evaluation.table import Table, plain
 from AmbiguousSegLib.metrics.distribution import (
-    average,
     ci_harmonic,
     ci_printed,
     combined_sensitivity,
-    compare,
     dice_max,
     diversity_agreement,
     ged,
     hm_iou,
 )
+from AmbiguousSegLib.metrics.figures import average, compare
 from AmbiguousSegLib.metrics.overlap import dice
 from AmbiguousSegLib.metrics.surface import surface_metrics
 from AmbiguousSegLib.volume.geometry import Geometry
 
 SIZE, SPACING, ORIGIN = (14, 12, 10), (0.7, 0.9, 3.1), (-12.0, 5.0, 40.0)
-TABLES = {"summary", "slices", "dice", "hd95", "dice_max", "consensus", "disagreement"}
+TABLES = set(TABLE_TITLES)
+FURTHER = {"calibration_error", "roughness_samples", "roughness_raters", "volume_crps_ml"}
 
 
 def oblique(degrees=25.0):
@@ -47,13 +50,14 @@ def lesions(n, seed, shape=PLAIN.shape):
     grid = np.indices(shape)
     masks = []
     for _ in range(n):
-        centre, radius = rng.uniform(-0.7, 0.7, 3) + [5, 5.5, 7], rng.uniform(1.6, 3.0, 3)
+        centre, radius = rng.uniform(-0.7, 0.7, 3) + np.array([5, 5.5, 7]), rng.uniform(1.6, 3.0, 3)
         distance = sum(((g - c) / r) ** 2 for g, c, r in zip(grid, centre, radius))
         masks.append(distance + rng.normal(0, 0.15, shape) < 1)
     return np.stack(masks)
 
 
 SAMPLES, RATERS = lesions(6, 1), lesions(4, 2)
+VOXEL_ML = 0.7 * 0.9 * 3.1 / 1000
 NAMES = ["A", "B", "C", "D"]
 
 
@@ -75,10 +79,11 @@ def found():
 
 
 def test_the_whole_volume_is_the_metrics_of_the_3d_masks(found):
-    row, metrics = rows_of(found, "summary")[1], compare(SAMPLES, RATERS).as_dict()
+    row, metrics = rows_of(found, "summary")[1], compare(SAMPLES, RATERS, voxel_volume_ml=VOXEL_ML)
     assert (row["scope"], row["n_samples"], row["n_raters"]) == ("whole volume", 6, 4)
     shared = set(row) & set(metrics)
     assert {"ged_v", "ged_u", "distance_cross", "distance_raters", "ci_printed", "hm_iou", "mean_dice"} < shared
+    assert {"calibration_error", "volume_crps_ml"} < shared and row["roughness_samples"] is None  # of contours in 2-D
     assert {key: row[key] for key in shared} == pytest.approx({key: metrics[key] for key in shared}, abs=1e-12)
     pairs = [surface_metrics(s, y, SPACING[::-1]) for s in SAMPLES for y in RATERS]
     assert row["hd95_mm"] == pytest.approx(np.mean([p.hd95_mm for p in pairs]))
@@ -89,17 +94,20 @@ def test_per_slice_is_the_average_over_the_marked_slices(found):
     row = rows_of(found, "summary")[0]
     marked = [z for z in range(10) if SAMPLES[:, z].any() or RATERS[:, z].any()]
     assert 3 <= len(marked) < 10
-    means = average([compare(SAMPLES[:, z], RATERS[:, z]) for z in marked])
+    means = average([compare(SAMPLES[:, z], RATERS[:, z], (0.9, 0.7), voxel_volume_ml=VOXEL_ML) for z in marked])
     shared = set(row) & set(means.mean)
-    assert {"ged_v", "ged_u", "distance_cross", "diversity_agreement", "hm_iou"} < shared
-    assert {key: row[key] for key in shared} == pytest.approx({key: means.mean[key] for key in shared}, abs=1e-12)
+    assert {"ged_v", "ged_u", "distance_cross", "diversity_agreement", "hm_iou"} | FURTHER < shared
+    assert {key: row[key] for key in shared} == pytest.approx(
+        plain({key: means.mean[key] for key in shared}), abs=1e-12
+    )
     distances = []
     for z in marked:
         pairs = [surface_metrics(s[z], y[z], (0.9, 0.7)).hd95_mm for s in SAMPLES for y in RATERS]
         distances += [np.nanmean(pairs)] if not np.isnan(pairs).all() else []
     assert row["hd95_mm"] == pytest.approx(np.mean(distances))
     note = found.tables["summary"].notes[0]
-    assert f"of the {len(marked)} axial slices (of 10)" in note and f"in {means.all_raters_empty} of them" in note
+    empty = sum(not RATERS[:, z].any() for z in marked)
+    assert f"of the {len(marked)} axial slices (of 10)" in note and f"in {empty} of them" in note
 
 
 def test_every_slice_is_the_metrics_of_its_2d_masks(found):
@@ -124,7 +132,9 @@ def test_every_slice_is_the_metrics_of_its_2d_masks(found):
             assert row[key] == pytest.approx(np.nanmean([getattr(pair, key) for pair in pairs]))
         dices = [float(dice(s, y)) for s in samples for y in raters]
         assert row["mean_dice"] == pytest.approx(np.mean(dices))
-        assert set(row) == {"slice", "position_mm", "hd95_mm", "assd_mm", "mean_dice", *expected}
+        assert set(row) == {"slice", "position_mm", "hd95_mm", "assd_mm", "mean_dice", *expected, *FURTHER}
+        further = compare(samples, raters, (0.9, 0.7), voxel_volume_ml=VOXEL_ML)
+        assert {k: row[k] for k in FURTHER} == plain({k: further[k] for k in FURTHER})
 
 
 def test_the_means_of_the_slices_are_the_summary(found):
@@ -133,7 +143,7 @@ def test_the_means_of_the_slices_are_the_summary(found):
     assert figures | {"slice", "position_mm"} == {c.key for c in table.columns if not c.key.startswith("dice_max ")}
     for key in figures:
         defined = [row[key] for row in table.rows if row[key] is not None]
-        assert summary[key] == pytest.approx(np.mean(defined)), key
+        assert summary[key] == (pytest.approx(np.mean(defined)) if defined else None), key
     titles = {column.key: column.title for column in found.tables["summary"].columns}
     assert all(titles[c.key] == c.title for c in table.columns if c.key in figures)
     assert [c.title for c in table.columns][-4:] == [f"best Dice, {name}" for name in NAMES]
@@ -163,7 +173,7 @@ def test_matrices_and_best_samples(found):
         assert rows_of(found, "hd95")[j] == pytest.approx({"rater": name, **distances})
         winner = max(values, key=values.get)
         expected = {"dice_max": values[winner], "sample": winner, "hd95_mm": distances[winner], "rater": name}
-        assert best == pytest.approx(expected | {"volume_ml": rater.sum() * 0.7 * 0.9 * 3.1 / 1000})
+        assert best == pytest.approx(expected | {"volume_ml": rater.sum() * VOXEL_ML})
     mean = np.mean([row["dice_max"] for row in rows_of(found, "dice_max")])
     assert mean == pytest.approx(rows_of(found, "summary")[1]["dice_max"])
 
@@ -175,11 +185,11 @@ def test_fused_masks_and_their_agreement(found):
     first, second = rows_of(found, "consensus")
     assert (first["fusion"], second["fusion"]) == ("majority", "STAPLE")
     for row in (first, second):
-        raters, samples = (fused[f"{who} {row['fusion']}"] for who in ("raters", "samples"))
+        raters, samples = (fused[f"{who} {row['fusion']}"].astype(bool) for who in ("raters", "samples"))
         surface = surface_metrics(samples, raters, SPACING[::-1])
         assert row["dice"] == pytest.approx(float(dice(samples, raters)))
         assert (row["hd95_mm"], row["assd_mm"]) == (surface.hd95_mm, surface.assd_mm)
-        assert row["difference_ml"] == pytest.approx((samples.sum() - raters.sum()) * 0.7 * 0.9 * 3.1 / 1000)
+        assert row["difference_ml"] == pytest.approx((samples.sum() - raters.sum()) * VOXEL_ML)
 
 
 def test_staple_sees_the_box_of_all_masks_with_its_margin(found):
@@ -208,7 +218,7 @@ def test_disagreement_by_hand():
         {"slice": 3, "position_mm": 40 + 3 * 3.1, "observed": 0.0, "predicted": 1.0, "dice": 0.0},
     ]
     for row, by_hand in zip(rows_of(found, "disagreement"), expected, strict=True):
-        ours, theirs = (found.fused[f"{who} STAPLE"][row["slice"]] for who in ("samples", "raters"))
+        ours, theirs = (found.fused[f"{who} STAPLE"][row["slice"]] != 0 for who in ("samples", "raters"))
         both, either = np.count_nonzero(ours & theirs), np.count_nonzero(ours) + np.count_nonzero(theirs)
         assert row == pytest.approx(by_hand | {"dice_staple": 2 * both / either if either else 1.0})
     assert found.tables["disagreement"].notes[-1].endswith(": -1.000")
@@ -335,7 +345,7 @@ def test_what_staple_cannot_estimate_is_undefined_and_the_rest_is_there():
     )
     assert list(found.fused) == ["raters majority", "raters STAPLE", "samples majority"] and shares[-1] == 1
     np.testing.assert_array_equal(found.fused["raters STAPLE"], block)
-    milliliters = 60 * 0.7 * 0.9 * 3.1 / 1000
+    milliliters = 60 * VOXEL_ML
     by_majority, by_staple = rows_of(found, "consensus")
     assert by_majority["dice"] == 2 * 1 / 61  # of two halves only what both mark is the majority
     undefined = dict.fromkeys(["samples_ml", "difference_ml", "dice", "hd95_mm", "assd_mm"])
@@ -418,7 +428,9 @@ def test_progress_rises_to_one_and_may_stop_the_comparison():
     [
         ({"raters": RATERS[:0], "rater_names": []}, "one rater or more"),
         ({"samples": SAMPLES[:0]}, "one sample or more"),
-        ({"samples": SAMPLES.astype(float)}, "bool array"),
+        ({"samples": SAMPLES.astype(float)}, "bool or uint8 array"),
+        ({"samples": 2 * SAMPLES.view(np.uint8)}, "hold the label 2, but there are 1"),
+        ({"labels": ()}, "hold the label 1, but there are 0"),
         ({"raters": RATERS[:, 1:]}, "one grid"),
         ({"rater_names": NAMES[:3]}, "4 raters need as many names, got 3"),
         ({"rater_names": ["A", "B", "C", "A"]}, "must differ, got A, B, C, A"),
@@ -431,3 +443,147 @@ def test_refusals(changes, message):
     arguments = {"samples": SAMPLES, "raters": RATERS, "geometry": PLAIN, "rater_names": NAMES} | changes
     with pytest.raises(ValueError, match=message):
         compare_with_raters(**arguments)
+
+
+def test_tables_of_one_class_are_those_of_before_there_were_several():
+    """``tables_of_one_class.json``: what commit b1fab83 gave for these masks. Columns and notes may only be added."""
+    past = json.loads((Path(__file__).parent / "tables_of_one_class.json").read_text(encoding="utf-8"))
+    samples, raters = SAMPLES[:3].copy(), np.concatenate([RATERS[:2], np.zeros_like(RATERS[:1])])
+    samples[2, 5:] = False
+    now = {
+        key: t.as_dict() for key, t in compare_with_raters(samples, raters, PLAIN, ["A", "B", "none"]).tables.items()
+    }
+    assert list(now) == list(past)
+    for key, table in past.items():
+        keys = [column["key"] for column in table["columns"]]
+        assert [column for column in now[key]["columns"] if column["key"] in keys] == table["columns"]
+        assert {column["key"] for column in now[key]["columns"]} - set(keys) <= FURTHER
+        for row, expected in zip(now[key]["rows"], table["rows"], strict=True):
+            assert {k: row[k] for k in keys} == pytest.approx(expected, abs=1e-12), key
+        kept = iter(now[key]["notes"])
+        for note in table["notes"]:  # in the same order, maybe longer
+            assert any(line.startswith(note) for line in kept), note
+
+
+# several classes
+
+
+def cores_and_halos(n, seed):
+    """Lesions 2, within each a core 1 in which another lesion lies."""
+    return np.where(lesions(n, seed) & lesions(n, seed + 50), 1, 2).astype(np.uint8) * lesions(n, seed)
+
+
+LABELS = ["core", "halo"]
+SAMPLES_2, RATERS_2 = cores_and_halos(5, 1), cores_and_halos(3, 2)
+
+
+@pytest.fixture(scope="module")
+def several():
+    return compare_with_raters(SAMPLES_2, RATERS_2, PLAIN, NAMES[:3], labels=LABELS)
+
+
+def of_label(comparison, key, label):
+    return [{k: v for k, v in row.items() if k != "label"} for row in rows_of(comparison, key) if row["label"] == label]
+
+
+@pytest.mark.parametrize("label", [1, 2])
+def test_rows_of_a_class_are_those_of_its_masks_alone(several, label):
+    samples, raters = SAMPLES_2 == label, RATERS_2 == label
+    assert samples.any() and raters.any()
+    alone = compare_with_raters(samples, raters, PLAIN, NAMES[:3])
+    for key in TABLES - {"consensus", "disagreement"}:  # fused masks see all classes
+        rows = of_label(several, key, LABELS[label - 1])
+        assert len(rows) == len(rows_of(alone, key)) > 0
+        for row, expected in zip(rows, rows_of(alone, key), strict=True):
+            assert row == pytest.approx(expected, abs=1e-12), key
+    observed = [[row[k] for k in ("slice", "observed", "predicted")] for row in rows_of(alone, "disagreement")]
+    assert observed == [
+        [row[k] for k in ("slice", "observed", "predicted")]
+        for row in of_label(several, "disagreement", LABELS[label - 1])
+    ]
+
+
+def test_rows_of_all_classes_are_the_metrics_of_the_label_maps(several):
+    per_slice, whole = of_label(several, "summary", ALL_CLASSES)
+    expected = compare(SAMPLES_2, RATERS_2, SPACING[::-1], 2, None, VOXEL_ML)
+    shared = set(whole) & set(expected)
+    assert len(shared) > 14
+    assert {k: whole[k] for k in shared} == pytest.approx({k: expected[k] for k in shared}, abs=1e-12)
+    marked = [z for z in range(10) if SAMPLES_2[:, z].any() or RATERS_2[:, z].any()]
+    means = average([compare(SAMPLES_2[:, z], RATERS_2[:, z], (0.9, 0.7), 2, None, VOXEL_ML) for z in marked]).mean
+    assert {k: per_slice[k] for k in shared} == pytest.approx(plain({k: means[k] for k in shared}), abs=1e-12)
+    assert [row["slice"] for row in of_label(several, "slices", ALL_CLASSES)] == marked
+    d = 1 - np.array([[row[f"sample {k}"] for k in range(1, 6)] for row in of_label(several, "dice", ALL_CLASSES)])
+    assert 1 - d.min(axis=1).mean() == pytest.approx(whole["dice_max"])
+    volumes = [row["volume_ml"] for row in of_label(several, "dice_max", ALL_CLASSES)]
+    assert volumes == pytest.approx([np.count_nonzero(rater) * VOXEL_ML for rater in RATERS_2])
+
+
+def test_labels_come_in_blocks_and_every_table_has_them(several):
+    for key, table in several.tables.items():
+        assert table.columns[0].key == "label", key
+        labels = [row["label"] for row in table.rows]
+        assert list(dict.fromkeys(labels)) == [*LABELS, ALL_CLASSES]
+        assert labels == sorted(labels, key=[*LABELS, ALL_CLASSES].index)
+    correlations = [note for note in several.tables["disagreement"].notes if "Pearson" in note]
+    assert [note.split(":")[0] for note in correlations] == [*LABELS, ALL_CLASSES]
+    assert several.slices.label == ALL_CLASSES
+    json.dumps({key: table.as_dict() for key, table in several.tables.items()}, allow_nan=False)
+
+
+def test_fused_label_maps_take_the_most_frequent_class_and_the_largest_probability(several):
+    for who, masks in (("samples", SAMPLES_2), ("raters", RATERS_2)):
+        votes = np.stack([(masks == k).sum(axis=0) for k in range(3)])
+        ordered = np.sort(votes, axis=0)
+        winner = np.where(ordered[-1] > ordered[-2], votes.argmax(axis=0), 0)
+        np.testing.assert_array_equal(several.fused[f"{who} majority"], winner)
+        assert set(np.unique(several.fused[f"{who} STAPLE"])) == {0, 1, 2}
+    union = SAMPLES_2.any(0) | RATERS_2.any(0)
+    box = []
+    for axis, mm in enumerate(SPACING[::-1]):
+        marked = np.flatnonzero(union.any(tuple({0, 1, 2} - {axis})))
+        margin = math.ceil(STAPLE_MARGIN_MM / mm)
+        box.append(slice(max(0, marked[0] - margin), marked[-1] + 1 + margin))
+    core, halo = (staple((RATERS_2 == k)[(slice(None), *box)]).probability.astype(float) for k in (1, 2))
+    rest = 1 - core - halo
+    expected = np.zeros(union.shape, int)
+    expected[tuple(box)] = np.where((core > halo) & (core > rest), 1, np.where((halo > core) & (halo > rest), 2, 0))
+    np.testing.assert_array_equal(several.fused["raters STAPLE"], expected)
+    for label, name in ((1, "core"), (2, "halo"), (None, ALL_CLASSES)):
+        for row in of_label(several, "consensus", name):
+            ours, theirs = (several.fused[f"{who} {row['fusion']}"][None] for who in ("samples", "raters"))
+            figures = compare(ours, theirs, SPACING[::-1], 2, label)
+            expected = plain((figures["mean_dice"], figures["hd95_mm"], figures["assd_mm"]))
+            assert [row["dice"], row["hd95_mm"], row["assd_mm"]] == pytest.approx(expected)
+            volumes = [np.count_nonzero(mask if label is None else mask == label) * VOXEL_ML for mask in (ours, theirs)]
+            assert [row["samples_ml"], row["raters_ml"]] == pytest.approx(volumes)
+            of_slices = of_label(several, "disagreement", name)
+            key = "dice" if row["fusion"] == "majority" else "dice_staple"
+            for slice_row in of_slices:
+                z = slice_row["slice"]
+                figures = compare(ours[:, z], theirs[:, z], None, 2, label)
+                assert slice_row[key] == pytest.approx(figures["mean_dice"])
+
+
+def test_the_crop_of_several_classes_changes_nothing(several):
+    union = SAMPLES_2.any(0) | RATERS_2.any(0)
+    spans = [np.flatnonzero(union.any(tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    box = (slice(None), *(slice(s[0], s[-1] + 1) for s in spans))
+    start, shares = [int(s[0]) for s in spans], []
+    cut = compare_with_raters(
+        SAMPLES_2[box], RATERS_2[box], PLAIN, NAMES[:3], labels=LABELS, box_start=start, on_progress=shares.append
+    )
+    assert_same_tables(several, cut, tolerance=1e-12)
+    assert shares == sorted(set(shares)) and shares[-1] == 1
+    assert len(shares) == len(of_label(cut, "slices", ALL_CLASSES)) + 2 * (5 + 3) + 4
+
+
+def test_a_class_that_nobody_marks_has_empty_rows():
+    found = compare_with_raters(SAMPLES_2, RATERS_2, PLAIN, NAMES[:3], labels=[*LABELS, "ghost"])
+    per_slice, whole = of_label(found, "summary", "ghost")
+    assert per_slice["ged_v"] is None and (whole["ged_v"], whole["mean_dice"], whole["hd95_mm"]) == (0, 1, 0)
+    assert of_label(found, "slices", "ghost") == []
+    two = compare_with_raters(SAMPLES_2, RATERS_2, PLAIN, NAMES[:3], labels=LABELS)
+    for key in TABLES:  # and it changes nothing for all classes
+        for row, expected in zip(of_label(found, key, ALL_CLASSES), of_label(two, key, ALL_CLASSES), strict=True):
+            assert row == pytest.approx(expected, abs=1e-12), key

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny_models import randomised, tiny_model
 
-from AmbiguousSegLib.diffusion.samplers import SamplerSettings
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.inference import estimate as estimate_module
 from AmbiguousSegLib.inference import volume_sampling as volume_module
 from AmbiguousSegLib.inference.estimate import estimate, without_voxels
@@ -18,7 +18,8 @@ from AmbiguousSegLib.model import Model
 from AmbiguousSegLib.networks.conv_unet import ConvUNetConfig
 from AmbiguousSegLib.networks.gaussian_encoder import GaussianEncoderConfig
 from AmbiguousSegLib.volume.geometry import Geometry
-from AmbiguousSegLib.volume.preprocessing import Intensity, PreparedVolume
+from AmbiguousSegLib.volume.prepared import PreparedVolume
+from AmbiguousSegLib.volume.preprocessing import Intensity
 
 GRID = Geometry((16, 16, 6), (1.0, 1.0, 2.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
 
@@ -40,7 +41,7 @@ class Clock:
         monkeypatch.setattr(estimate_module, "perf_counter", lambda: self.now)
 
     def moved_by_the_network(self, model, first=7.0):
-        """0.25 s and 0.01 s per row; the first evaluation takes longer."""
+        """0.25 s and 0.01 s per row of what it calls its U-Net; the first evaluation takes longer."""
 
         def hook(_module, inputs, _output):
             self.now += 0.25 + 0.01 * len(inputs[0]) + first * (self.evaluations == 0)
@@ -49,7 +50,7 @@ class Clock:
         model.method.unet.register_forward_hook(hook)
 
     def moved_by_slices(self, monkeypatch):
-        """0.5 s to read one, 0.125 s for each mask that is brought back."""
+        """0.5 s to read one, 0.125 s for each mask that is brought back, of one class."""
         image, restore = PreparedVolume.image, PreparedVolume.restore
 
         def slow_image(prepared, i):
@@ -96,12 +97,19 @@ def test_time_is_what_sampling_takes(monkeypatch, request_):
     assert found.evaluations == clock.evaluations - 1 and found.device == "cpu"
 
 
-def test_a_method_without_steps_is_timed_by_its_passes(monkeypatch):
+@pytest.mark.parametrize("part", ["unet", "combine"])
+def test_a_method_without_steps_is_timed_by_its_passes(monkeypatch, part):
+    """What is computed once for each slice, and what is for each mask."""
     model, clock = one_pass_model(), Clock(monkeypatch)
-    clock.moved_by_the_network(model)
+
+    def hook(_module, inputs, _output):
+        clock.now += 0.01 * len(inputs[0])
+
+    getattr(model.method, part).register_forward_hook(hook)
     request = SampleRequest(4, batch_size=8)
     found = estimate(model, GRID, request)
-    assert found.evaluations == 3 and found.seconds == pytest.approx(sampling_seconds(clock, model, request))
+    assert found.evaluations == 3 and found.seconds == pytest.approx(0.01 * (6 if part == "unet" else 24))
+    assert found.seconds == pytest.approx(sampling_seconds(clock, model, request))
 
 
 def test_slices_take_time_too(monkeypatch):
@@ -109,7 +117,7 @@ def test_slices_take_time_too(monkeypatch):
     clock.moved_by_slices(monkeypatch)
     request = SampleRequest(3, slice_range=(1, 4))
     found = estimate(model, GRID, request)
-    assert found.seconds == pytest.approx(12 * 0.625)
+    assert found.seconds == pytest.approx(4 * 0.5 + 12 * 0.125)  # each slice is read once
     assert found.seconds == pytest.approx(sampling_seconds(clock, model, request))
 
 
@@ -121,12 +129,16 @@ def test_a_slow_network_is_timed_once(monkeypatch):
     assert clock.evaluations == 2
 
 
-def test_memory_by_hand():
-    """Volume 4 bytes, each sample 1 byte per voxel; weights; image, noise and value of one batch."""
+def test_memory_by_hand(monkeypatch):
+    """Volume 4 bytes, each sample 1 byte per voxel; weights; the slices' images; image, noise and value of a batch."""
     model = tiny_model(channels=2)
     weights = 4 * sum(p.numel() for p in model.method.parameters())
     found = estimate(model, GRID, SampleRequest(5, batch_size=7))
-    assert found.memory_bytes == weights + 16 * 16 * 6 * (2 * 4 + 5) + 7 * 16 * 16 * 4 * 4 and found.slices == 6
+    voxels, kept, batch = 16 * 16 * 6 * (2 * 4 + 5), 6 * 16 * 16 * 2 * 4, 7 * 16 * 16 * 4 * 4
+    assert found.memory_bytes == weights + voxels + kept + batch and found.slices == 6
+    monkeypatch.setattr(estimate_module, "KEPT_BYTES", 0)  # of which no more is kept than a batch holds
+    found = estimate(model, GRID, SampleRequest(5, batch_size=2))
+    assert found.memory_bytes == weights + voxels + 2 * 16 * 16 * 2 * 4 + 2 * 16 * 16 * 4 * 4
 
 
 def test_a_grid_without_voxels_is_prepared_like_a_volume():

@@ -14,6 +14,8 @@ import torch
 from shared_data import REPOSITORY, shared_path
 from tiny_models import tiny_model
 
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.inference import batches
 from AmbiguousSegLib.inference import volume_sampling as volume
 from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
 from AmbiguousSegLib.volume.geometry import Geometry
@@ -158,13 +160,24 @@ def test_a_batch_on_a_gpu_is_one_sample_or_what_the_memory_holds(monkeypatch, sl
     assert volume.fitting_batch_size(on_gpu, prepared) == rows
 
 
-def test_samples_are_handed_over_as_they_are_finished(model):
+def test_samples_are_handed_over_as_they_are_finished(model, monkeypatch):
     seen = []
-    done = sample_volume(
-        model, noise_volume(), GRID, SampleRequest(3, first_sample=2), on_sample=lambda k, m: seen.append((k, m.copy()))
-    )
-    assert [k for k, _ in seen] == [2, 3, 4]
-    assert all(np.array_equal(mask, done.masks[i]) for i, (_, mask) in enumerate(seen))
+    shares = []
+
+    def keep(number, mask):
+        seen.append((number, mask.copy(), shares[-1]))
+
+    request = SampleRequest(3, first_sample=2, batch_size=6)
+    done = sample_volume(model, noise_volume(), GRID, request, shares.append, keep)
+    assert [(number, share) for number, _, share in seen] == [(2, 1 / 3), (3, 2 / 3), (4, 1.0)]
+    assert all(np.array_equal(mask, done.masks[i]) for i, (_, mask, _) in enumerate(seen))
+    assert all(mask.dtype == np.uint8 for _, mask, _ in seen)
+    # of a volume of which only two slices can be kept, all are finished with the last slice
+    monkeypatch.setattr(batches, "KEPT_BYTES", 2 * 16 * 16 * 4)
+    seen.clear()
+    again = sample_volume(model, noise_volume(), GRID, replace(request, batch_size=2), shares.append, keep)
+    assert [(number, share) for number, _, share in seen] == [(2, 7 / 9), (3, 8 / 9), (4, 1.0)]
+    assert close(again.masks, done.masks) and all(np.array_equal(m, again.masks[k - 2]) for k, m, _ in seen)
 
 
 @pytest.mark.parametrize(
@@ -174,6 +187,8 @@ def test_samples_are_handed_over_as_they_are_finished(model):
         ({"seed": -1}, "seed in"),
         ({"coherence_mm": float("nan")}, "coherence_mm"),
         ({"batch_size": 0}, "batch_size"),
+        ({"sampler": SamplerSettings("euler")}, "Unknown sampler 'euler'"),
+        ({"sampler": SamplerSettings("ddpm", options={"eta": 1.0})}, "no option 'eta'"),
     ],
 )
 def test_impossible_requests_are_refused(settings, message):

@@ -12,7 +12,7 @@ from torch.distributions import kl_divergence
 
 from AmbiguousSegLib.diffusion import process
 from AmbiguousSegLib.diffusion.noise import TRAINING, RowNoise
-from AmbiguousSegLib.diffusion.samplers import SamplerSettings
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.methods import METHODS, build_method
 from AmbiguousSegLib.methods.base import Batch
 from AmbiguousSegLib.methods.cimd import CIMD, CIMDConfig
@@ -164,7 +164,7 @@ def test_samples_do_not_depend_on_their_batch(name, steps):
 
     def sampled(chosen: list[int]) -> torch.Tensor:
         noise = RowNoise(1, [rows[i] for i in chosen], dtype=torch.float64)
-        return method.sample(image[chosen], noise, SamplerSettings(name, steps))
+        return method.sample((image[chosen],), noise, SamplerSettings(name, steps))
 
     together, order = sampled([0, 1, 2, 3]), [2, 0, 3, 1]
     turned, alone = sampled(order)[torch.tensor(order).argsort()], torch.cat([sampled([i]) for i in range(4)])
@@ -182,7 +182,7 @@ def test_learned_variance_is_that_of_the_steps_taken():
     noise = RowNoise(2, [(0, 0)])
     steps, visited, denoise = [0, 500, 999], [], method.denoise
     method.denoise = lambda image, x_t, index: visited.append(x_t) or denoise(image, x_t, index)
-    method.sample(torch.zeros(1, 1, 4, 4), noise, SamplerSettings("ddpm", 3))
+    method.sample((torch.zeros(1, 1, 4, 4),), noise, SamplerSettings("ddpm", 3, "both_ends"))
     abar = method.schedule.alphas_cumprod[steps]
     beta = 1 - abar[2] / abar[1]
     mean = np.sqrt(abar[2] / abar[1]) * (1 - abar[1]) / (1 - abar[2]) * noise.normal(0, (1, 4, 4))
@@ -194,7 +194,7 @@ def test_learned_variance_is_that_of_the_steps_taken():
 def test_samples_are_on_the_scale_of_masks(levels, estimate):
     method = tiny_cimd(mask_levels=levels, prediction="x0", beta_ambiguity=0.0)
     method._network = lambda image, x_t, index: (torch.full_like(x_t, estimate), torch.zeros_like(x_t))
-    got = method.sample(torch.zeros(1, 1, 4, 4), RowNoise(0, [(0, 0)]), SamplerSettings("ddim", 3))
+    got = method.sample((torch.zeros(1, 1, 4, 4),), RowNoise(0, [(0, 0)]), SamplerSettings("ddim", 3))
     close(got, torch.full_like(got, 1.0 if estimate == 1 else 0.0))
 
 
@@ -215,10 +215,63 @@ def test_two_modes_are_learned_with_their_frequencies():
         optimiser.step()
     with torch.no_grad():
         noise = RowNoise(1, [(0, i) for i in range(400)])
-        masks = method.eval().sample(torch.zeros(400, 1, 8, 8), noise, SamplerSettings("ddim", 10)) > 0.5
+        masks = method.eval().sample((torch.zeros(400, 1, 8, 8),), noise, SamplerSettings("ddim", 10)) > 0.5
     left, right = (((masks == (mode > 0.5)).flatten(1).float().mean(1) > 0.95).float().mean().item() for mode in modes)
     assert left + right > 0.95
     assert left == pytest.approx(19 / 64, abs=0.12)
+
+
+# Several classes
+
+
+def test_one_class_keeps_its_channels_and_several_have_one_each():
+    for classes, variance in ((1, "learned_range"), (3, "learned_range"), (3, "posterior")):
+        method = tiny_cimd(classes=classes, variance=variance)
+        predicted = 2 * classes if variance == "learned_range" else classes
+        assert (method.unet.config.in_channels, method.unet.config.out_channels) == (1 + classes, predicted)
+        assert method.amn.config.in_channels == method.acn.config.in_channels == 1 + classes
+        assert method.classes == classes
+    assert tiny_cimd(classes=1).state_dict().keys() == tiny_cimd(classes=3).state_dict().keys()
+
+
+def test_losses_of_two_classes_are_means_over_their_channels():
+    """A network that predicts the first class from its own channel alone, and likewise the second."""
+    image, x0, index, noise = inputs()
+    x0, noise = (torch.cat([t, t.flip(0).roll(3, -1)], dim=1) for t in (x0, noise))
+    method = tiny_cimd(classes=2, beta_ambiguity=0.0, mask_levels=(-1.0, 1.0)).double()
+    one = tiny_cimd(beta_ambiguity=0.0, mask_levels=(-1.0, 1.0)).double()
+    single = one._network
+
+    def network(image, x_t, index):
+        parts = [single(image, x_t[:, k : k + 1], index) for k in range(2)]
+        return tuple(torch.cat(part, dim=1) for part in zip(*parts, strict=True))
+
+    method._network = network
+    got = method.losses(image, x0, index, noise)
+    alone = [one.losses(image, x0[:, k : k + 1], index, noise[:, k : k + 1]) for k in range(2)]
+    for name in ("simple", "vlb", "loss"):
+        close(got[name], (alone[0][name] + alone[1][name]) / 2)
+
+
+@torch.no_grad()
+def test_predictions_come_before_their_variances():
+    method = tiny_cimd(classes=2)
+    method.unet.forward = lambda x, timesteps: torch.arange(4.0).reshape(1, 4, 1, 1).expand(len(x), 4, 8, 8)
+    prediction, v = method._network(torch.zeros(1, 1, 8, 8), torch.zeros(1, 2, 8, 8), torch.tensor([3]))
+    assert prediction[0, :, 0, 0].tolist() == [0, 1] and v[0, :, 0, 0].tolist() == [2, 3]
+
+
+@torch.no_grad()
+def test_a_sample_of_two_classes_has_a_channel_for_each():
+    """Where the network is certain of a class, its channel is 1 and the other 0; the noise of both is one draw."""
+    method = tiny_cimd(classes=2, prediction="x0", beta_ambiguity=0.0, mask_levels=(-1.0, 1.0))
+    certain = torch.tensor([1.0, -1.0]).reshape(1, 2, 1, 1)
+    seen = []
+    method._network = lambda image, x_t, index: seen.append(x_t) or (certain.expand_as(x_t), torch.zeros_like(x_t))
+    noise = RowNoise(0, [(0, 0)])
+    got = method.sample((torch.zeros(1, 1, 4, 4),), noise, SamplerSettings("ddim", 3))
+    close(got, torch.tensor([1.0, 0.0]).reshape(1, 2, 1, 1).expand(1, 2, 4, 4))
+    assert torch.equal(seen[0], noise.normal(0, (2, 4, 4)))
 
 
 # Configuration
@@ -233,6 +286,7 @@ def test_two_modes_are_learned_with_their_frequencies():
         ({"mask_levels": (0.0, 255.0)}, r"CIMDConfig.mask_levels must be .* got \(0.0, 255.0\)"),
         ({"beta_ambiguity": -1.0}, "beta_ambiguity ≥ 0"),
         ({"image_channels": 0}, "image_channels ≥ 1"),
+        ({"classes": 0}, "classes ≥ 1"),
     ],
 )
 def test_config_errors_name_the_setting(changes, message):
@@ -243,7 +297,7 @@ def test_config_errors_name_the_setting(changes, message):
 def test_build_method():
     config = {"unet": {"model_channels": 32, "channel_mult": [1, 2], "image_size": 16, "attention_sizes": [8]}}
     method = build_method("cimd", config | {"image_channels": 3})
-    assert isinstance(method, METHODS["cimd"])
+    assert isinstance(method, METHODS["cimd"]) and method.name == "cimd"
     assert (method.image_channels, method.size_multiple, method.samples_by_steps) == (3, 2, True)
     assert method.unet.config.in_channels == 4 and method.amn.config.in_channels == 4
     with pytest.raises(ValueError, match="Unknown method 'phiseg'; known: cimd, probabilistic_unet"):

@@ -10,8 +10,8 @@ from make_expected import ENCODER, SMALL, TINY, check
 from shared_data import shared_path
 
 from AmbiguousSegLib.diffusion import process
-from AmbiguousSegLib.diffusion.samplers import SamplerSettings
-from AmbiguousSegLib.diffusion.schedule import spaced_steps
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.diffusion.step_grids import both_ends
 from AmbiguousSegLib.methods.cimd import CIMD, CIMDConfig
 
 PUBLISHED = CIMDConfig(unet=SMALL, mask_levels=(0.0, 1.0), acn_input="noise", encoder=ENCODER)
@@ -81,7 +81,7 @@ def test_golden_chain(name, steps, dtype, atol):
         return out
 
     method.to(dtype).denoise = spy
-    final = method.sample(data["image"], StoredNoise(data), SamplerSettings("ddpm", steps))
+    final = method.sample((data["image"],), StoredNoise(data), SamplerSettings("ddpm", steps, "both_ends"))
     assert len(visited) == steps
     close(torch.stack([*visited[1:], final]), data["samples"], atol)
     if "final" in data:
@@ -99,7 +99,7 @@ def test_golden_chain(name, steps, dtype, atol):
 def test_golden_mean_and_variance_of_the_reverse_step(case, steps):
     """In float64. What is left is the rounding of the golden numbers, measured as 2.4e-4 at t = 999."""
     data, method = in_precision(golden("p_mean_variance"), torch.float64), published().double()
-    kept = spaced_steps(1000, steps)
+    kept = both_ends(1000, steps)
     schedule = method.schedule.respaced(kept)
     index = torch.tensor([int(i) for i in case.split("_t")[1].split("_")])
     image, x_t = data["x"][:, :1], data["x"][:, 1:]

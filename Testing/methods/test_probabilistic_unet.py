@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 import torch
-from make_expected import image_and_mask, seeded
+from make_expected import image_and_mask, normal, seeded
 from torch.nn import functional as F
 
 from AmbiguousSegLib.diffusion.noise import TRAINING, RowNoise
-from AmbiguousSegLib.diffusion.samplers import SamplerSettings
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.inference.batches import draw_masks
 from AmbiguousSegLib.methods import build_method
 from AmbiguousSegLib.methods.base import Batch
-from AmbiguousSegLib.methods.probabilistic_unet import ProbabilisticUNet, ProbabilisticUNetConfig
+from AmbiguousSegLib.methods.probabilistic_unet import (
+    ProbabilisticUNet,
+    ProbabilisticUNetConfig,
+    softmax,
+    softmax_cross_entropy,
+)
 from AmbiguousSegLib.networks.conv_unet import ConvUNetConfig
 from AmbiguousSegLib.networks.gaussian_encoder import GaussianEncoderConfig
 
@@ -91,10 +98,10 @@ def test_samples_come_from_the_prior_by_draw_zero():
     noise, progress = RowNoise(4, ROWS, dtype=torch.float64), []
     mean, std = gaussian(net.prior, image)
     expected = torch.sigmoid(logits(net, image, mean + std * noise.normal(0, (LATENT,))))
-    got = net.sample(image, noise, ANY, lambda *step: progress.append(step))
+    got = net.sample(net.prepare(image), noise, ANY, lambda *step: progress.append(step))
     torch.testing.assert_close(got.double(), expected, rtol=0, atol=1e-5)
     assert progress == [(1, 1)] and not net.samples_by_steps
-    other = net.sample(image, RowNoise(5, ROWS, dtype=torch.float64), ANY)
+    other = net.sample(net.prepare(image), RowNoise(5, ROWS, dtype=torch.float64), ANY)
     assert (got - other).abs().max() > 1e-3  # another latent, another mask
 
 
@@ -103,10 +110,76 @@ def test_samples_do_not_depend_on_their_batch():
     net, image = method(), image_and_mask(16)[0].double()
 
     def sampled(rows: slice) -> torch.Tensor:
-        return net.sample(image[rows], RowNoise(4, ROWS[rows], dtype=torch.float64), ANY)
+        return net.sample(net.prepare(image[rows]), RowNoise(4, ROWS[rows], dtype=torch.float64), ANY)
 
     together, alone = sampled(slice(4)), torch.cat([sampled(slice(i, i + 1)) for i in range(4)])
     torch.testing.assert_close(alone, together, rtol=0, atol=6e-8)  # a unit in the last place of the float32 given
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("covariance", ["diagonal", "full"])
+def test_image_networks_run_once_for_all_samples_of_a_slice(covariance):
+    """16 samples: one pass of U-Net and prior, and each mask what both alone would give."""
+    encoder = GaussianEncoderConfig(filters=(6, 8), convolutions=1, latent_dim=LATENT, covariance=covariance)
+    unet = ConvUNetConfig(filters=(6, 8), convolutions=1)
+    net = seeded(ProbabilisticUNet(ProbabilisticUNetConfig(1, unet, encoder)), 5)
+    calls = {"unet": 0, "prior": 0, "combine": 0}
+    for name in calls:
+        getattr(net, name).register_forward_hook(lambda *_, name=name: calls.update({name: calls[name] + 1}))
+    image = image_and_mask(16)[0][1]
+    rows, values = zip(*draw_masks(net, lambda _: image, [7], range(16), 3, ANY, batch_size=5), strict=True)
+    assert calls == {"unet": 1, "prior": 1, "combine": 4}
+    prior = net.prior(image[None])
+    for (number, sample), value in zip(itertools.chain(*rows), torch.cat(values), strict=True):
+        noise = RowNoise(3, [(number, sample)]).normal(0, (LATENT,))
+        scale = prior.scale_tril[0] if covariance == "full" else torch.diag(prior.stddev[0])
+        z = prior.mean + noise @ scale.T
+        torch.testing.assert_close(value[None], torch.sigmoid(logits(net, image[None], z)), rtol=0, atol=1e-6)
+
+
+# Several classes
+
+
+@pytest.mark.parametrize("classes", [1, 2, 5])
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_cross_entropy_and_probabilities_are_those_of_a_softmax_with_background(classes, scale):
+    """Of logits (0, l): torch's own, with soft targets as the mean over raters gives them."""
+    logits = (scale * normal(0, 3, classes, 8, 8).double()).requires_grad_()
+    target = torch.softmax(normal(1, 3, classes + 1, 8, 8).double(), dim=1)
+    whole = torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1)
+    expected = F.cross_entropy(whole, target, reduction="none")
+    got = softmax_cross_entropy(logits, target[:, 1:])[:, 0]
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(softmax(logits), whole.softmax(1)[:, 1:], rtol=1e-12, atol=1e-15)
+    gradients = [torch.autograd.grad(loss.sum(), logits, retain_graph=True)[0] for loss in (got, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)
+
+
+def test_one_class_is_the_binary_cross_entropy_bit_for_bit():
+    """Value and gradient, for logits that would overflow an exponential too."""
+    logits = torch.tensor([-2000.0, -90, -20, -1e-3, 0, 3, 17, 88, 3000]).reshape(1, 1, 1, -1).requires_grad_()
+    for y in (0.0, 0.25, 1.0):
+        target = torch.full_like(logits, y)
+        got = softmax_cross_entropy(logits, target)
+        expected = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        assert torch.equal(got, expected) and torch.isfinite(got).all()
+        gradients = [torch.autograd.grad(loss.sum(), logits)[0] for loss in (got, expected)]
+        assert torch.equal(*gradients)
+    assert torch.equal(softmax(logits), torch.sigmoid(logits))
+
+
+def test_two_classes_are_read_and_drawn():
+    encoder = GaussianEncoderConfig(filters=(6, 8), convolutions=1, latent_dim=LATENT, log_sigma_limit=5.0)
+    unet = ConvUNetConfig(filters=(6, 8), convolutions=1)
+    net = seeded(ProbabilisticUNet(ProbabilisticUNetConfig(1, unet, encoder, classes=2)), 5)
+    assert (net.classes, net.posterior.config.in_channels, net.prior.config.in_channels) == (2, 3, 1)
+    image, mask = image_and_mask(16)
+    both = torch.cat([mask, (1 - mask) * mask.roll(5, -1)], dim=1)
+    net(Batch(image, both), RowNoise(3, ROWS, TRAINING))["loss"].backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in net.parameters())
+    with torch.no_grad():
+        values = net.sample(net.prepare(image), RowNoise(4, ROWS), ANY)
+    assert values.shape == (4, 2, 16, 16) and values.min() > 0 and values.sum(1).max() < 1
 
 
 def test_log_sigma_is_limited_where_it_would_overflow():
@@ -141,7 +214,7 @@ def test_size_of_the_published_network():
     assert (net.image_channels, net.size_multiple) == (1, 8)
 
 
-@pytest.mark.parametrize("changes", [{"image_channels": 0}, {"combination_layers": 0}, {"beta": -1.0}])
+@pytest.mark.parametrize("changes", [{"image_channels": 0}, {"combination_layers": 0}, {"beta": -1.0}, {"classes": 0}])
 def test_config_errors(changes):
     name, value = next(iter(changes.items()))
     with pytest.raises(ValueError, match=f"{name} ≥ .*got .*{value}"):

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from AmbiguousSegLib.metrics import surface
 
@@ -121,7 +122,7 @@ def test_cropping_changes_nothing(monkeypatch):
     a[4:9, 5:11], b[6:13, 8:19] = blobs((5, 6), 3), blobs((7, 11), 4)
     spacing = (1.3, 0.9)
     cropped = surface.surface_distances(a, b, spacing)
-    monkeypatch.setattr(surface, "_joint_box", lambda a, b: (slice(None), slice(None)))
+    monkeypatch.setattr(surface, "joint_box", lambda a, b: (slice(None), slice(None)))
     whole = surface.surface_distances(a, b, spacing)
     assert all(np.array_equal(p, q) for p, q in zip(cropped, whole, strict=True))
     assert cropped[0].max() > 0
@@ -129,7 +130,13 @@ def test_cropping_changes_nothing(monkeypatch):
 
 def test_the_box_is_tight():
     a, b = single((10, 12), (2, 3)), single((10, 12), (7, 5))
-    assert surface._joint_box(a, b) == (slice(2, 8), slice(3, 6))
+    assert surface.joint_box(a, b) == (slice(2, 8), slice(3, 6))
+
+
+def test_tensors_are_taken():
+    a, b = blobs((8, 9), 5), blobs((8, 9), 6)
+    expected = surface.surface_metrics(a, b, (2, 1))
+    assert surface.surface_metrics(torch.from_numpy(a), torch.from_numpy(b), (2, 1)) == expected
 
 
 def test_symmetry_identity_and_scale():

@@ -9,8 +9,6 @@ from AmbiguousSegBridge.scene import add_sample_set
 from SlicerHost import dialogs
 from SlicerHost.samples import input_volume, make_samples
 
-from AmbiguousSegLib.outputs.export_formats import Form
-
 
 @pytest.fixture
 def exporting(driver, tmp_path):
@@ -46,15 +44,15 @@ def test_dicom_without_highdicom_says_what_is_missing(exporting, monkeypatch):
     find_spec, source_files = export.find_spec, lambda volume: ["slice.dcm"]
     monkeypatch.setattr(export, "source_files", source_files)  # the volume is from the DICOM database
     monkeypatch.setattr(export, "find_spec", lambda name: None if name == "highdicom" else find_spec(name))
-    exporting.parameters.exportForm = Form.DICOM
+    exporting.parameters.exportForm = "dicom"
     exporting.settle()
     button = exporting.ui.exportButton
     assert not button.enabled and "highdicom" in button.toolTip and "Slicer 5.12" in button.toolTip
-    exporting.parameters.exportForm = Form.NIFTI
+    exporting.parameters.exportForm = "nifti"
     exporting.settle()
     assert button.enabled
     monkeypatch.setattr(export, "find_spec", lambda name: object())
-    exporting.parameters.exportForm = Form.DICOM
+    exporting.parameters.exportForm = "dicom"
     exporting.settle()
     assert button.enabled
 

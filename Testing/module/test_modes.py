@@ -183,7 +183,7 @@ def test_nothing_is_asked_while_the_worker_samples_or_the_module_is_left(driver,
     assert len(jobs.modes) == 1
 
 
-def test_a_scene_that_is_opened_shows_its_modes_and_asks_for_none(driver, jobs, slicer_host, tmp_path, monkeypatch):  # noqa: F811
+def test_a_scene_that_is_opened_shows_its_modes_and_asks_for_none(driver, jobs, slicer_host, tmp_path, monkeypatch):
     add_run(driver, "run")
     cut_to(driver, 0.35)
     jobs.finish([0, 0, 1])

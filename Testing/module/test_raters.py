@@ -12,7 +12,7 @@ import SimpleITK as sitk
 import slicer
 from AmbiguousSegBridge import packages, raters
 from AmbiguousSegBridge.grid import ijk_to_ras
-from AmbiguousSegBridge.runs import crops_of, mask_id
+from AmbiguousSegBridge.runs import crops_of, mask_ids
 from AmbiguousSegBridge.scene import add_volume, save_scene
 from AmbiguousSegBridge.segments import add_segment, place_on_grid, replace_mask
 from AmbiguousSegBridge.tables import read_table
@@ -22,13 +22,12 @@ from PySide6.QtTest import QTest
 from SlicerHost import dialogs
 from tiny_models import tiny_model
 
+from AmbiguousSegLib.labels import LESION_TERMINOLOGY
 from AmbiguousSegLib.metrics.distribution import compare
 from AmbiguousSegLib.model import save_model
-from AmbiguousSegLib.outputs.export_formats import Form
 from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.image import read_image
-from AmbiguousSegLib.volume.io import LESION_TERMINOLOGY
 
 
 def balls(geometry: Geometry, count: int, empty: int = 0) -> np.ndarray:
@@ -221,7 +220,7 @@ def test_dicom_segmentation_of_a_series(driver, tmp_path, monkeypatch):
     driver.parameters.model = str(tmp_path / "model")
     driver.parameters.channel1 = volume
     driver.generate(2)
-    driver.parameters.exportForm, driver.parameters.exportFolder = Form.DICOM, tmp_path / "out"
+    driver.parameters.exportForm, driver.parameters.exportFolder = "dicom", tmp_path / "out"
     driver.press("exportButton")
     driver.wait(lambda: "written" in driver.ui.exportLabel.text or dialogs.texts("errorDisplay"))
     assert dialogs.texts("errorDisplay") == []
@@ -403,7 +402,7 @@ def test_changes_after_a_comparison_are_told(sampled, tmp_path):
     node.GetSegmentation().GetSegment("r2").SetName("doctor 2")
     assert warned(sampled) == []
     sample = sampled.run.samples[1]
-    mask, segment_id = crops_of(sampled.run)[1].full(), mask_id(sample)
+    mask, segment_id = crops_of(sampled.run)[1].full(), mask_ids(sample, sampled.run.labels)[0]
     mask[2, 3, 4] ^= True
     redraw(sample, segment_id, mask)
     assert warned(sampled) == [SAMPLES_CHANGED]

@@ -9,7 +9,7 @@ import pytest
 import slicer
 from AmbiguousSegBridge import packages, side_by_side, tables, upkeep
 from AmbiguousSegBridge.identity import remove_nodes
-from AmbiguousSegBridge.runs import crops_of, find_runs, mask_id, read_mask, writer_of
+from AmbiguousSegBridge.runs import crops_of, find_runs, mask_ids, read_mask, writer_of
 from AmbiguousSegBridge.scene import add_sample_set, add_volume, save_scene
 from AmbiguousSegBridge.segments import count_voxels, replace_mask
 from AmbiguousSegBridge.views import arriving_samples
@@ -64,12 +64,12 @@ def edited(node, run, corner: int = 5) -> np.ndarray:
     """Give a segmentation of a run another mask, as the Segment Editor does."""
     mask = np.zeros(run.geometry.shape, bool)
     mask[1, corner : corner + 2, corner : corner + 2] = True
-    replace_mask(node, mask_id(node), Crop.of(mask), writer_of(slicer.mrmlScene, run).to_ras)
+    replace_mask(node, mask_ids(node, run.labels)[0], Crop.of(mask), writer_of(slicer.mrmlScene, run).to_ras)
     return mask
 
 
 def consensus(run) -> np.ndarray:
-    return read_mask(run.consensus, run.geometry).full()
+    return read_mask(run.consensus, run.geometry, run.labels).full()
 
 
 def titles(driver) -> list[str]:
@@ -84,7 +84,7 @@ def test_an_edited_consensus_outlives_looking_at_another_run(two_runs):
 
 
 @pytest.mark.parametrize("session", ["the same", "a new one"])
-def test_an_edited_consensus_outlives_saving_and_loading(two_runs, session, slicer_host, tmp_path):  # noqa: F811
+def test_an_edited_consensus_outlives_saving_and_loading(two_runs, session, slicer_host, tmp_path):
     mask = edited(two_runs.run.consensus, two_runs.run)
     save_scene(slicer.mrmlScene, tmp_path / "scene.mrb")
     if session == "the same":
@@ -159,7 +159,7 @@ def test_a_sample_edited_again_is_noticed_again(two_runs):
         mask = np.zeros(PLAIN.shape, bool)
         mask[3, :side, :side] = True
         node, to_ras = two_runs.run.samples[0], writer_of(slicer.mrmlScene, two_runs.run).to_ras
-        replace_mask(node, mask_id(node), Crop.of(mask), to_ras)
+        replace_mask(node, mask_ids(node, two_runs.run.labels)[0], Crop.of(mask), to_ras)
         two_runs.widget.enter()
         assert float(two_runs.ui.sampleTable.item(0, 1).text()) == side**2 / 1000
 

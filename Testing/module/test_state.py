@@ -33,7 +33,7 @@ def test_saved_cleared_loaded(driver, tmp_path):
     before = {
         "masks": [crop.full() for crop in crops_of(driver.run)],
         "mean": slicer.util.arrayFromVolume(driver.run.mean).copy(),
-        "variance": slicer.util.arrayFromVolume(driver.run.variance).copy(),
+        "variance": slicer.util.arrayFromVolume(driver.run.variances[0]).copy(),
         "tables": {role: node.GetAttribute("AmbiguousSeg.Table") for role, node in driver.run.tables.items()},
         "samples": table_texts(driver.ui.sampleTable),
         "modes": table_texts(driver.ui.modeTable),
@@ -51,7 +51,7 @@ def test_saved_cleared_loaded(driver, tmp_path):
     for mask, crop in zip(before["masks"], crops_of(run), strict=True):
         np.testing.assert_array_equal(crop.full(), mask)
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(run.mean), before["mean"])
-    np.testing.assert_array_equal(slicer.util.arrayFromVolume(run.variance), before["variance"])
+    np.testing.assert_array_equal(slicer.util.arrayFromVolume(run.variances[0]), before["variance"])
     assert {role: node.GetAttribute("AmbiguousSeg.Table") for role, node in run.tables.items()} == before["tables"]
     assert table_texts(ui.sampleTable) == before["samples"]
     assert table_texts(ui.modeTable) == before["modes"]
@@ -81,7 +81,9 @@ def test_consensus_follows_its_slider(driver):
         driver.wait(lambda: not driver.widget.result._threshold_timer.active)
         from AmbiguousSegBridge.runs import read_mask
 
-        np.testing.assert_array_equal(read_mask(driver.run.consensus, driver.run.geometry).full(), mean > threshold)
+        np.testing.assert_array_equal(
+            read_mask(driver.run.consensus, driver.run.geometry, driver.run.labels).full(), mean > threshold
+        )
 
 
 @pytest.mark.parametrize("button", ["useSampleButton", "useConsensusButton"])

@@ -215,7 +215,7 @@ def test_a_fused_mask_that_a_new_comparison_lacks_is_not_left_over(filled):
     put_fused(slicer.mrmlScene, filled.run, {"samples majority": masks["raters STAPLE"]})
     run = filled.run
     assert "raters STAPLE" not in run.nodes and len(run.nodes) == before - 1 and len(run.samples) == 3
-    assert read_mask(run.nodes["samples majority"], run.geometry).same(masks["raters STAPLE"])
+    assert read_mask(run.nodes["samples majority"], run.geometry, run.labels).same(masks["raters STAPLE"])
 
 
 @pytest.mark.parametrize("missing", ["variance", "consensus", "samples"])

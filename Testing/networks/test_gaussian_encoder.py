@@ -16,6 +16,7 @@ from AmbiguousSegLib.networks.gaussian_encoder import (
     GaussianEncoder,
     GaussianEncoderConfig,
     cholesky_factor,
+    location_and_scale,
     reparametrised,
 )
 
@@ -107,18 +108,18 @@ def test_full_with_nothing_below_the_diagonal_is_diagonal():
     diagonal = [Independent(Normal(m, s.exp()), 1) for m, s in ((mean, log_sigma), (mean + 1, log_sigma / 2))]
     torch.testing.assert_close(kl_divergence(*full), kl_divergence(*diagonal))
     noise = normal(21, 3, 6).double()
-    torch.testing.assert_close(reparametrised(full[0], noise), reparametrised(diagonal[0], noise))
+    torch.testing.assert_close(*(reparametrised(*location_and_scale(d[0]), noise) for d in (full, diagonal)))
 
 
 def test_reparametrised_has_the_covariance():
     q = random_full(30, rows=1)
     # A map ε → μ + A·ε is known by its values at 0 and at the unit vectors; its covariance is A·Aᵀ.
     unit = torch.cat([torch.zeros(1, 5), torch.eye(5)]).double()
-    z = reparametrised(q.expand((6,)), unit)
+    z = reparametrised(*location_and_scale(q.expand((6,))), unit)
     torch.testing.assert_close(z[0], q.loc[0])
     a = (z[1:] - z[0]).T
     torch.testing.assert_close(a @ a.T, q.covariance_matrix[0])
-    many = reparametrised(q.expand((40000,)), normal(31, 40000, 5).double())
+    many = reparametrised(*location_and_scale(q.expand((40000,))), normal(31, 40000, 5).double())
     scale = q.covariance_matrix[0].diagonal().sqrt()
     correlation = (many.T.cov() - q.covariance_matrix[0]) / scale / scale[:, None]
     assert correlation.abs().max() < 4 * math.sqrt(2 / 40000)

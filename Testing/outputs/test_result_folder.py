@@ -7,17 +7,21 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from shared_data import REPOSITORY
 
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
+from AmbiguousSegLib.labels import DEFAULT_LABELS, LESION_TERMINOLOGY, Label
 from AmbiguousSegLib.outputs import result_folder as outputs
-from AmbiguousSegLib.outputs.result_folder import write_outputs
-from AmbiguousSegLib.plotting.overview import most_disagreement, overview
+from AmbiguousSegLib.outputs.result_folder import earlier_files, read_result_folder, write_outputs
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.io import read_mask
+from AmbiguousSegLib.volume.segments import read_raters
 
 ANGLE = np.deg2rad(30)
 OBLIQUE = (np.cos(ANGLE), -np.sin(ANGLE), 0, np.sin(ANGLE), np.cos(ANGLE), 0, 0, 0, 1.0)
 GRID = Geometry((12, 10, 5), (0.5, 0.5, 2.0), (3.0, -4.0, 5.0), OBLIQUE)  # a voxel is 0.0005 mL
+NODULE = Label("nodule", (0.2, 0.4, 0.6))
+CLASSES = (Label("Core", (0.9, 0.3, 0.2)), Label("halo", (0.2, 0.6, 1.0), "a~b^1^c~d"))
 
 
 @pytest.fixture
@@ -25,7 +29,7 @@ def sample_set():
     masks = np.zeros((3, 5, 10, 12), bool)
     masks[0, 1:3, 2:6, 3:9] = True  # 48 voxels
     masks[1, 1:4, 2:6, 3:9] = True  # 72 voxels; the third sample is empty
-    return SampleSet(masks, GRID, {"seed": 7, "first_sample": 0}, "nodule")
+    return SampleSet(masks, GRID, {"seed": 7, "first_sample": 0}, (NODULE,))
 
 
 @pytest.fixture
@@ -59,11 +63,15 @@ def test_summary_states_volumes(sample_set, volume, tmp_path):
     assert np.allclose(summary["volume"]["interval_95"], [0.05 * 0.024, 0.024 + 0.95 * 0.012])
     assert np.isclose(summary["consensus"]["volume_ml"], 0.024)
     assert summary["seed"] == 7 and summary["grid"]["size"] == [12, 10, 5]
+    assert summary["label"] == "nodule"
+    assert summary["labels"] == [{"name": "nodule", "color": [0.2, 0.4, 0.6], "terminology": LESION_TERMINOLOGY}]
+    assert summary["consensus"]["rule"] == "more than half of the samples"
+    assert list(summary)[:6] == ["label", "labels", "samples", "volume", "consensus", "grid"]
 
 
 def test_an_earlier_result_is_kept_unless_told(sample_set, volume, tmp_path):
     write_outputs(sample_set, volume, tmp_path / "out")
-    fewer = SampleSet(sample_set.masks[:1], GRID, sample_set.provenance, "nodule")
+    fewer = SampleSet(sample_set.masks[:1], GRID, sample_set.provenance, (NODULE,))
     with pytest.raises(FileExistsError, match="earlier result"):
         write_outputs(fewer, volume, tmp_path / "out")
     (tmp_path / "out/notes.txt").write_text("mine")
@@ -115,19 +123,176 @@ def test_a_failed_rewrite_keeps_the_earlier_result(sample_set, volume, tmp_path,
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
-def test_overview_takes_the_slices_with_most_disagreement():
-    variance, mean = np.zeros((5, 2, 2)), np.ones((5, 2, 2))
-    variance[3], variance[1] = 0.25, 0.1
-    mean[4] = 0
-    assert most_disagreement(variance, mean, 2) == [1, 3]
-    assert most_disagreement(variance, mean, 9) == [0, 1, 2, 3]
-    assert most_disagreement(np.zeros((5, 2, 2)), np.zeros((5, 2, 2)), 3) == [2]
+# Several classes
 
 
-def test_overview_of_empty_samples_and_of_a_photograph():
-    empty = SampleSet(np.zeros((2, 5, 10, 12), bool), GRID)
-    assert overview(empty, np.random.default_rng(0).random((1, 5, 10, 12))).shape[2] == 3
-    flat = Geometry((20, 30, 1), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
-    masks = np.zeros((2, 1, 30, 20), bool)
-    masks[0, 0, 5:9, 5:9] = True
-    assert overview(SampleSet(masks, flat), np.random.default_rng(0).random((3, 1, 30, 20))).std() > 10
+@pytest.fixture
+def two_classes():
+    masks = np.zeros((3, 5, 10, 12), np.uint8)
+    masks[0, 1:3, 2:6, 3:9], masks[0, 1:3, 3:5, 4:8] = 2, 1  # 16 voxels of core, 32 of halo
+    masks[1, 1:4, 2:6, 3:9] = 2  # 72 voxels of halo
+    masks[2, 1:3, 3:5, 4:8] = 1  # 16 voxels of core
+    return SampleSet(masks, GRID, {"seed": 7, "first_sample": 8}, CLASSES)
+
+
+def read(path):
+    image = sitk.ReadImage(str(path))
+    assert image.GetPixelID() == sitk.sitkFloat32 and Geometry.of(image).same_grid(GRID)
+    return sitk.GetArrayFromImage(image)
+
+
+def test_files_of_several_classes_read_back(two_classes, volume, tmp_path):
+    written = write_outputs(two_classes, volume, tmp_path)
+    samples = ["sample_09.seg.nrrd", "sample_10.seg.nrrd", "sample_11.seg.nrrd"]
+    maps = ["mean_core.nrrd", "variance_core.nrrd", "mean_halo.nrrd", "variance_halo.nrrd", "entropy.nrrd"]
+    others = ["consensus.seg.nrrd", "overview.png", "samples.json"]
+    assert [path.name for path in written] == [*samples, *maps, *others]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*samples, *maps, *others])
+    for name, mask in zip(samples, two_classes.masks):
+        ((_, label_map),) = read_raters(tmp_path / name, GRID, ["Core", "halo"])
+        np.testing.assert_array_equal(label_map, mask)
+    core, halo = read(tmp_path / "mean_core.nrrd"), read(tmp_path / "mean_halo.nrrd")
+    np.testing.assert_allclose(core, (two_classes.masks == 1).mean(0), atol=1e-6)
+    np.testing.assert_allclose(halo, (two_classes.masks == 2).mean(0), atol=1e-6)
+    np.testing.assert_allclose(read(tmp_path / "variance_halo.nrrd"), halo * (1 - halo), atol=1e-6)
+    p = np.stack([core, halo, 1 - core - halo])
+    np.testing.assert_allclose(read(tmp_path / "entropy.nrrd"), -(p * np.log(np.maximum(p, 1e-9))).sum(0), atol=1e-4)
+    expected = np.zeros(GRID.shape, np.uint8)
+    expected[1:3, 2:6, 3:9], expected[1:3, 3:5, 4:8] = 2, 1  # two of three each
+    ((_, consensus),) = read_raters(tmp_path / "consensus.seg.nrrd", GRID, ["Core", "halo"])
+    np.testing.assert_array_equal(consensus, expected)
+    image = sitk.ReadImage(str(tmp_path / samples[1]))
+    found = [[image.GetMetaData(f"Segment{k}_{key}") for key in ("ID", "Name", "Color")] for k in range(2)]
+    assert found == [["core", "Core", "0.9 0.3 0.2"], ["halo", "halo", "0.2 0.6 1"]]
+    assert image.GetMetaData("Segment1_Tags") == "TerminologyEntry:a~b^1^c~d|"
+
+
+def test_summary_states_the_volumes_of_each_class_and_of_all(two_classes, volume, tmp_path):
+    write_outputs(two_classes, volume, tmp_path)
+    summary = json.loads((tmp_path / "samples.json").read_text())
+    assert "label" not in summary and [label["name"] for label in summary["labels"]] == ["Core", "halo"]
+    assert np.allclose(summary["volume"]["samples"], [0.024, 0.036, 0.008])
+    assert np.allclose(summary["volumes"]["Core"]["samples"], [0.008, 0, 0.008])
+    assert np.allclose(summary["volumes"]["halo"]["samples"], [0.016, 0.036, 0])
+    consensus = summary["consensus"]
+    assert np.isclose(consensus["volume_ml"], 0.024) and "most frequent" in consensus["rule"]
+    assert consensus["volumes_ml"] == pytest.approx({"Core": 0.008, "halo": 0.016})
+
+
+def test_an_earlier_result_of_other_classes_goes_whole(sample_set, two_classes, volume, tmp_path):
+    (tmp_path / "mean_brain.nrrd").write_text("mine")
+    first = write_outputs(two_classes, volume, tmp_path)
+    assert "mean_core.nrrd" in earlier_files(tmp_path) and "mean_brain.nrrd" not in earlier_files(tmp_path)
+    with pytest.raises(FileExistsError, match="earlier result"):
+        write_outputs(sample_set, volume, tmp_path)
+    second = write_outputs(sample_set, volume, tmp_path, overwrite=True)
+    assert {p.name for p in tmp_path.iterdir()} == {p.name for p in second} | {"mean_brain.nrrd"}
+    again = write_outputs(two_classes, volume, tmp_path, overwrite=True)
+    assert [p.name for p in again] == [p.name for p in first]
+    assert {p.name for p in tmp_path.iterdir()} == {p.name for p in again} | {"mean_brain.nrrd"}
+    assert (tmp_path / "mean_brain.nrrd").read_text() == "mine"
+
+
+def test_a_file_named_as_a_map_of_a_class_is_kept_unless_told(two_classes, volume, tmp_path):
+    (tmp_path / "mean_core.nrrd").write_text("mine")
+    assert earlier_files(tmp_path) == [] and earlier_files(tmp_path, CLASSES) == ["mean_core.nrrd"]
+    with pytest.raises(FileExistsError, match=r"holds mean_core\.nrrd"):
+        write_outputs(two_classes, volume, tmp_path)
+    assert (tmp_path / "mean_core.nrrd").read_text() == "mine"
+
+
+# Reading
+
+
+def test_a_result_folder_reads_back(sample_set, two_classes, volume, tmp_path):
+    for number, written in enumerate((sample_set, two_classes)):
+        write_outputs(written, volume, tmp_path / f"{number}")
+        result = read_result_folder(tmp_path / f"{number}")
+        assert result.labels == written.labels and result.geometry.same_grid(GRID)
+        assert result.names == [["sample 1", "sample 2", "sample 3"], ["sample 9", "sample 10", "sample 11"]][number]
+        assert result.summary["seed"] == 7
+        for crop, mask in zip(result.samples, written.masks, strict=True):
+            np.testing.assert_array_equal(crop.full(), mask)
+
+
+def test_more_than_99_samples_are_in_the_order_of_their_numbers(tmp_path):
+    masks = np.zeros((3, *GRID.shape), bool)
+    masks[0, 0, 0, 0] = masks[1, 1, 1, :2] = masks[2, 2, 2, :3] = True
+    write_outputs(SampleSet(masks, GRID, {"first_sample": 98}), np.zeros((1, *GRID.shape), np.float32), tmp_path)
+    result = read_result_folder(tmp_path)
+    assert result.names == ["sample 99", "sample 100", "sample 101"]
+    assert [int(crop.voxels.sum()) for crop in result.samples] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("label", "name"), [({"label": "nodule"}, "nodule"), ({}, DEFAULT_LABELS[0].name)])
+def test_a_result_of_before_there_were_several_classes(sample_set, volume, tmp_path, label, name):
+    write_outputs(sample_set, volume, tmp_path)
+    summary = json.loads((tmp_path / "samples.json").read_text())
+    kept = {key: value for key, value in summary.items() if key not in ("label", "labels")}
+    (tmp_path / "samples.json").write_text(json.dumps(label | kept))
+    result = read_result_folder(tmp_path)
+    assert result.labels == (Label(name),)
+    for crop, mask in zip(result.samples, sample_set.masks, strict=True):
+        np.testing.assert_array_equal(crop.full(), mask)
+
+
+def test_the_result_that_version_0_1_wrote(tmp_path):
+    folder = REPOSITORY / "Testing/Past/results"
+    result = read_result_folder(folder)
+    assert len(result.samples) == 3 and result.names == ["sample 1", "sample 2", "sample 3"]
+    assert [label.name for label in result.labels] == [result.summary["label"]]
+    for k, crop in enumerate(result.samples, start=1):
+        stored = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / f"sample_{k:02d}.seg.nrrd")))
+        np.testing.assert_array_equal(crop.full(), stored)
+    volumes = [int(crop.voxels.sum()) * result.geometry.voxel_volume_ml for crop in result.samples]
+    np.testing.assert_allclose(volumes, result.summary["volume"]["samples"])
+
+
+def test_the_past_is_written_again_byte_for_byte(tmp_path):
+    """The samples, maps and consensus that version 0.1 wrote, from its masks."""
+    folder = REPOSITORY / "Testing/Past/results"
+    result = read_result_folder(folder)
+    masks = np.stack([crop.full() for crop in result.samples])
+    image = sitk.ReadImage(str(folder / "sample_01.seg.nrrd"))
+    color = tuple(float(part) for part in image.GetMetaData("Segment0_Color").split())
+    labels = (Label(result.labels[0].name, color),)
+    write_outputs(SampleSet(masks, result.geometry, labels=labels), np.zeros((1, *masks.shape[1:])), tmp_path)
+    names = ["mean.nrrd", "variance.nrrd", "consensus.seg.nrrd", *(f"sample_{k:02d}.seg.nrrd" for k in (1, 2, 3))]
+    for name in names:
+        old, new = (sitk.ReadImage(str(place / name)) for place in (folder, tmp_path))
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(new), sitk.GetArrayFromImage(old))
+        assert new.GetMetaDataKeys() == old.GetMetaDataKeys()
+        assert [new.GetMetaData(k) for k in new.GetMetaDataKeys()] == [
+            old.GetMetaData(k) for k in old.GetMetaDataKeys()
+        ]
+    summary = json.loads((tmp_path / "samples.json").read_text())
+    for key in ("label", "samples", "volume", "consensus", "grid"):
+        assert summary[key] == result.summary[key]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / "samples.json").unlink(), r"holds no samples\.json"),
+        (lambda folder: (folder / "samples.json").write_text("{"), "does not describe samples"),
+        (lambda folder: (folder / "samples.json").write_text("[1]"), "does not describe samples"),
+        (lambda folder: (folder / "samples.json").write_text('{"samples": 3}'), "'grid'"),
+        (lambda folder: edit(folder, labels=[]), r"does not describe samples .*1 to 255 labels, got 0"),
+        (lambda folder: edit(folder, labels=["core", "halo"]), "does not describe samples"),
+        (lambda folder: edit(folder, labels=[{"name": "core", "colour": 3}]), "does not describe samples"),
+        (lambda folder: edit(folder, samples=4), r"holds 3 samples, but samples\.json names 4"),
+        (lambda folder: (folder / "sample_10.seg.nrrd").unlink(), r"holds 2 samples, but samples\.json names 3"),
+        (lambda folder: edit(folder, labels=[{"name": n, "color": [1, 0, 0]} for n in "ab"]), "'Core', 'halo' do not"),
+    ],
+)
+def test_what_is_no_result_is_told(two_classes, volume, tmp_path, spoil, message):
+    write_outputs(two_classes, volume, tmp_path)
+    spoil(tmp_path)
+    with pytest.raises(ValueError, match=message) as error:
+        read_result_folder(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def edit(folder, **changes):
+    path = folder / "samples.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))

@@ -21,7 +21,7 @@ def toy(slicer_host):  # noqa: F811
 
 
 def state(parameters):
-    names = "samples threshold quality limited folder title chosen".split()
+    names = ["samples", "threshold", "quality", "limited", "folder", "title", "chosen"]
     values = {name: parameters.getValue(name) for name in names}
     return {**values, "volume": parameters.volume and parameters.volume.GetName()}
 

@@ -37,7 +37,7 @@ def volume(name="scan"):
         (int, 0, -7, "-7"),
         (float, 0.0, 0.1, "0.1"),
         (str, "", "a\nb", "a\nb"),
-        (pathlib.Path, pathlib.Path("."), pathlib.Path("/a b"), str(pathlib.Path("/a b"))),
+        (pathlib.Path, pathlib.Path(), pathlib.Path("/a b"), str(pathlib.Path("/a b"))),
         (Colour, Colour.RED, Colour.BLUE, "BLUE"),
     ],
 )

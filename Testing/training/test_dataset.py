@@ -9,23 +9,20 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from tiny_training import BUSY, CASES, RATERS, SIZE, tiny_config
 
 from AmbiguousSegLib.data.cases import read_cases
+from AmbiguousSegLib.data.config import DataConfig
+from AmbiguousSegLib.data.evaluation_cases import held_out_cases
 from AmbiguousSegLib.data.lung_phantom import phantom_case, window
+from AmbiguousSegLib.data.readers import load_case
 from AmbiguousSegLib.data.transforms import AugmentationConfig
-from AmbiguousSegLib.training.config import DataConfig
-from AmbiguousSegLib.training.dataset import (
-    FolderSource,
-    Items,
-    PhantomSource,
-    batches,
-    held_out_cases,
-    load_case,
-    open_data,
-)
+from AmbiguousSegLib.labels import Label
+from AmbiguousSegLib.training.dataset import FolderSource, Items, PhantomSource, batches, open_data
 
+TWO = (Label("core"), Label("halo"))
 AUGMENTED = {key: value for key, value in BUSY.items() if key == "augmentation"}
 
 
@@ -51,7 +48,7 @@ def rows(found) -> tuple[np.ndarray, np.ndarray, list[int]]:
 
 def case_of(cases, image: np.ndarray) -> int:
     """Number of the case that an unaugmented image is of."""
-    (number,) = [i for i, case in enumerate(cases) if np.array_equal(load_case(case, (SIZE, SIZE))[0], image)]
+    (number,) = [i for i, case in enumerate(cases) if np.array_equal(load_case(case, (SIZE, SIZE), 1)[0], image)]
     return number
 
 
@@ -78,6 +75,8 @@ def test_images_of_one_row_or_column_may_be_mirrored(shape):
     image = np.arange(4, dtype=np.float32).reshape(1, *shape) / 4
 
     class Source:
+        classes = 1
+
         def pair(self, position, rng):
             return image, image
 
@@ -143,7 +142,7 @@ def test_raters_are_drawn_with_equal_frequency_and_anew(cases):
     drawn = Counter()
     for position in range(draws):
         image, mask = source.pair(position, np.random.default_rng([5, 2, position]))
-        masks = load_case(cases[case_of(cases, image)], (SIZE, SIZE))[1]
+        masks = load_case(cases[case_of(cases, image)], (SIZE, SIZE), 1)[1]
         (rater,) = [r for r in range(RATERS) if np.array_equal(masks[r], mask[0])]
         drawn[rater] += 1
     deviation = np.sqrt(draws * (1 / RATERS) * (1 - 1 / RATERS))
@@ -152,7 +151,7 @@ def test_raters_are_drawn_with_equal_frequency_and_anew(cases):
 
 def test_the_mean_target_is_the_share_of_raters(cases):
     image, mask = folder_source(cases, "mean").pair(0, np.random.default_rng(0))
-    masks = load_case(cases[case_of(cases, image)], (SIZE, SIZE))[1]
+    masks = load_case(cases[case_of(cases, image)], (SIZE, SIZE), 1)[1]
     np.testing.assert_allclose(mask[0], masks.sum(0) / RATERS, rtol=1e-6)
     assert (mask.dtype, len(np.unique(mask))) == (np.float32, RATERS + 1)
 
@@ -161,9 +160,46 @@ def test_phantom_items_are_the_phantoms_cases():
     case = phantom_case(3, 11, (SIZE, SIZE), 4.0)
     image, mask = phantom_source("mean").pair(11, np.random.default_rng(0))
     np.testing.assert_array_equal(image[0], window(case.image))
-    np.testing.assert_allclose(mask[0], case.probability_map(), atol=1e-6)
+    np.testing.assert_allclose(mask, case.probability_maps(), atol=1e-6)
     drawn = np.mean([phantom_source().pair(11, np.random.default_rng(i))[1][0] for i in range(400)], axis=0)
     assert np.abs(drawn - mask[0]).max() < 4 * 0.5 / np.sqrt(400)  # raters of the same case, drawn anew
+
+
+@pytest.mark.parametrize("target", ["random_rater", "mean"])
+def test_a_target_of_two_classes_has_a_channel_for_each(tmp_path, target):
+    """Three raters' label maps on disk: their channels are where each label is, or the share of raters that say so."""
+    rng = np.random.default_rng(0)
+    image, masks = rng.integers(0, 256, (SIZE, SIZE)), rng.integers(0, 3, (3, SIZE, SIZE))
+    for name, values in {"image": image, **{f"rater_{r}": mask for r, mask in enumerate(masks)}}.items():
+        (tmp_path / "case").mkdir(exist_ok=True)
+        sitk.WriteImage(sitk.GetImageFromArray(values.astype(np.uint8)), str(tmp_path / "case" / f"{name}.png"))
+    config = DataConfig(size=(SIZE, SIZE), target=target, validation_fraction=0, test_fraction=0)
+    source, _, channels = open_data(config, tmp_path, 0, TWO)
+    assert (channels, source.classes) == (1, 2)
+    raters = np.stack([masks == 1, masks == 2], axis=1).astype(np.float32)
+    for seed in range(10):
+        found_image, found = source.pair(0, np.random.default_rng(seed))
+        np.testing.assert_allclose(found_image[0], image / 255, atol=1e-6)
+        assert found.dtype == np.float32
+        if target == "mean":
+            np.testing.assert_allclose(found, raters.mean(axis=0), atol=1e-6)
+        else:
+            np.testing.assert_array_equal(found, raters[np.random.default_rng(seed).integers(3)])
+
+
+def test_phantom_items_of_two_classes_are_core_and_halo():
+    config = DataConfig(kind="phantom", size=(SIZE, SIZE), phantom_seed=3)
+    source = open_data(config, None, 0, TWO)[0]
+    image, mask = source.pair(11, np.random.default_rng(4))
+    np.testing.assert_array_equal(image, phantom_source().pair(11, np.random.default_rng(4))[0])
+    drawn = phantom_case(3, 11, (SIZE, SIZE), 4.0, classes=2).draw_masks(np.random.default_rng(4), 1)[0]
+    np.testing.assert_array_equal(mask, [drawn == 1, drawn == 2])
+    case = held_out_cases(config, None, "validation", 1, 500, TWO)[0]
+    expected = phantom_case(4, 0, (SIZE, SIZE), 4.0, classes=2).probability_maps()
+    shares = np.array([(case.masks == label).mean(axis=0) for label in (1, 2)])
+    assert np.abs(shares - expected).max() < 4 * 0.5 / np.sqrt(500)
+    with pytest.raises(ValueError, match="the two labels core, halo"):
+        open_data(config, None, 0, TWO[::-1])
 
 
 def test_held_out_phantoms_are_no_training_phantoms():
@@ -182,8 +218,8 @@ def test_held_out_phantoms_are_no_training_phantoms():
 
 def test_held_out_phantom_raters_are_the_phantoms():
     case = held_out_cases(DataConfig(kind="phantom", size=(SIZE, SIZE)), None, "validation", 1, 500)[0]
-    expected = phantom_case(1, 0, (SIZE, SIZE), 4.0).probability_map()
-    assert case.masks.shape == (500, SIZE, SIZE) and case.masks.dtype == bool
+    (expected,) = phantom_case(1, 0, (SIZE, SIZE), 4.0).probability_maps()
+    assert case.masks.shape == (500, SIZE, SIZE) and case.masks.dtype == np.uint8
     assert np.abs(case.masks.mean(0) - expected).max() < 4 * 0.5 / np.sqrt(500)
 
 
@@ -203,13 +239,13 @@ def test_held_out_cases_are_those_of_the_split(data):
 
 
 def test_training_never_changes_the_cases_in_memory(cases):
-    before = [tuple(array.copy() for array in load_case(case, (SIZE, SIZE))) for case in cases]
+    before = [tuple(array.copy() for array in load_case(case, (SIZE, SIZE), 1)) for case in cases]
     for changes in ({}, AUGMENTED, {"augmentation": {"gain": 0.5, "offset": 0.5}}, {"augmentation": {"flip": True}}):
         for batch, _ in batches(folder_source(cases), tiny_config(changes), 0):
             batch.image.zero_(), batch.mask.zero_()  # whoever gets a batch may overwrite it
     for case, arrays in zip(cases, before):
-        assert load_case(case, (SIZE, SIZE))[0] is load_case(case, (SIZE, SIZE))[0]  # read once
-        for now, then in zip(load_case(case, (SIZE, SIZE)), arrays):
+        assert load_case(case, (SIZE, SIZE), 1)[0] is load_case(case, (SIZE, SIZE), 1)[0]  # read once
+        for now, then in zip(load_case(case, (SIZE, SIZE), 1), arrays):
             np.testing.assert_array_equal(now, then)
 
 

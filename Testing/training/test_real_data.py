@@ -8,10 +8,11 @@ import torch
 from shared_data import shared_path
 from tiny_training import log_of, make_trainer, tiny_config
 
-from AmbiguousSegLib.diffusion.samplers import SamplerSettings
+from AmbiguousSegLib.data.readers import load_case
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.inference.case_sampling import sample_case
 from AmbiguousSegLib.model import load_model
-from AmbiguousSegLib.training.dataset import batches, load_case, open_data
+from AmbiguousSegLib.training.dataset import batches, open_data
 
 UPDATES, ROWS, SIDE = 30, 8, 32
 SETTINGS = {
@@ -66,7 +67,7 @@ def test_every_real_case_becomes_an_item(data):
     source, _, channels = open_data(config.dataset, folder, config.seed)
     assert channels == 1 and len(source.cases) > 15
     for case in source.cases:
-        image, masks = load_case(case, (SIDE, SIDE))
+        image, masks = load_case(case, (SIDE, SIDE), 1)
         assert image.shape == (1, SIDE, SIDE) and 0 <= image.min() < image.max() <= 1
-        assert masks.shape == (len(case.mask_files), SIDE, SIDE) and masks.dtype == bool
+        assert masks.shape == (len(case.mask_files), SIDE, SIDE) and masks.dtype == np.uint8
         assert len(masks) >= 4

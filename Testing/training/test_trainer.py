@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 
@@ -13,13 +14,13 @@ import torch
 from tiny_training import SIZE, gradients, log_of, make_trainer, one_step, stop_after, tiny_config
 
 from AmbiguousSegLib.configuration import from_dict, to_dict
-from AmbiguousSegLib.metrics import distribution
+from AmbiguousSegLib.metrics.figures import average
 from AmbiguousSegLib.model import load_model
 from AmbiguousSegLib.plotting.pictures import RATER
 from AmbiguousSegLib.training import trainer as loop
 from AmbiguousSegLib.training.checkpoint import FILE
 from AmbiguousSegLib.training.config import OptimisationConfig, TrainingConfig
-from AmbiguousSegLib.training.trainer import learning_rate
+from AmbiguousSegLib.training.learning_rate import learning_rate
 
 
 def weights(module: torch.nn.Module) -> torch.Tensor:
@@ -103,11 +104,11 @@ def test_averaged_weights_follow_their_ramp(data, tmp_path):
     trainer.run(lambda *_: (trajectory.append(weights(trainer.method)), averages.append(weights(trainer.ema.module))))
     assert len(trajectory) == 10
     mean = trajectory[0].double()
-    for n, (w, average) in enumerate(zip(trajectory, averages)):
+    for n, (w, found) in enumerate(zip(trajectory, averages)):
         if n:
             d = min(decay, (1 + n) / (10 + n))
             mean = d * mean + (1 - d) * w.double()
-        torch.testing.assert_close(average.double(), mean, rtol=0, atol=1e-6)
+        torch.testing.assert_close(found.double(), mean, rtol=0, atol=1e-6)
     assert (1 + 1) / (10 + 1) < decay < (1 + 9) / (10 + 9)  # both branches were met
 
 
@@ -127,7 +128,7 @@ def test_a_loss_that_is_no_number_stops_before_anything_is_spoilt(data, tmp_path
         parameter = next(trainer.method.parameters())
         return losses | {"loss": losses["loss"] + (parameter * 0).sum().sqrt()}  # finite, with an infinite slope
 
-    with pytest.raises(FloatingPointError, match="At 8 images .* The last checkpoint is intact") as error:
+    with pytest.raises(FloatingPointError, match=r"At 8 images .* The last checkpoint is intact") as error:
         trainer.run()
     assert "\n" not in str(error.value)
     resumed = make_trainer(tiny_config({"checkpoint_every_images": 8}), data, tmp_path, resume=True)
@@ -173,7 +174,7 @@ def geds(monkeypatch):
         left = iter(values)
 
         def fake(cases):
-            real = distribution.average(cases)
+            real = average(cases)
             return dataclasses.replace(real, mean=real.mean | {"ged_u": next(left)})
 
         monkeypatch.setattr(loop, "average", fake)
@@ -211,7 +212,7 @@ def test_the_best_so_far_is_remembered_across_a_resume(data, tmp_path, geds):
 @pytest.fixture(scope="module")
 def finished(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
-    changes = {"validation.every_images": 20, "card.name": "tiny", "card.label": "disc", "card.licence": "CC0"}
+    changes = {"validation.every_images": 20, "card.name": "tiny", "labels": [{"name": "disc"}], "card.licence": "CC0"}
     trainer = make_trainer(tiny_config(changes), data, folder)
     assert trainer.run()
     return trainer
@@ -255,14 +256,14 @@ def test_configuration_and_split_are_written_as_used(finished):
     assert stored == to_dict(finished.config) and from_dict(TrainingConfig, stored) == finished.config
     split = json.loads((finished.folder / "split.json").read_text())
     assert {part: len(subjects) for part, subjects in split.items()} == {"train": 6, "validation": 3, "test": 1}
-    assert sorted(sum(split.values(), [])) == sorted(f"case{i}" for i in range(10))
+    assert sorted(itertools.chain(*split.values())) == sorted(f"case{i}" for i in range(10))
     assert {case.identity for case in finished.held_out} <= set(split["validation"])
     assert {case.subject for case in finished.source.cases} == set(split["train"])
 
 
 def test_the_model_says_what_it_was_trained_on(finished):
     model = load_model(finished.folder / "model")
-    assert (model.card.name, model.card.label.name, model.card.training["licence"]) == ("tiny", "disc", "CC0")
+    assert (model.card.name, model.labels[0].name, model.card.training["licence"]) == ("tiny", "disc", "CC0")
     assert from_dict(TrainingConfig, model.card.training["configuration"]) == finished.config
     assert model.preprocessing.size == (SIZE, SIZE) and model.preprocessing.channels == ("image",)
     assert model.sampling == finished.config.sampling
@@ -279,4 +280,4 @@ def test_the_contact_sheet_shows_images_raters_and_samples(finished):
         np.testing.assert_array_equal(tile[:, :SIZE, 0], np.round(case.image[0] * 255))
         for rater, mask in enumerate(case.masks):
             drawn = (tile[:, (1 + rater) * step : (1 + rater) * step + SIZE] == RATER).all(axis=2)
-            assert drawn.any() and not drawn[~mask].any()
+            assert drawn.any() and not drawn[mask == 0].any()

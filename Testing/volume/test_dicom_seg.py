@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,20 +11,15 @@ from dicom_files import ALONG_ROW, COLUMNS, DOWN_COLUMN, ROWS, SLICES, STRAIGHT,
 from shared_data import shared_path
 from skimage.color import rgb2lab
 
+from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.volume.dicom_seg import write_dicom_seg
-from AmbiguousSegLib.volume.io import LESION_TERMINOLOGY, read_channels
+from AmbiguousSegLib.volume.io import read_volume
 
 pytest.importorskip("highdicom", reason="highdicom is not installed")
-import highdicom  # noqa: E402
-import pydicom  # noqa: E402
+import highdicom
+import pydicom
 
-
-@dataclass(frozen=True)
-class Label:
-    color: tuple[float, float, float] = (1.0, 0.5, 0.0)
-    terminology: str = LESION_TERMINOLOGY
-
-
+LESION = Label(color=(1.0, 0.5, 0.0))
 NAMED = {"model_name": "tiny", "software_version": "1.2.3"}
 BETWEEN = {"low": (100, 400), "middle": (300, 600), "high": (950, 1000)}  # low and middle overlap
 
@@ -34,11 +29,11 @@ def between(values, name):
     return (values >= low) & (values < high)
 
 
-def written(folder, files, target, masks=None, label=Label(), geometry=None, **options):
+def written(folder, files, target, masks=None, labels=(LESION,), geometry=None, **options):
     """Segmentation of ``files`` on the grid that SimpleITK reads from their folder."""
-    volume, grid = read_channels(folder)
+    volume, grid = read_volume(folder)
     masks = [(name, between(volume[0], name)) for name in BETWEEN] if masks is None else masks
-    empty = write_dicom_seg(target, masks, geometry or grid, files, label, **NAMED | options)
+    empty = write_dicom_seg(target, masks, geometry or grid, files, labels, **NAMED | options)
     return pydicom.dcmread(target), empty
 
 
@@ -100,7 +95,7 @@ def test_the_order_of_the_files_is_of_no_matter(tmp_path):
 
 def test_a_volume_stored_from_the_last_slice_to_the_first(tmp_path):
     files = write_series(tmp_path / "ct")
-    volume, grid = read_channels(tmp_path / "ct")
+    volume, grid = read_volume(tmp_path / "ct")
     direction = np.array(grid.direction).reshape(3, 3) * [1, 1, -1]
     turned = replace(
         grid, origin_mm=tuple(grid.to_mm((0, 0, SLICES - 1)).tolist()), direction=tuple(direction.ravel().tolist())
@@ -113,7 +108,7 @@ def test_a_volume_stored_from_the_last_slice_to_the_first(tmp_path):
 def test_a_real_series(tmp_path):
     folder = shared_path("data/ct_head_dicom")
     thresholds = {"bone": (300, 4000), "soft tissue": (-100, 500)}
-    volume, _ = read_channels(folder)
+    volume, _ = read_volume(folder)
     masks = [(name, (volume[0] >= low) & (volume[0] < high)) for name, (low, high) in thresholds.items()]
     files = sorted(folder.iterdir())
     segmentation, empty = written(folder, files, tmp_path / "seg.dcm", masks)
@@ -128,7 +123,7 @@ def test_a_real_series(tmp_path):
 
 def test_another_reader_gets_the_volume_back(tmp_path):
     files = write_series(tmp_path / "ct", backwards=True)
-    volume, grid = read_channels(tmp_path / "ct")
+    volume, grid = read_volume(tmp_path / "ct")
     written(tmp_path / "ct", files, tmp_path / "seg.dcm")
     read = highdicom.seg.segread(tmp_path / "seg.dcm").get_volume()
     segments = read.array.astype(bool)
@@ -165,8 +160,8 @@ def test_segments_say_what_they_are_and_who_made_them(tmp_path):
     files = write_series(tmp_path / "ct")
     region = "SCT^39607008^Lung~SCT^7771000^Left"
     kinds = "SCT^49755003^Morphologically Altered Structure~SCT^27925004^Nodule~SCT^24028007^Right"
-    label = Label(terminology=f"a~{kinds}~b~{region}")
-    segmentation, _ = written(tmp_path / "ct", files, tmp_path / "seg.dcm", label=label)
+    label = Label(color=(1.0, 0.5, 0.0), terminology=f"a~{kinds}~b~{region}")
+    segmentation, _ = written(tmp_path / "ct", files, tmp_path / "seg.dcm", labels=[label])
     tracking = set()
     for number, segment in enumerate(segmentation.SegmentSequence, start=1):
         assert segment.SegmentNumber == number and segment.SegmentAlgorithmType == "AUTOMATIC"
@@ -220,6 +215,61 @@ def test_an_anonymised_series_lacks_what_may_be_empty(tmp_path):
     assert not segmentation.PatientName and not segmentation.StudyDate and segmentation.FrameOfReferenceUID
 
 
+# Several classes
+
+
+def by_segment(segmentation, slices):
+    """Marked voxels of each segment by its name, bool ``(Z, Y, X)``; the files are in the order of the slices."""
+    names = [item.SegmentLabel for item in segmentation.SegmentSequence]
+    found = {name: np.zeros((len(slices), ROWS, COLUMNS), bool) for name in names}
+    for number, source, _, frame in frames_of(segmentation):
+        found[names[number - 1]][slices.index(source)] = frame
+    return found
+
+
+def test_each_class_of_each_mask_is_a_segment_with_its_own_colour_and_terminology(tmp_path):
+    files = write_series(tmp_path / "ct")
+    slices = [pydicom.dcmread(file).SOPInstanceUID for file in files]
+    nodule = "a~SCT^49755003^Morphologically Altered Structure~SCT^27925004^Nodule~^^~b~^^~^^"
+    labels = [Label("core", (0.9, 0.3, 0.2)), Label("halo", (0.1, 0.6, 1.0), nodule)]
+    first = np.random.default_rng(0).integers(0, 3, (SLICES, ROWS, COLUMNS), dtype=np.uint8)
+    second = np.where(first == 1, 1, 0).astype(np.uint8)  # no halo
+    masks = [("sample 1", first), ("consensus", second)]
+    segmentation, empty = written(tmp_path / "ct", files, tmp_path / "seg.dcm", masks, labels)
+    found = by_segment(segmentation, slices)
+    assert list(found) == ["sample 1, core", "sample 1, halo", "consensus, core", "consensus, halo"]
+    for (name, mask), number in zip(found.items(), (1, 2, 1, 2)):
+        expected = (first if name.startswith("sample") else second) == number
+        np.testing.assert_array_equal(mask, expected)
+    assert empty == ["consensus, halo"]
+    for segment, label in zip(segmentation.SegmentSequence, labels * 2, strict=True):
+        kind = segment.SegmentedPropertyTypeCodeSequence[0].CodeMeaning
+        assert kind == ("Lesion" if label.name == "core" else "Nodule")
+        stored = np.array(segment.RecommendedDisplayCIELabValue)
+        lab = [stored[0] / 65535 * 100, *(stored[1:] / 65535 * 255 - 128)]
+        np.testing.assert_allclose(lab, rgb2lab([[label.color]])[0, 0], atol=0.5)
+
+
+def test_one_class_is_a_segment_of_the_masks_name_whatever_its_type(tmp_path):
+    files = write_series(tmp_path / "ct")
+    mask = np.random.default_rng(1).random((SLICES, ROWS, COLUMNS)) < 0.4
+    stored = []
+    for array in (mask, mask.astype(np.uint8)):
+        segmentation, _ = written(tmp_path / "ct", files, tmp_path / "seg.dcm", [("sample 1", array)])
+        assert [item.SegmentLabel for item in segmentation.SegmentSequence] == ["sample 1"]
+        stored.append(segmentation.PixelData)
+    assert stored[0] == stored[1]
+
+
+def test_a_name_with_its_class_is_cut_to_what_dicom_holds(tmp_path):
+    files = write_series(tmp_path / "ct")
+    labels = [Label("core"), Label("the part around it " * 4)]
+    mask = np.ones((SLICES, ROWS, COLUMNS), np.uint8)
+    segmentation, _ = written(tmp_path / "ct", files, tmp_path / "seg.dcm", [("sample 1", mask)], labels)
+    names = [item.SegmentLabel for item in segmentation.SegmentSequence]
+    assert names == ["sample 1, core", "sample 1, " + ("the part around it " * 4)[:53] + "…"] and len(names[1]) == 64
+
+
 # Empty masks
 
 
@@ -271,7 +321,7 @@ def refused(tmp_path, files, message, error=ValueError, **options):
 )
 def test_a_volume_that_is_not_this_series_on_its_own_grid(tmp_path, change, message):
     files = write_series(tmp_path / "ct")
-    geometry = replace(read_channels(tmp_path / "ct")[1], **change)
+    geometry = replace(read_volume(tmp_path / "ct")[1], **change)
     masks = [("a", np.ones(geometry.shape, bool))]
     refused(tmp_path, files, message, masks=masks, geometry=geometry)
 
@@ -304,15 +354,16 @@ def test_what_highdicom_refuses_is_one_line(tmp_path):
     ("options", "message"),
     [
         ({"masks": []}, "at least one mask"),
-        ({"masks": [("a", np.ones((SLICES, ROWS, COLUMNS), np.uint8))]}, "must be bool"),
-        ({"masks": [("a", np.ones((SLICES, COLUMNS, ROWS), bool))]}, r"must be bool of shape \(3, 5, 7\)"),
+        ({"masks": [("a", np.ones((SLICES, ROWS, COLUMNS), np.int16))]}, "label map is uint8"),
+        ({"masks": [("a", np.full((SLICES, ROWS, COLUMNS), 2, np.uint8))]}, "values up to 1, got .* up to 2"),
+        ({"masks": [("a", np.ones((SLICES, COLUMNS, ROWS), bool))]}, r"must be a label map of shape \(3, 5, 7\)"),
         ({"masks": [("", np.ones((SLICES, ROWS, COLUMNS), bool))]}, "got ''"),
         ({"masks": [("a" * 65, np.ones((SLICES, ROWS, COLUMNS), bool))]}, "1 to 64 characters"),
         ({"masks": [("a\\b", np.ones((SLICES, ROWS, COLUMNS), bool))]}, "without backslashes"),
         ({"model_name": ""}, "1 to 64 characters"),
-        ({"label": Label(color=(255, 0, 0))}, r"in \[0, 1\]"),
-        ({"label": Label(terminology="lesion")}, "Expected a Slicer TerminologyEntry"),
-        ({"label": Label(terminology="a~^^~SCT^1^b~^^~c~^^~^^")}, "Expected a Slicer TerminologyEntry"),
+        ({"labels": []}, "1 to 255 labels, got 0"),
+        ({"labels": [Label(terminology="lesion")]}, "Expected a Slicer TerminologyEntry"),
+        ({"labels": [Label(terminology="a~^^~SCT^1^b~^^~c~^^~^^")]}, "Expected a Slicer TerminologyEntry"),
     ],
 )
 def test_masks_and_names_that_do_not_fit(tmp_path, options, message):

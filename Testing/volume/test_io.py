@@ -10,7 +10,8 @@ import pytest
 import SimpleITK as sitk
 from shared_data import shared_path
 
-from AmbiguousSegLib.volume import io
+from AmbiguousSegLib.labels import LESION_TERMINOLOGY, Label
+from AmbiguousSegLib.volume import io, writing
 from AmbiguousSegLib.volume.geometry import Geometry
 
 GRID = Geometry((8, 7, 6), (1.0, 2.0, 3.0), (10.0, -20.0, 30.0), (0.6, -0.8, 0.0, 0.8, 0.6, 0.0, 0.0, 0.0, 1.0))
@@ -43,7 +44,7 @@ def one_line(error) -> str:
 @pytest.mark.parametrize("name", ["v.nrrd", "v.nii.gz", "v.nii", "v.mha"])
 def test_volume_formats_keep_voxels_and_grid(tmp_path, name):
     array = RNG.normal(size=GRID.shape).astype(np.float32)
-    channels, geometry = io.read_channels([save(tmp_path / name, array, GRID)])
+    channels, geometry = io.read_volume([save(tmp_path / name, array, GRID)])
     np.testing.assert_array_equal(channels, array[None])
     assert channels.dtype == np.float32
     assert geometry.same_grid(GRID, 1e-4)
@@ -51,7 +52,7 @@ def test_volume_formats_keep_voxels_and_grid(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["p.png", "p.tif", "p.bmp"])
 def test_grey_picture_is_a_slice_of_1_mm_pixels(tmp_path, name):
-    channels, geometry = io.read_channels(save(tmp_path / name, PICTURE))
+    channels, geometry = io.read_volume(save(tmp_path / name, PICTURE))
     np.testing.assert_array_equal(channels[0, 0], PICTURE)
     assert geometry == Geometry((9, 5, 1), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1, 0, 0, 0, 1))
 
@@ -60,14 +61,14 @@ def test_grey_picture_is_a_slice_of_1_mm_pixels(tmp_path, name):
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
 def test_colour_picture_gives_one_channel_per_component(tmp_path, suffix, kind):
     rgb = RNG.integers(0, np.iinfo(kind).max, (5, 9, 3), dtype=kind)
-    channels, _ = io.read_channels(save(tmp_path / f"p.{suffix}", rgb, vector=True))
+    channels, _ = io.read_volume(save(tmp_path / f"p.{suffix}", rgb, vector=True))
     np.testing.assert_array_equal(channels[:, 0], np.moveaxis(rgb, -1, 0))
 
 
 def test_alpha_is_dropped_where_opaque_and_refused_where_not(tmp_path):
     rgba = RNG.integers(0, 256, (5, 9, 4), dtype=np.uint8)
     rgba[..., 3] = 255
-    channels, _ = io.read_channels(save(tmp_path / "opaque.png", rgba, vector=True))
+    channels, _ = io.read_volume(save(tmp_path / "opaque.png", rgba, vector=True))
     np.testing.assert_array_equal(channels[:, 0], np.moveaxis(rgba[..., :3], -1, 0))
     rgba[2, 2, 3] = 254
     with pytest.raises(ValueError, match="transparent"):
@@ -99,14 +100,14 @@ def test_channels_must_share_a_grid(tmp_path):
     moved = Geometry(GRID.size, (1.0, 2.0, 3.5), GRID.origin_mm, GRID.direction)
     a, b = save(tmp_path / "a.nrrd", array, GRID), save(tmp_path / "b.nrrd", array + 1, GRID)
     c = save(tmp_path / "c.nrrd", array, moved)
-    channels, _ = io.read_channels([b, a])
+    channels, _ = io.read_volume([b, a])
     np.testing.assert_array_equal(channels, [array + 1, array])
     with pytest.raises(ValueError, match="spacing") as error:
-        io.read_channels([a, b, c])
+        io.read_volume([a, b, c])
     message = one_line(error)
     assert "a.nrrd" in message and "c.nrrd" in message and "b.nrrd" not in message
     with pytest.raises(ValueError, match="No image"):
-        io.read_channels([])
+        io.read_volume([])
 
 
 @pytest.mark.parametrize(("value", "words"), [(np.nan, "NaN"), (-np.inf, "NaN or inf")])
@@ -114,20 +115,20 @@ def test_values_that_are_no_numbers_are_refused(tmp_path, value, words):
     array = np.zeros(GRID.shape, np.float32)
     array[2, 2, 2] = value
     with pytest.raises(ValueError, match=words) as error:
-        io.read_channels(save(tmp_path / "bad.nrrd", array, GRID))
+        io.read_volume(save(tmp_path / "bad.nrrd", array, GRID))
     assert "bad.nrrd" in one_line(error)
 
 
 def test_constant_and_overflowing_channels_are_refused(tmp_path):
     with pytest.raises(ValueError, match="flat.nrrd holds the single value 3 "):
-        io.read_channels(save(tmp_path / "flat.nrrd", np.full(GRID.shape, 3, np.int16), GRID))
+        io.read_volume(save(tmp_path / "flat.nrrd", np.full(GRID.shape, 3, np.int16), GRID))
     huge = RNG.normal(size=GRID.shape) * 1e300
     with pytest.raises(ValueError, match="infinite"):
-        io.read_channels(save(tmp_path / "huge.nrrd", huge, GRID))
+        io.read_volume(save(tmp_path / "huge.nrrd", huge, GRID))
     rgb = RNG.integers(0, 256, (5, 9, 3), dtype=np.uint8)
     rgb[..., 1] = 0
     with pytest.raises(ValueError, match="component 2 of 3"):
-        io.read_channels(save(tmp_path / "rgb.png", rgb, vector=True))
+        io.read_volume(save(tmp_path / "rgb.png", rgb, vector=True))
 
 
 @pytest.mark.parametrize("name", ["v.nrrd", "v.nii.gz", "v.nii", "v.mha", "p.png", "p.tif", "p.jpg", "p.bmp"])
@@ -293,7 +294,7 @@ def test_mask_of_another_grid_is_refused(tmp_path):
 
 def test_real_rater_masks_and_image():
     case = sorted(shared_path("data/lidc_crops").iterdir())[0]
-    _, geometry = io.read_channels(next(case.glob("image_*.jpg")))
+    _, geometry = io.read_volume(next(case.glob("image_*.jpg")))
     for path in sorted(case.glob("label*.jpg")):
         stored = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
         stored = stored if stored.ndim == 2 else stored[..., 0]
@@ -320,11 +321,14 @@ def test_what_cannot_be_written_is_refused_before_the_file_is_touched(tmp_path):
         lambda: io.write_volume(tmp_path / "v.nii.gz", mask, GRID),
         lambda: io.write_volume(tmp_path / "v.nrrd", mask.astype(np.float16), GRID),
         lambda: io.write_volume(tmp_path / "v.nrrd", mask[1:], GRID),
-        lambda: io.write_segmentation(tmp_path / "s.nrrd", mask, GRID, "a"),
-        lambda: io.write_segmentation(tmp_path / "s.seg.nrrd", mask.astype(np.uint8), GRID, "a"),
-        lambda: io.write_segmentation(tmp_path / "s.seg.nrrd", mask, GRID, "a", color=(255, 0, 0)),
-        lambda: io.write_segmentation(tmp_path / "s.seg.nrrd", mask, GRID, ""),
-        lambda: io.write_segmentation(tmp_path / "s.seg.nrrd", mask[1:], GRID, "a"),
+        lambda: io.write_segmentation(tmp_path / "s.nrrd", mask, GRID, [Label()]),
+        lambda: io.write_segmentation(tmp_path / "s.seg.nrrd", mask.astype(np.int16), GRID, [Label()]),
+        lambda: io.write_segmentation(tmp_path / "s.seg.nrrd", mask.astype(np.uint8) * 2, GRID, [Label()]),
+        lambda: io.write_segmentation(tmp_path / "s.seg.nrrd", mask, GRID, []),
+        lambda: io.write_segmentation(tmp_path / "s.seg.nrrd", mask, GRID, [Label()], [""]),
+        lambda: io.write_segmentation(tmp_path / "s.seg.nrrd", mask, GRID, [Label()], ["a", "b"]),
+        lambda: io.write_segmentation(tmp_path / "s.seg.nrrd", mask, GRID, [Label("a"), Label("b")], ["a", "a"]),
+        lambda: io.write_segmentation(tmp_path / "s.seg.nrrd", mask[1:], GRID, [Label()]),
     ):
         with pytest.raises(ValueError) as error:
             call()
@@ -343,7 +347,7 @@ def test_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, fa
             file.write(b"half")
         raise failure("No space left on device")
 
-    monkeypatch.setattr(io.sitk, "WriteImage", full_disk)
+    monkeypatch.setattr(writing.sitk, "WriteImage", full_disk)
     with pytest.raises(OSError, match="No space left") as error:
         io.write_volume(path, ~some_mask(), GRID)
     one_line(error)
@@ -360,7 +364,7 @@ NAME, COLOR, ID = "Läsion 3: a=b | 50 %", (0.1, 0.2, 0.3), "Sample_03"
 def segmentation(request, tmp_path):
     mask = some_mask() if request.param == "some" else np.zeros(GRID.shape, bool)
     path = tmp_path / "s.seg.nrrd"
-    io.write_segmentation(path, mask, GRID, NAME, COLOR, ID)
+    io.write_segmentation(path, mask, GRID, [Label(NAME, COLOR)], [ID])
     return path, mask
 
 
@@ -404,7 +408,7 @@ def test_segmentation_by_slicer(segmentation, tmp_path):
     assert segment.GetName() == NAME
     np.testing.assert_allclose(segment.GetColor(), COLOR)
     entry = vtk.reference("")
-    assert segment.GetTag("TerminologyEntry", entry) and str(entry) == io.LESION_TERMINOLOGY
+    assert segment.GetTag("TerminologyEntry", entry) and str(entry) == LESION_TERMINOLOGY
     labelmap = segment.GetRepresentation("Binary labelmap")
     seen = np.zeros_like(mask)
     x0, x1, y0, y1, z0, z1 = labelmap.GetExtent()

@@ -13,6 +13,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from AmbiguousSegLib.volume.geometry import Geometry
+from AmbiguousSegLib.volume.label_maps import label_map_of
 from AmbiguousSegLib.volume.preprocessing import Intensity, Preprocessing
 
 IDENTITY = (1.0, 0, 0, 0, 1, 0, 0, 0, 1)
@@ -46,10 +47,10 @@ def thresholded(preprocessing, image, threshold=0.5):
     """The model "brighter than threshold", applied slice by slice and written back."""
     volume, geometry = volume_of(image)
     prepared = preprocessing.prepare(volume, geometry)
-    out = np.zeros(geometry.shape, bool)
+    out = np.zeros(geometry.shape, np.uint8)
     for i in prepared.slice_indices:
-        prepared.write(out, i, prepared.restore(prepared.image(i)[0]) > threshold)
-    return out
+        prepared.write(out, i, (prepared.restore(prepared.image(i)[0]) > threshold).byte().numpy())
+    return out.view(bool)
 
 
 @pytest.mark.parametrize("turn", TURNS, ids=str)
@@ -250,8 +251,8 @@ def test_slice_range_leaves_the_other_images_bit_for_bit():
     assert part.slice_indices == [3, 4, 5]
     for i in part.slice_indices:
         torch.testing.assert_close(part.image(i), whole.image(i), rtol=0, atol=0)
-    out = np.zeros(geometry.shape, bool)
-    part.write(out, 4, np.ones((12, 10), bool))
+    out = np.zeros(geometry.shape, np.uint8)
+    part.write(out, 4, np.ones((12, 10), np.uint8))
     assert np.flatnonzero(out.any(axis=(1, 2))).tolist() == [9 - 1 - 4]  # stored head first, counted from the feet
     for i in (2, 6, -1):
         with pytest.raises(ValueError, match="slices 3 to 5 were"):
@@ -265,16 +266,16 @@ def test_region_is_the_same_part_of_the_patient_in_every_orientation(turn, plane
     volume, geometry = volume_of(image)
     # Voxel centres: x = -3 … 3, y = 20 … 25, z = 5 … 9. The box touches x = -1 … 2, y = 22 … 24, z = 6, 7.
     prepared = model(plane).prepare(volume, geometry, region=((-1.4, 21.5, 6.0), (1.6, 24.2, 7.5)))
-    out = np.zeros(geometry.shape, bool)
+    out = np.zeros(geometry.shape, np.uint8)
     for i in prepared.slice_indices:
-        prepared.write(out, i, np.ones(prepared.crop_shape, bool))
+        prepared.write(out, i, np.ones(prepared.crop_shape, np.uint8))
     expected = np.zeros((5, 6, 7), bool)
     expected[1:3, 2:5, 2:6] = True
     there = sitk.GetArrayFromImage(turned(sitk.GetImageFromArray(expected.astype(np.uint8)), *turn))
-    np.testing.assert_array_equal(out, there.astype(bool))
-    brighter = np.zeros(geometry.shape, bool)
+    np.testing.assert_array_equal(out, there)
+    brighter = np.zeros(geometry.shape, np.uint8)
     for i in prepared.slice_indices:
-        prepared.write(brighter, i, prepared.restore(prepared.image(i)[0]) > 0.5)
+        prepared.write(brighter, i, label_map_of(prepared.restore(prepared.image(i)[:1]).numpy()))
     np.testing.assert_array_equal(brighter, out & (volume[0] > 0.5))
 
 
@@ -297,9 +298,9 @@ def test_region_of_an_oblique_volume_by_hand():
 def test_write_touches_the_region_only():
     volume, geometry = volume_of(PATIENT)
     prepared = model().prepare(volume, geometry, region=((-1.4, 21.5, 6.0), (1.6, 24.2, 7.5)))
-    out = np.ones(geometry.shape, bool)
+    out = np.ones(geometry.shape, np.uint8)
     for i in prepared.slice_indices:
-        prepared.write(out, i, torch.zeros(prepared.crop_shape, dtype=torch.bool))
+        prepared.write(out, i, np.zeros(prepared.crop_shape, np.uint8))
     assert out.sum() == out.size - 2 * 3 * 4
 
 
@@ -401,12 +402,12 @@ def test_wrong_shapes_are_refused():
     with pytest.raises(ValueError, match="Expected planes"):
         prepared.to_canvas(torch.zeros(8, 8))
     for out, mask in (
-        (np.zeros(geometry.shape, bool), np.zeros((7, 6), bool)),
-        (np.zeros(geometry.shape, bool), np.zeros((6, 7), np.float32)),
-        (np.zeros(geometry.shape, np.uint8), np.zeros((6, 7), bool)),
-        (np.zeros((6, 5, 7), bool), np.zeros((6, 7), bool)),
+        (np.zeros(geometry.shape, np.uint8), np.zeros((7, 6), np.uint8)),
+        (np.zeros(geometry.shape, np.uint8), np.zeros((6, 7), np.float32)),
+        (np.zeros(geometry.shape, bool), np.zeros((6, 7), np.uint8)),
+        (np.zeros((6, 5, 7), np.uint8), np.zeros((6, 7), np.uint8)),
     ):
-        with pytest.raises(ValueError, match="Expected a bool mask"):
+        with pytest.raises(ValueError, match="Expected a uint8 label map"):
             prepared.write(out, 0, mask)
 
 

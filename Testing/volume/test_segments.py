@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from AmbiguousSegLib.volume import io
+from AmbiguousSegLib.labels import Label
+from AmbiguousSegLib.volume import io, segments
 from AmbiguousSegLib.volume.geometry import Geometry
 
 GRID = Geometry((9, 8, 7), (0.6, 0.8, 2.5), (-10.0, 20.0, 5.5), (0.0, -1.0, 0, 1.0, 0, 0, 0, 0, 1.0))
@@ -20,7 +21,7 @@ def blocks(n, shape=GRID.shape):
     return masks
 
 
-def write_layers(path, layers, segments, start=(0, 0, 0)):
+def write_layers(path, layers, entries, start=(0, 0, 0)):
     """A ``.seg.nrrd`` byte by byte: layers uint8 ``(L, Z, Y, X)``, the first axis a list, as Slicer writes them."""
     axes = np.array(GRID.direction).reshape(3, 3) * np.array(GRID.spacing_mm)
     origin = GRID.to_mm(np.array(start))
@@ -36,7 +37,7 @@ def write_layers(path, layers, segments, start=(0, 0, 0)):
         "kinds: list domain domain domain",
         "encoding: raw",
         "space origin: (" + ",".join(f"{v:.17g}" for v in origin) + ")",
-        *(f"Segment{k}_{key}:={value}" for k, segment in enumerate(segments) for key, value in segment.items()),
+        *(f"Segment{k}_{key}:={value}" for k, entry in enumerate(entries) for key, value in entry.items()),
     ]
     data = np.ascontiguousarray(np.moveaxis(layers, 0, -1)).tobytes()
     path.write_bytes("\n".join(header).encode() + b"\n\n" + data)
@@ -52,7 +53,7 @@ def test_overlapping_segments_in_layers(tmp_path):
     layers[0][~masks[0] & masks[2]] = 7  # shares a layer with the first, so that it lacks what both mark
     path = tmp_path / "three.seg.nrrd"
     write_layers(path, layers, [segment("Dr. Ä", 0, 1), segment("B", 1, 2), segment("C", 0, 7)])
-    found, grid, part = io.read_segments(path)
+    found, grid, part = segments.read_segments(path)
     assert list(found) == ["Dr. Ä", "B", "C"] and grid.same_grid(GRID) and part
     for name, mask in zip(found, (masks[0], masks[1], masks[2] & ~masks[0])):
         np.testing.assert_array_equal(found[name], mask)
@@ -62,12 +63,12 @@ def test_without_layer_and_label_each_segment_is_a_layer(tmp_path):
     masks = blocks(2)
     path = tmp_path / "old.seg.nrrd"
     write_layers(path, masks.astype(np.uint8), [{"ID": "a", "Name": "A"}, {"ID": "b", "Name": "A"}])
-    found, *_ = io.read_segments(path)
+    found, *_ = segments.read_segments(path)
     assert list(found) == ["A", "A (2)"]
     np.testing.assert_array_equal(list(found.values()), masks)
     masks = blocks(3)
     write_layers(path, masks.astype(np.uint8), [{"ID": k, "Name": name} for k, name in enumerate(["A (3)", "A", "A"])])
-    found, *_ = io.read_segments(path)
+    found, *_ = segments.read_segments(path)
     assert list(found) == ["A (3)", "A", "A (3) (3)"]
     np.testing.assert_array_equal(list(found.values()), masks)
 
@@ -75,36 +76,36 @@ def test_without_layer_and_label_each_segment_is_a_layer(tmp_path):
 def test_segment_of_a_layer_that_is_not_there(tmp_path):
     write_layers(tmp_path / "s.seg.nrrd", blocks(2).astype(np.uint8), [segment("A", 5, 1)])
     with pytest.raises(ValueError, match="'A' is in layer 5, but the file has 2"):
-        io.read_segments(tmp_path / "s.seg.nrrd")
+        segments.read_segments(tmp_path / "s.seg.nrrd")
 
 
 @pytest.mark.parametrize(("layer", "value"), [("x", "1"), ("0", "1.0"), ("", "1")])
 def test_layer_and_label_that_are_no_integers(tmp_path, layer, value):
     write_layers(tmp_path / "s.seg.nrrd", blocks(2).astype(np.uint8), [segment("A", layer, value)])
     with pytest.raises(ValueError, match=r"s\.seg\.nrrd: segment 'A' has the layer .* expected integers"):
-        io.read_segments(tmp_path / "s.seg.nrrd")
+        segments.read_segments(tmp_path / "s.seg.nrrd")
 
 
 def test_a_name_that_is_not_utf_8(tmp_path):
     path = tmp_path / "s.seg.nrrd"
     write_layers(path, blocks(1).astype(np.uint8), [segment("Rene?", 0, 1)])
     path.write_bytes(path.read_bytes().replace(b"Name:=Rene?", b"Name:=Ren\xe9 "))
-    assert [name.strip() for name in io.read_segments(path).masks] == ["René"]
+    assert [name.strip() for name in segments.read_segments(path).masks] == ["René"]
 
 
 def test_without_segments_nobody_has_marked_nothing(tmp_path):
     path = tmp_path / "none.seg.nrrd"
     write_layers(path, np.zeros_like(blocks(1), np.uint8), [])
     with pytest.raises(ValueError, match="none.seg.nrrd holds no segment"):
-        io.read_segments(path)
+        segments.read_segments(path)
     write_layers(path, np.zeros_like(blocks(1), np.uint8), [segment("A", 0, 1)])
-    assert not io.read_segments(path).masks["A"].any()
+    assert not segments.read_segments(path).masks["A"].any()
 
 
 def test_our_own_segmentation(tmp_path):
     mask = blocks(1)[0]
-    io.write_segmentation(tmp_path / "s.seg.nrrd", mask, GRID, "lesion 3")
-    found, grid, part = io.read_segments(tmp_path / "s.seg.nrrd")
+    io.write_segmentation(tmp_path / "s.seg.nrrd", mask, GRID, [Label("lesion 3")])
+    found, grid, part = segments.read_segments(tmp_path / "s.seg.nrrd")
     assert list(found) == ["lesion 3"] and grid.same_grid(GRID)
     np.testing.assert_array_equal(found["lesion 3"], mask)
 
@@ -113,7 +114,7 @@ def test_our_own_segmentation(tmp_path):
 def test_a_label_volume_is_one_mask_named_as_its_file(tmp_path, name):
     mask = blocks(1)[0]
     sitk.WriteImage(GRID.image(mask), str(tmp_path / name))
-    found, grid, part = io.read_segments(tmp_path / name)
+    found, grid, part = segments.read_segments(tmp_path / name)
     assert list(found) == ["Dr. B"] and grid.same_grid(GRID) and not part
     np.testing.assert_array_equal(found["Dr. B"], mask)
 
@@ -121,14 +122,14 @@ def test_a_label_volume_is_one_mask_named_as_its_file(tmp_path, name):
 def test_a_volume_of_several_labels_is_refused(tmp_path):
     sitk.WriteImage(GRID.image((blocks(1)[0] * 2 + blocks(2)[1]).astype(np.uint8)), str(tmp_path / "l.nii.gz"))
     with pytest.raises(ValueError, match="not a binary mask"):
-        io.read_segments(tmp_path / "l.nii.gz")
+        segments.read_segments(tmp_path / "l.nii.gz")
 
 
 def test_a_part_of_the_grid_is_placed(tmp_path):
     mask = blocks(1)[0]
     path = tmp_path / "cut.seg.nrrd"
     write_layers(path, mask[None, 2:5, 1:6, 2:7].astype(np.uint8), [segment("A", 0, 1)], start=(2, 1, 2))
-    masks, grid, part = io.read_segments(path)
+    masks, grid, part = segments.read_segments(path)
     (cut,) = masks.values()
     np.testing.assert_array_equal(io.placed_on(GRID, cut, grid), mask)
     np.testing.assert_array_equal(io.read_mask(path, GRID), mask)
@@ -187,7 +188,7 @@ def test_segments_that_slicer_saves(tmp_path):
     storage = scene.AddNewNodeByClass("vtkMRMLSegmentationStorageNode")
     storage.SetFileName(str(tmp_path / "raters.seg.nrrd"))
     assert storage.WriteData(node)
-    found, grid, part = io.read_segments(tmp_path / "raters.seg.nrrd")
+    found, grid, part = segments.read_segments(tmp_path / "raters.seg.nrrd")
     assert list(found) == [f"rater {k}" for k in range(4)]
     for mask, own in zip(masks, found.values()):
         np.testing.assert_array_equal(io.placed_on(GRID, own, grid), mask)

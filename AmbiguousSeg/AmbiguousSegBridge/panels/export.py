@@ -12,12 +12,12 @@ import slicer
 from slicer.i18n import tr as _
 
 from AmbiguousSegBridge.identity import sample_index
-from AmbiguousSegBridge.panels.context import Context
+from AmbiguousSegBridge.panels.context import Context, silent
 from AmbiguousSegBridge.parameters import ExportContent
 from AmbiguousSegBridge.runner import Failure, Job, Listener, crops_argument
-from AmbiguousSegBridge.runs import Run, crops_of, map_array, mask_of, terminology_of
-from AmbiguousSegLib.card import Label
-from AmbiguousSegLib.outputs.export_formats import Form
+from AmbiguousSegBridge.runs import Run, crops_of, map_array, mask_of
+from AmbiguousSegLib.labels import file_names
+from AmbiguousSegLib.outputs.export_formats import FORMATS
 from AmbiguousSegLib.volume.crops import Crop
 
 
@@ -28,9 +28,16 @@ class ExportPanel:
         self.context, self.ui = context, context.ui
         self._number: int | None = None
         self.ui.exportButton.connect("clicked(bool)", self._on_export)
+        self.ui.exportFormSelector.connect("activated(int)", self._on_form)
 
     def refresh(self) -> None:
         """Show the state; the button's tool tip says why it cannot be pressed."""
+        selector = self.ui.exportFormSelector
+        with silent(selector):
+            selector.clear()
+            for name in FORMATS:
+                selector.addItem(_(FORMATS[name].title), name)
+            selector.currentIndex = list(FORMATS).index(self._form())
         button = self.ui.exportButton
         if self._number is not None:
             button.text, button.enabled, button.toolTip = _("Cancel"), True, _("Stop exporting")
@@ -43,6 +50,14 @@ class ExportPanel:
         self._number = None
         self.ui.exportLabel.text = ""
 
+    def _form(self) -> str:
+        """Name of the format chosen; the first where a scene names one that is not here."""
+        name = self.context.parameters.exportForm.lower()  # earlier versions wrote SEG_NRRD
+        return name if name in FORMATS else next(iter(FORMATS))
+
+    def _on_form(self, index: int) -> None:
+        self.context.parameters.exportForm = self.ui.exportFormSelector.itemData(index)
+
     def _reason(self) -> str:
         run, parameters = self.context.run(), self.context.parameters
         if run is None or not run.samples:
@@ -53,7 +68,7 @@ class ExportPanel:
             return _("Choose a folder")
         if parameters.exportContent is ExportContent.SHOWN and not 1 <= parameters.shownSample <= len(run.samples):
             return _("Choose one sample in the section Result first")
-        if parameters.exportForm is Form.DICOM:
+        if self._form() == "dicom":
             if find_spec("highdicom") is None:
                 return _("DICOM SEG needs the Python package highdicom, which comes with Slicer 5.12")
             if not source_files(run.input):
@@ -77,9 +92,7 @@ class ExportPanel:
                 _("Folder {folder} is not empty. Replace files of the same names?").format(folder=folder)
             ):
                 return
-            job = export_job(
-                run, parameters.exportContent, parameters.exportForm, parameters.shownSample - 1, folder, overwrite
-            )
+            job = export_job(run, parameters.exportContent, self._form(), parameters.shownSample - 1, folder, overwrite)
             listener = Listener(finished=self._on_finished, failed=self._on_failed, cancelled=self._on_cancelled)
             self._number = self.context.runner.start(job, listener)
             self.ui.exportLabel.text = _("Writing...")
@@ -105,23 +118,27 @@ class ExportPanel:
             self.refresh()
 
 
-def export_job(run: Run, content: ExportContent, form: Form, shown: int, folder: Path, overwrite: bool = False) -> Job:
+def export_job(run: Run, content: ExportContent, form: str, shown: int, folder: Path, overwrite: bool = False) -> Job:
     """Job that writes a run: every sample, the consensus and the maps, or one of them.
 
     Args:
+        form: name of a format of ``FORMATS``.
         shown: position in ``run.samples`` of the sample to write, for ``ExportContent.SHOWN``.
     """
-    named: list[tuple[str, str, Crop]] = []
+    what, named = " + ".join(run.label_names), list[tuple[str, str, Crop]]()
     arrays: dict[str, np.ndarray] = {}
     if content is not ExportContent.CONSENSUS:
         for position, (node, crop) in enumerate(zip(run.samples, crops_of(run))):
             if content is ExportContent.EVERYTHING or position == shown:
                 number = sample_index(node) + 1
-                named.append((f"sample_{number:02d}", f"{run.label} {number}", crop))
+                named.append((f"sample_{number:02d}", f"{what} {number}", crop))
     if content is not ExportContent.SHOWN and run.consensus is not None:
-        named.append(("consensus", f"{run.label} (consensus)", mask_of(run.consensus, run)))
+        named.append(("consensus", f"{what} (consensus)", mask_of(run.consensus, run)))
     if content is ExportContent.EVERYTHING:
-        maps = {"mean": run.mean, "variance": run.variance}  # what the user deleted is missing
+        ends = [f"_{name}" for name in file_names(run.labels)] if len(run.labels) > 1 else [""]
+        maps = {"mean" + end: node for end, node in zip(ends, run.means)}
+        maps |= {"variance" + end: node for end, node in zip(ends, run.variances)} | {"entropy": run.entropy}
+        # What the user deleted is missing.
         arrays = {f"{name}.npy": map_array(node) for name, node in maps.items() if node is not None}
     entries, mask_arrays = crops_argument("mask", [crop for _stem, _title, crop in named])
     entries = [{**entry, "stem": stem, "title": title} for entry, (stem, title, _crop) in zip(entries, named)]
@@ -130,8 +147,8 @@ def export_job(run: Run, content: ExportContent, form: Form, shown: int, folder:
         "maps": {name.removesuffix(".npy"): name for name in arrays},
         "geometry": asdict(run.geometry),
         "folder": str(folder),
-        "form": form.value,
-        "label": asdict(Label(name=run.label, terminology=terminology_of(run))),
+        "form": form,
+        "labels": [asdict(label) for label in run.labels],
         "source_files": source_files(run.input),
         "model_name": run.provenance.get("model", {}).get("name", ""),
         "overwrite": overwrite,

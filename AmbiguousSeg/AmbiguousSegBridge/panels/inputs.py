@@ -16,7 +16,8 @@ from AmbiguousSegBridge.grid import geometry_of, is_turned, region_of
 from AmbiguousSegBridge.panels.context import Context, silent
 from AmbiguousSegBridge.parameters import CHANNELS
 from AmbiguousSegBridge.runner import Failure, Job, Listener
-from AmbiguousSegLib.card import ModelSummary, card_html, read_summary
+from AmbiguousSegLib.card import card_html
+from AmbiguousSegLib.description import ModelDescription, read_description
 from AmbiguousSegLib.quality import Quality, sampler_of
 from AmbiguousSegLib.resources import DEFAULT_MODEL, bundled_models, find_model
 from AmbiguousSegLib.volume.geometry import SliceAxes
@@ -49,35 +50,35 @@ class InputsPanel:
         """Show the state."""
         self._show_models()
         self._show_devices()
-        summary = self.model()
-        names = () if summary is None else summary.channels
+        model = self.model()
+        names = () if model is None else model.channels
         for number in range(1, CHANNELS + 1):
             wanted = number <= len(names)
             label = getattr(self.ui, f"channelLabel{number}")
             label.visible = getattr(self.ui, f"channelSelector{number}").visible = wanted
             label.text = f"{names[number - 1]}:" if wanted else ""
-        self._show_quality(summary)
-        self._show_slices(summary)
+        self._show_quality(model)
+        self._show_slices(model)
         self._show_region()
         self.schedule_estimate()
 
-    def model(self) -> ModelSummary | None:
+    def model(self) -> ModelDescription | None:
         """The chosen model; None if it cannot be read, which the card then says."""
         try:
-            summary = read_summary(find_model(self.context.parameters.model or None))
+            model = read_description(find_model(self.context.parameters.model or None))
         except (OSError, ValueError) as error:
             self.ui.cardLabel.text = str(error)
             self.ui.modelLabel.text = ""
             self.ui.cardSection.collapsed = False
             return None
-        self.ui.cardLabel.text = card_html(summary)
+        self.ui.cardLabel.text = card_html(model)
         self.ui.modelLabel.text = _("Marks: {label}. Expects: {channels} ({values}). Trained on: {data}").format(
-            label=summary.label.name,
-            channels=", ".join(summary.channels),
-            values=summary.intensity,
-            data=summary.training.get("data") or _("not stated"),
+            label=", ".join(label.name for label in model.labels),
+            channels=", ".join(model.channels),
+            values=model.intensity,
+            data=model.card.training.get("data") or _("not stated"),
         )
-        return summary
+        return model
 
     def settings(self) -> Settings:
         """What the panel asks for; ValueError with the reason, in one line, if it is not complete or cannot work."""
@@ -91,20 +92,20 @@ class InputsPanel:
 
     def _chosen(self) -> Settings:
         parameters = self.context.parameters
-        summary = read_summary(find_model(parameters.model or None))
-        if len(summary.channels) > CHANNELS:
+        model = read_description(find_model(parameters.model or None))
+        if len(model.channels) > CHANNELS:
             raise ValueError(
-                f"The model reads {len(summary.channels)} channels, the panel has {CHANNELS} selectors. Use batch.py."
+                f"The model reads {len(model.channels)} channels, the panel has {CHANNELS} selectors. Use batch.py."
             )
-        volumes = [getattr(parameters, f"channel{number}") for number in range(1, len(summary.channels) + 1)]
-        missing = [name for name, volume in zip(summary.channels, volumes) if volume is None]
+        volumes = [getattr(parameters, f"channel{number}") for number in range(1, len(model.channels) + 1)]
+        missing = [name for name, volume in zip(model.channels, volumes) if volume is None]
         if missing:
             raise ValueError(_("Choose a volume for: {names}").format(names=", ".join(missing)))
         slices = (parameters.firstSlice, parameters.lastSlice) if parameters.limitSlices else None
         if slices is not None and slices[0] > slices[1]:
             raise ValueError(_("The first slice lies behind the last one"))
         return Settings(
-            summary,
+            model,
             tuple(volumes),
             parameters.samples,
             parameters.quality,
@@ -212,21 +213,22 @@ class InputsPanel:
                 self.ui.deviceSelector.addItem(title, name)
             self.ui.deviceSelector.currentIndex = list(names).index(chosen)
 
-    def _show_quality(self, summary: ModelSummary | None) -> None:
-        by_steps = summary is not None and summary.samples_by_steps
+    def _show_quality(self, model: ModelDescription | None) -> None:
+        by_steps = model is not None and model.samples_by_steps
         self.ui.qualitySelector.enabled = by_steps
         for index, quality in enumerate(Quality):
             text = quality.label()
             if by_steps:
-                text += _(" ({steps} steps)").format(steps=sampler_of(quality, summary.training_steps)[1])
+                sampler = sampler_of(quality, model.training_steps, model.qualities)
+                text += _(" ({steps} steps)").format(steps=sampler.steps)
             self.ui.qualitySelector.setItemText(index, text)
 
-    def _show_slices(self, summary: ModelSummary | None) -> None:
+    def _show_slices(self, model: ModelDescription | None) -> None:
         parameters = self.context.parameters
         count = 0
-        if summary is not None and parameters.channel1 is not None:
+        if model is not None and parameters.channel1 is not None:
             try:
-                count = slice_count(summary, parameters.channel1)
+                count = slice_count(model, parameters.channel1)
             except ValueError as error:  # an empty or sheared volume
                 self.ui.sliceCountLabel.text = str(error)
                 return
@@ -274,7 +276,7 @@ class InputsPanel:
         if not folder:
             return
         with self.context.errors_shown(_("This folder holds no model that can be used.")):
-            read_summary(Path(folder))
+            read_description(Path(folder))
             if folder not in self._folders:
                 self._folders.append(folder)
                 slicer.app.settings().setValue(MODEL_FOLDERS, json.dumps(self._folders))

@@ -104,7 +104,7 @@ class ModesPanel:
             crops.append(mask_of(node, run))
             yield
         entries, arrays = crops_argument("sample", crops)
-        job = Job("modes", {"masks": entries, "cut": cut}, arrays)
+        job = Job("modes", {"masks": entries, "classes": len(run.labels), "cut": cut}, arrays)
         names = [sample_name(node) for node in run.samples]
         listener = Listener(
             finished=lambda result, _folder: self._on_found(question, modes_table(result, names)),
@@ -115,8 +115,8 @@ class ModesPanel:
 
     def _on_found(self, question: _Question, table: Table) -> None:
         self._end(question)
-        there = self.context.scene.IsNodePresent(question.mean)
-        run = find_run_of(self.context.scene, question.mean) if there else None
+        present = self.context.scene.IsNodePresent(question.mean)
+        run = find_run_of(self.context.scene, question.mean) if present else None
         if run is not None:
             try:
                 node = tables.write_table(self.context.scene, run, ROLE, table)
@@ -146,7 +146,9 @@ class ModesPanel:
             [str(row["mode"]), f"{100 * row['frequency']:.0f} %", str(row["samples"]), row["representative"]]
             for row in rows
         ]
-        colours = [sample_colour(_number(row["representative"]) - 1) for row in rows]
+        colours = None
+        if run is not None and len(run.labels) == 1:  # of several classes, each has its own colour in all samples
+            colours = [sample_colour(_number(row["representative"]) - 1) for row in rows]
         headers = [column.title for column in COLUMNS[:4]]
         fill_table(self.ui.modeTable, headers, texts, colours)
         self.ui.modesSideBySideButton.enabled = bool(rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -18,23 +18,16 @@ from AmbiguousSegBridge.fusions import put_fused
 from AmbiguousSegBridge.generation import sample_name
 from AmbiguousSegBridge.identity import ATTRIBUTE
 from AmbiguousSegBridge.panels.context import Context, silent
-from AmbiguousSegBridge.raters import Checksums, RaterSegment
+from AmbiguousSegBridge.raters import Checksums, Rater
 from AmbiguousSegBridge.runner import Failure, Job, Listener, crops_argument
 from AmbiguousSegBridge.runs import Run, crops_of, find_run_of
 from AmbiguousSegBridge.tables import COMPARISON
+from AmbiguousSegLib.evaluation.comparison import LABEL
+from AmbiguousSegLib.evaluation.rater_tables import TABLE_TITLES
 from AmbiguousSegLib.evaluation.table import Column, Table
 from AmbiguousSegLib.files import write_together
 from AmbiguousSegLib.volume.crops import Crop
 
-TITLES = {
-    "summary": "Summary: GED, CI, HM-IoU, D_max",
-    "slices": "Per slice: GED, CI, HM-IoU, D_max",
-    "dice_max": "Each rater: best Dice of any sample",
-    "dice": "Dice, raters x samples",
-    "hd95": "HD95 in mm, raters x samples",
-    "consensus": "Consensus of raters and of samples",
-    "disagreement": "Disagreement per slice",
-}
 COMPARED = ATTRIBUTE + "Compared"  # of a comparison's table: which masks it was made of
 DEFINITIONS = "https://github.com/AmbiguousSeg/AmbiguousSeg#what-the-numbers-mean"
 
@@ -45,7 +38,7 @@ class RatersPanel:
     def __init__(self, context: Context) -> None:
         self.context, self.ui = context, context.ui
         self._number: int | None = None
-        self._listed: list[tuple[tuple[str, str], str]] = []  # what the tree shows
+        self._listed: list[tuple[tuple[tuple[str, str], ...], str]] = []  # what the tree shows
         self._hidden: set[tuple[str, str]] = set()  # raters that this panel has hidden
         self._checksums = Checksums()
         ui = self.ui
@@ -73,12 +66,12 @@ class RatersPanel:
         self._number = None
         self._hidden = set()
 
-    def chosen(self) -> list[RaterSegment]:
-        """The ticked segments that still exist."""
+    def chosen(self) -> list[Rater]:
+        """The ticked raters that still exist; one of several segments is ticked where one of them is."""
         parameters = self.context.parameters
         ticked = zip(parameters.raterNodes, parameters.raterSegments)  # a node that was deleted is None
         wanted = {(node.GetID(), segment_id) for node, segment_id in ticked if node is not None}
-        return [rater for rater in self._candidates() if rater.key in wanted]
+        return [rater for rater in self._candidates() if wanted & set(rater.keys)]
 
     def compare(self) -> None:
         """Start the comparison of the run shown with the raters chosen."""
@@ -99,6 +92,7 @@ class RatersPanel:
                 "raters": rater_entries,
                 "sample_names": [sample_name(node) for node in run.samples],
                 "rater_names": [rater.name for rater in chosen],
+                "labels": run.label_names,
                 "geometry": asdict(run.geometry),
             }
             mean = run.mean
@@ -114,13 +108,15 @@ class RatersPanel:
             self.ui.comparisonLabel.text = _("Comparing...")
             self._show_button(run)
 
-    def _candidates(self) -> list[RaterSegment]:
-        return raters.candidates(self.context.scene)
+    def _candidates(self) -> list[Rater]:
+        run = self.context.run()
+        labels = [] if run is None else run.label_names
+        return raters.candidates(self.context.scene, labels, self.context.parameters.segmentsAre.value)
 
     def _show_tree(self) -> None:
         tree, candidates = self.ui.raterTree, self._candidates()
-        chosen = {rater.key for rater in self.chosen()}
-        listed = [(rater.key, rater.name) for rater in candidates]
+        chosen = {key for rater in self.chosen() for key in rater.keys}
+        listed = [(rater.keys, rater.name) for rater in candidates]
         with silent(tree):
             if listed != self._listed:  # what the user has folded and scrolled stays
                 self._listed = listed
@@ -130,8 +126,8 @@ class RatersPanel:
                 state = qt.Qt.PartiallyChecked if any(ticked) else qt.Qt.Unchecked
                 item.setCheckState(0, qt.Qt.Checked if all(ticked) else state)
 
-    def _fill_tree(self, candidates: Sequence[RaterSegment]) -> None:
-        """A line for each segmentation, and below it one for each of its segments, if it has several."""
+    def _fill_tree(self, candidates: Sequence[Rater]) -> None:
+        """A line for each segmentation, and below it one for each of its raters, if it has several."""
         tree = self.ui.raterTree
         folded = {_keys(item)[0][0] for item in self._items() if item.childCount() and not item.isExpanded()}
         tree.clear()
@@ -152,7 +148,8 @@ class RatersPanel:
 
     def _show_raters(self) -> None:
         """Hide the ticked raters while the box is unticked; one that is no longer to be hidden is shown again."""
-        hide = set() if self.context.parameters.showRaters else {rater.key for rater in self.chosen()}
+        shown = self.context.parameters.showRaters
+        hide = set() if shown else {key for rater in self.chosen() for key in rater.keys}
         for node_id, segment_id in hide ^ self._hidden:  # others are left as the user has them
             node = self.context.scene.GetNodeByID(node_id)
             display = None if node is None else node.GetDisplayNode()
@@ -173,27 +170,29 @@ class RatersPanel:
             reason = _("Wait until the samples are there")
         elif not chosen:
             reason = _("Tick at least one rater's segmentation")
+        else:
+            reason = next((rater.problem for rater in chosen if rater.problem), "")
         button.enabled, button.toolTip = not reason, reason or _("Hold the samples against the raters")
 
     def _show_tables(self, run: Run | None) -> None:
-        there = [] if run is None else [key for key in TITLES if COMPARISON + key in run.tables]
+        present = [] if run is None else [key for key in TABLE_TITLES if COMPARISON + key in run.tables]
         shown = self.context.parameters.comparisonTable
         with silent(self.ui.comparisonSelector):
             self.ui.comparisonSelector.clear()
-            for key in there:
-                self.ui.comparisonSelector.addItem(_(TITLES[key]), key)
-            if there:
-                shown = shown if shown in there else there[0]
-                self.ui.comparisonSelector.currentIndex = there.index(shown)
-        node = run.tables[COMPARISON + shown] if there else None
+            for key in present:
+                self.ui.comparisonSelector.addItem(_(TABLE_TITLES[key]), key)
+            if present:
+                shown = shown if shown in present else present[0]
+                self.ui.comparisonSelector.currentIndex = present.index(shown)
+        node = run.tables[COMPARISON + shown] if present else None
         self.ui.comparisonTable.setMRMLTableNode(node)
         if self._number is None:
             notes = [] if node is None else tables.read_table(node)["notes"]
-            if there and (changes := self._changes(run, node)):
+            if present and (changes := self._changes(run, node)):
                 notes = [*changes, "", *notes]
             self.ui.comparisonLabel.text = "\n".join(notes)
-        self.ui.disagreementPlotButton.enabled = "disagreement" in there
-        self.ui.exportComparisonButton.enabled = bool(there)
+        self.ui.disagreementPlotButton.enabled = "disagreement" in present
+        self.ui.exportComparisonButton.enabled = bool(present)
 
     def _changes(self, run: Run, table: slicer.vtkMRMLTableNode) -> list[str]:
         """What to say where a table of the comparison was made of other masks than there are now."""
@@ -210,12 +209,12 @@ class RatersPanel:
         return [text for kind, text in texts.items() if kind in changed]
 
     def _on_ticked(self, item: qt.QTreeWidgetItem, _column: int) -> None:
-        ticked, keys = {rater.key for rater in self.chosen()}, set(_keys(item))
+        ticked, keys = {key for rater in self.chosen() for key in rater.keys}, set(_keys(item))
         ticked = ticked | keys if item.checkState(0) == qt.Qt.Checked else ticked - keys
-        chosen = [rater for rater in self._candidates() if rater.key in ticked]
+        segments = [(rater.node, key) for rater in self._candidates() for key in rater.keys if key in ticked]
         with slicer.util.NodeModify(self.context.parameters):  # the refresh that follows shows it in the other lines
-            self.context.parameters.raterNodes = [rater.node for rater in chosen]
-            self.context.parameters.raterSegments = [rater.segment_id for rater in chosen]
+            self.context.parameters.raterNodes = [node for node, _key in segments]
+            self.context.parameters.raterSegments = [segment_id for _node, (_node_id, segment_id) in segments]
 
     def _on_compare(self, _checked: bool = False) -> None:
         if self._number is not None:
@@ -261,7 +260,7 @@ class RatersPanel:
         node = None if run is None else run.tables.get(COMPARISON + "disagreement")
         if node is None:  # it may have gone a moment before the press
             return
-        table = Table.from_dict(tables.read_table(node))
+        table = together(Table.from_dict(tables.read_table(node)))
         title = _("Disagreement per slice")
         with self.context.errors_shown(_("There is no plot to show.")):
             self.context.show_chart(
@@ -273,9 +272,9 @@ class RatersPanel:
         if not folder or run is None:
             return
         content = table_files(run)
-        there = [name for name in content if (Path(folder) / name).exists()]
-        if there and not slicer.util.confirmOkCancelDisplay(
-            _("Folder {folder} holds {file} already. Replace it?").format(folder=folder, file=", ".join(there))
+        earlier = [name for name in content if (Path(folder) / name).exists()]
+        if earlier and not slicer.util.confirmOkCancelDisplay(
+            _("Folder {folder} holds {file} already. Replace it?").format(folder=folder, file=", ".join(earlier))
         ):
             return
 
@@ -289,10 +288,10 @@ class RatersPanel:
             self.ui.comparisonLabel.text = _("Written: {files}").format(files=", ".join(content))
 
 
-def _item(text: str, found: Sequence[RaterSegment]) -> qt.QTreeWidgetItem:
+def _item(text: str, found: Sequence[Rater]) -> qt.QTreeWidgetItem:
     item = qt.QTreeWidgetItem()
     item.setText(0, text)
-    item.setData(0, qt.Qt.UserRole, json.dumps([rater.key for rater in found]))
+    item.setData(0, qt.Qt.UserRole, json.dumps([key for rater in found for key in rater.keys]))
     return item
 
 
@@ -302,15 +301,25 @@ def _keys(item: qt.QTreeWidgetItem) -> list[tuple[str, str]]:
 
 
 def standing(summary: Table) -> Table:
-    """The summary with a row per figure and a column per scope: a panel is narrow."""
-    scopes = [str(row["scope"]) for row in summary.rows]
-    rows = [
-        {"figure": column.title} | {scope: row[column.key] for scope, row in zip(scopes, summary.rows)}
-        for column in summary.columns
-        if column.key != "scope"
-    ]
-    columns = (Column("figure", "figure"), *(Column(scope, scope) for scope in scopes))
+    """The summary with a row per label, if there are several, and figure, and a column per scope: a panel is narrow."""
+    scopes = list(dict.fromkeys(str(row["scope"]) for row in summary.rows))
+    figures = [column for column in summary.columns if column.key not in ("scope", LABEL.key)]
+    several = LABEL in summary.columns
+    rows = []
+    for label in dict.fromkeys(row.get(LABEL.key) for row in summary.rows):
+        of_scopes = {str(row["scope"]): row for row in summary.rows if row.get(LABEL.key) == label}
+        for column in figures:
+            values = {scope: of_scopes[scope][column.key] for scope in scopes}
+            rows.append(({LABEL.key: label} if several else {}) | {"figure": column.title} | values)
+    columns = (*((LABEL,) if several else ()), Column("figure", "figure"), *(Column(scope, scope) for scope in scopes))
     return Table(columns, tuple(rows), summary.notes)
+
+
+def together(table: Table) -> Table:
+    """The rows of all classes together, which come last, of a table of several; else the table."""
+    if LABEL not in table.columns:
+        return table
+    return replace(table, rows=tuple(row for row in table.rows if row[LABEL.key] == table.rows[-1][LABEL.key]))
 
 
 def table_files(run: Run) -> dict[str, str]:

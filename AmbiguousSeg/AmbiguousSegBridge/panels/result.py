@@ -44,6 +44,7 @@ class ResultPanel:
         ui.runSelector.connect("activated(int)", self._on_run)
         ui.removeRunButton.connect("clicked(bool)", self._on_remove)
         ui.sampleTable.connect("cellClicked(int,int)", self._on_row)
+        ui.classSelector.connect("activated(int)", self._on_class)
         wait = self._threshold_timer
         ui.thresholdSlider.connect("valueChanged(double)", lambda _value: wait.start(THRESHOLD_AFTER_MS))
         ui.sideBySideButton.connect("toggled(bool)", self._on_side_by_side)
@@ -63,6 +64,7 @@ class ResultPanel:
         self._follow(run)
         run = self._up_to_date(run)
         self._show_samples(run)
+        self._show_classes(run)
         self._show_buttons(run)
         self._show_views(run)
 
@@ -123,16 +125,19 @@ class ResultPanel:
             self._threshold_timer.stop()
             self._forget_place()
         moving = self._threshold_timer.active  # by the user, since the run was shown
-        if run is not None and not moving and self.context.parameters.consensusThreshold != self._threshold_of(run):
-            self.context.parameters.consensusThreshold = self._threshold_of(run)
+        threshold = None if run is None else self._threshold_of(run)
+        if threshold is not None and not moving and self.context.parameters.consensusThreshold != threshold:
+            self.context.parameters.consensusThreshold = threshold
 
     def _forget_place(self) -> None:
         self._places, self._place = None, -1
         self.ui.disagreementLabel.text = ""
 
-    def _threshold_of(self, run: Run) -> float:
-        """Threshold of the run's consensus as the slider can show it."""
+    def _threshold_of(self, run: Run) -> float | None:
+        """Threshold of the run's consensus as the slider can show it; None where it takes none."""
         slider = self.ui.thresholdSlider
+        if run.consensus_threshold is None:
+            return None
         return min(round(run.consensus_threshold, slider.decimals), slider.maximum)
 
     def _up_to_date(self, run: Run | None) -> Run | None:
@@ -161,10 +166,13 @@ class ResultPanel:
             keys = [column["key"] for column in table["columns"]]
             rows = [[_cell(row[key]) for key in keys] for row in table["rows"]]
             indices = [sample_index(node) for node in run.samples]
-            colours = [sample_colour(i) for i in indices] + [None] * (len(rows) - len(indices))
+            alone = len(run.labels) == 1  # of several classes, each has its own colour in all samples
+            colours = [sample_colour(i) if alone else None for i in indices] + [None] * (len(rows) - len(indices))
             fill_table(self.ui.sampleTable, [column["title"] for column in table["columns"]], rows, colours)
             mean, median, low, high = (row[tables.VOLUME_ML] for row in table["rows"][-tables.SUMMARY_ROWS :])
             text = _("Mean {mean} mL, median {median} mL; central 95 % of the samples: {low} to {high} mL")
+            if not alone:
+                text = _("All classes together: {volumes}").format(volumes=text)
             text = text.format(mean=f"{mean:.2f}", median=f"{median:.2f}", low=f"{low:.2f}", high=f"{high:.2f}")
         else:
             fill_table(self.ui.sampleTable, [_("sample"), _("volume (mL)")], [])
@@ -175,6 +183,26 @@ class ResultPanel:
                 self.ui.sampleTable.selectRow(shown - 1)
             else:
                 self.ui.sampleTable.clearSelection()
+
+    def _show_classes(self, run: Run | None) -> None:
+        """What there is only with several classes, and what only with one."""
+        names = [] if run is None else run.label_names
+        several = len(names) > 1
+        ui = self.ui
+        ui.classFormLabel.visible = ui.classSelector.visible = several
+        ui.thresholdFormLabel.visible = ui.thresholdSlider.visible = not several
+        with silent(ui.classSelector):
+            ui.classSelector.clear()
+            for name in names:
+                ui.classSelector.addItem(name)
+            ui.classSelector.currentIndex = self._shown_class(run) - 1 if names else -1
+
+    def _shown_class(self, run: Run) -> int:
+        shown = self.context.parameters.shownClass
+        return shown if shown <= len(run.labels) else 1
+
+    def _on_class(self, index: int) -> None:
+        self.context.parameters.shownClass = index + 1
 
     def _show_buttons(self, run: Run | None) -> None:
         ui, shown = self.ui, self.context.parameters.shownSample
@@ -208,6 +236,7 @@ class ResultPanel:
         if run is not None:
             state = (run.mean.GetID(), len(run.samples), parameters.shownSample, parameters.overlay)
             state += (parameters.overlayOpacity, self.ui.sideBySideButton.checked, self._side_by_side(), self._first)
+            state += (self._shown_class(run),)
         if state == self._shown or self._arriving or not self.context.in_front():
             return
         self._shown = state
@@ -221,18 +250,18 @@ class ResultPanel:
                 number = sample_index(run.samples[parameters.shownSample - 1]) if alone else None
                 views.show_sample(self.context.scene, run, number, consensus=True)
             # Side by side it is the outlines that count: a map of all samples would hide what makes one of them.
-            overlay = parameters.overlay
-            if self._side_by_side() or (overlay is views.Overlay.VARIANCE and run.variance is None):
+            overlay, label = parameters.overlay, self._shown_class(run)
+            if self._side_by_side() or views.map_of(run, overlay, label) is None:
                 overlay = views.Overlay.NONE
-            views.show_overlay(self.context.scene, run, overlay, parameters.overlayOpacity)
+            views.show_overlay(self.context.scene, run, overlay, parameters.overlayOpacity, label)
 
     def apply_threshold(self) -> None:
         """Make the consensus of the run follow the slider, if the user has moved it: the consensus may be edited."""
         run = self.context.run()
         if run is None or run.mean is not self._panel_of[1]:
             return
-        threshold = self.context.parameters.consensusThreshold
-        if threshold != self._threshold_of(run):
+        threshold, made_with = self.context.parameters.consensusThreshold, self._threshold_of(run)
+        if made_with is not None and threshold != made_with:
             with self.context.errors_shown(_("The consensus stays as it was.")):
                 runs.set_consensus_threshold(self.context.scene, run, threshold)
 

@@ -1,0 +1,158 @@
+"""What a model folder says of its model in ``model.json``, read without its weights and without torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from AmbiguousSegLib.configuration import from_dict, to_dict
+from AmbiguousSegLib.diffusion.schedule import ScheduleConfig
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.labels import Label, check_labels
+from AmbiguousSegLib.quality import Quality, QualityPreset
+from AmbiguousSegLib.volume.preprocessing import Intensity, Preprocessing
+
+FORMAT_VERSION = 2
+WEIGHTS_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
+INTENDED_USE = "Research use only; not a medical device and not for clinical decisions."
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a model says of itself.
+
+    Attributes:
+        name, description: for people.
+        training: data, licence, images seen, configuration; plain JSON types.
+        metrics: figures by their keys in ``metrics.figures``, and "protocol", how they were measured; plain JSON types.
+        intended_use: statement shown with every result.
+        limits: what the model does not know, a sentence each.
+    """
+
+    name: str = "unnamed"
+    description: str = ""
+    training: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    intended_use: str = INTENDED_USE
+    limits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """All that can be said of a model before its weights are read: format 2 of ``model.json``.
+
+    Attributes:
+        labels: of the values 1 to K of its masks, in order.
+        method: its name in ``methods.METHODS``; ``method_config`` are the fields of that method's ``Config``.
+        samples_by_steps: whether sampling runs a diffusion sampler, so that sampler, steps and quality can be chosen.
+        preprocessing: how it wants its slices.
+        sampling: default sampler.
+        card: what it says of itself.
+        weights_sha256: of the file of the weights.
+        qualities: what the qualities mean for this model, by the value of a ``Quality``; see ``quality.sampler_of``.
+        folder, weights_bytes: where it was read, and how large the weights are; not part of the file.
+    """
+
+    labels: tuple[Label, ...]
+    method: str
+    samples_by_steps: bool
+    method_config: dict[str, Any]
+    preprocessing: Preprocessing
+    sampling: SamplerSettings
+    card: Card
+    weights_sha256: str
+    qualities: dict[str, QualityPreset] = field(default_factory=dict)
+    folder: Path = Path()
+    weights_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        check_labels(self.labels)
+        known = [quality.value for quality in Quality]
+        for name in self.qualities:
+            if name not in known:
+                raise ValueError(f"Unknown quality qualities.{name}; known: {', '.join(known)}.")
+        _ = self.training_steps  # a schedule that is wrong is refused here
+
+    @property
+    def training_steps(self) -> int | None:
+        """Steps of the diffusion schedule; None for a method that does not sample by steps."""
+        if not self.samples_by_steps:
+            return None
+        return from_dict(ScheduleConfig, self.method_config.get("schedule", {}), "method_config.schedule").steps
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the input channels, in order."""
+        return self.preprocessing.channels
+
+    @property
+    def plane(self) -> str:
+        """Of the slices: ``axial``, ``coronal``, ``sagittal`` or ``stored``."""
+        return self.preprocessing.plane
+
+    @property
+    def spacing_mm(self) -> float | None:
+        """Edge of the network's square pixels; None: each slice is stretched to ``size``."""
+        return self.preprocessing.spacing_mm
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Least height and width in pixels of what the network sees."""
+        return self.preprocessing.size
+
+    @property
+    def intensity(self) -> str:
+        """How stored values are scaled, in one line of words."""
+        rules = self.preprocessing.intensity
+        if isinstance(rules, Intensity):
+            return rules.words()
+        return "; ".join(f"{channel}: {rule.words()}" for channel, rule in zip(self.channels, rules))
+
+
+def read_description(folder: Path | str) -> ModelDescription:
+    """What ``model.json`` says, of format 2 or 1, and how large the weights are, which are not read.
+
+    Whether the weights fit shows on loading.
+
+    Raises:
+        FileNotFoundError: no model in ``folder``, or no weights beside its description.
+        ValueError: not a model description, one of another format, an unknown, missing or ill-typed key. One line.
+    """
+    folder = Path(folder)
+    path, weights = folder / DESCRIPTION_FILE, folder / WEIGHTS_FILE
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{folder}: no model here; expected a folder with {DESCRIPTION_FILE} and {WEIGHTS_FILE}."
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content.pop("format_version")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: not a model description.") from error
+    if version not in (1, FORMAT_VERSION):
+        raise ValueError(
+            f"{path}: format version {version!r}, this software reads versions 1 and {FORMAT_VERSION}; update the "
+            "software, or save the model again with the version it was made by."
+        )
+    try:
+        description = from_dict(ModelDescription, _lifted(content) if version == 1 else content, "")
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    if not weights.is_file():
+        raise FileNotFoundError(f"{weights}: the weights are missing beside {DESCRIPTION_FILE}.")
+    return replace(description, folder=folder, weights_bytes=weights.stat().st_size)
+
+
+def _lifted(content: dict[str, Any]) -> dict[str, Any]:
+    """Format 1 as format 2: one label, in the card; a method that samples by steps is one that has a schedule."""
+    config, card, sampling = (content.get(key) for key in ("method_config", "card", "sampling"))
+    lifted = {**content, "samples_by_steps": isinstance(config, Mapping) and "schedule" in config, "labels": [{}]}
+    if isinstance(card, Mapping):
+        lifted["labels"] = [card.get("label", {})]
+        lifted["card"] = {key: value for key, value in card.items() if key != "label"}
+    if sampling is not None:
+        lifted["sampling"] = to_dict(SamplerSettings.from_json(sampling, "sampling"))
+    return lifted

@@ -1,0 +1,62 @@
+"""One label map of several, by majority and by STAPLE, in a box of a volume."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from AmbiguousSegLib.ensemble.consensus import consensus_of_means, majority, staple
+from AmbiguousSegLib.volume.crops import bounding_box
+from AmbiguousSegLib.volume.geometry import Geometry
+from AmbiguousSegLib.volume.label_maps import class_mask, label_map_of
+
+STAPLE_MARGIN_MM = 5.0
+
+
+def fused_by_majority(masks: np.ndarray, classes: int) -> np.ndarray:
+    """What most of the masks say: label map, uint8 ``(Z, Y, X)``.
+
+    One class: voxels that more than half of them mark. Several: the rule of ``consensus_of_means``.
+
+    Args:
+        masks: label maps, uint8 ``(N, Z, Y, X)``.
+        classes: K.
+    """
+    if classes == 1:
+        return majority(masks.view(bool)).view(np.uint8)
+    return consensus_of_means([(masks == label).mean(axis=0, dtype=np.float32) for label in range(1, classes + 1)])
+
+
+def fused_by_staple(
+    masks: np.ndarray, classes: int, marked: np.ndarray, geometry: Geometry, start: tuple[int, ...]
+) -> np.ndarray:
+    """STAPLE's estimate in the box of ``marked``, ``STAPLE_MARGIN_MM`` wider as far as the volume reaches: label map.
+
+    It is 0 outside that box without its margin. Several classes are estimated one by one; a voxel has the class of the
+    largest probability, background among them, ties to background.
+
+    Args:
+        masks: label maps, uint8 ``(N, Z, Y, X)``, a part of the volume.
+        classes: K.
+        marked: bool ``(Z, Y, X)``, holds all that the masks mark.
+        geometry: grid of the whole volume.
+        start: index (z, y, x) of the part's first voxel in the volume.
+
+    Raises:
+        NoEstimate: as ``staple``.
+    """
+    box = bounding_box(marked) or (slice(0, 1),) * 3
+    margins = []
+    for span, first, length, mm in zip(box, start, geometry.shape, geometry.spacing_mm[::-1]):
+        margin = math.ceil(STAPLE_MARGIN_MM / mm - 1e-9)
+        margins.append((min(margin, first + span.start), min(margin, length - first - span.stop)))
+    padded = np.pad(masks[(slice(None), *box)], ((0, 0), *margins))
+    estimates = [staple(class_mask(padded, label, classes)) for label in range(1, classes + 1)]
+    if classes == 1:
+        estimate = estimates[0].mask.view(np.uint8)
+    else:
+        estimate = label_map_of(np.stack([found.probability for found in estimates]))
+    fused = np.zeros(marked.shape, np.uint8)
+    fused[box] = estimate[tuple(slice(low, low + span.stop - span.start) for (low, _), span in zip(margins, box))]
+    return fused

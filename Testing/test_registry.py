@@ -1,0 +1,57 @@
+"""Things found by name: entered once, found wherever their module lies, named in the message where there is none."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from AmbiguousSegLib.registry import Registry
+
+
+@pytest.fixture
+def room(tmp_path, monkeypatch):
+    """A package whose modules register entries when they are imported, and the registry they know."""
+    package = tmp_path / "the_room"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "from AmbiguousSegLib.registry import Registry\nTHINGS = Registry('thing', room='the_room')\n"
+    )
+    for name in ("second", "first"):
+        (package / f"{name}.py").write_text(
+            f"from the_room import THINGS\n@THINGS.register('{name}')\ndef function(): return '{name}'\n"
+        )
+    monkeypatch.syspath_prepend(tmp_path)
+    yield __import__("the_room").THINGS
+    for name in [name for name in sys.modules if name.split(".")[0] == "the_room"]:
+        del sys.modules[name]
+
+
+def test_the_room_is_imported_when_a_name_is_asked_for(room):
+    assert "the_room.first" not in sys.modules
+    assert room["first"]() == "first"
+    assert list(room) == ["first", "second"] and len(room) == 2 and "second" in room and "third" not in room
+
+
+def test_an_unknown_name_lists_the_known_ones(room):
+    for name in ("third", None, ["first"]):
+        with pytest.raises(ValueError, match=r"Unknown thing .*; known: first, second"):
+            room[name]
+
+
+def test_a_name_is_given_once_and_can_be_taken_back():
+    things: Registry[object] = Registry("thing")
+
+    @things.register("one")
+    class One:
+        pass
+
+    assert things["one"] is One and One.name == "one"
+    value = things.register("two")("any object")
+    assert value == things["two"] == "any object"
+    with pytest.raises(ValueError, match="There is a thing 'one' already"):
+        things.register("one")(object())
+    things.unregister("one")
+    assert list(things) == ["two"]
+    with pytest.raises(KeyError):
+        things.unregister("one")

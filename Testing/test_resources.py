@@ -1,0 +1,75 @@
+"""Bundled models and presets are found by name, wherever the library is installed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from shared_data import REPOSITORY
+
+from AmbiguousSegLib.resources import DEFAULT_MODEL, bundled_models, bundled_presets, find_model, find_preset
+
+RESOURCES = REPOSITORY / "Resources"
+
+
+def test_everything_in_the_repository_is_found_by_name():
+    presets = RESOURCES / "Presets"
+    assert bundled_presets() == {
+        path.relative_to(presets).as_posix().removesuffix(".yaml"): path for path in presets.rglob("*.yaml")
+    }
+    assert bundled_models() == sorted((RESOURCES / "Models").iterdir())
+    assert find_model(None) == find_model(DEFAULT_MODEL) == RESOURCES / "Models" / DEFAULT_MODEL
+
+
+@pytest.mark.parametrize("name", ["ablations/cimd-fc", "ablations/cimd-fc.yaml", Path("ablations") / "cimd-fc"])
+def test_a_preset_in_a_folder(name):
+    assert find_preset(name) == RESOURCES / "Presets" / "ablations" / "cimd-fc.yaml"
+
+
+def test_what_exists_goes_before_what_is_bundled(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_preset("phantom").is_relative_to(RESOURCES)
+    Path("phantom").write_text("seed: 1")
+    assert find_preset("phantom") == Path("phantom")
+    Path(DEFAULT_MODEL).mkdir()
+    assert find_model(DEFAULT_MODEL) == Path(DEFAULT_MODEL)
+
+
+def test_what_there_is_not_is_answered_with_what_there_is():
+    with pytest.raises(FileNotFoundError, match=r"nope: neither a folder nor a bundled model \(bundled: phantom-cimd"):
+        find_model("nope")
+    for name in ("nope", "cimd-fc", "../Presets/phantom", str(RESOURCES)):
+        with pytest.raises(
+            FileNotFoundError, match=r"neither a file nor a bundled preset \(bundled: ablations/cimd-fc"
+        ):
+            find_preset(name)
+
+
+@pytest.mark.parametrize("place", ["AmbiguousSegLib/Resources", "Resources"])
+def test_resources_inside_the_package_or_beside_it(tmp_path, place):
+    """As a wheel has them, and as Slicer's folder of modules has; another folder of that name beside is no matter."""
+    (tmp_path / "Resources" / "Icons").mkdir(parents=True)
+    shutil.copytree(REPOSITORY / "AmbiguousSegLib", tmp_path / "AmbiguousSegLib")
+    for folder in ("Models", "Presets"):
+        shutil.copytree(RESOURCES / folder, tmp_path / place / folder)
+    code = (
+        "from AmbiguousSegLib.resources import *\n"
+        "print(find_model(None), find_preset('ablations/cimd-fc'), bundled_presets()['phantom'], sep='\\n')"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    folder = tmp_path / place
+    assert list(map(Path, run.stdout.splitlines())) == [
+        folder / "Models" / DEFAULT_MODEL,
+        folder / "Presets" / "ablations" / "cimd-fc.yaml",
+        folder / "Presets" / "phantom.yaml",
+    ]
