@@ -10,3 +10,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+SLICER = ("bridge", "module", "slicer_host", "worker")  # folders whose tests share Slicer's stand-in
+NUMERICAL = ("diffusion", "inference", "methods", "networks")
+
+
+def pytest_collection_modifyitems(items):
+    """Marks that follow from where a test lies."""
+    for item in items:
+        folder = item.path.parent.name
+        for mark, folders in (("slicer", SLICER), ("numerical", NUMERICAL)):
+            if folder in folders:
+                item.add_marker(mark)

@@ -84,7 +84,8 @@ def sampled(model: Model) -> torch.Tensor:
     image = torch.rand(1, model.method.image_channels, 16, 16, generator=torch.Generator().manual_seed(1)).double()
     with torch.no_grad():
         method = model.method.double()
-        return method.sample(method.prepare(image), RowNoise(4, [(0, 0)], dtype=torch.float64), model.sampling)
+        noise = RowNoise(4, [(0, 0)], dtype=torch.float64)
+        return method.sample(method.prepare(image), noise, model.sampling)
 
 
 # There and back

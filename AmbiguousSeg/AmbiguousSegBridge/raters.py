@@ -7,7 +7,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -36,7 +36,8 @@ class Rater:
     Attributes:
         segment_ids: of one segment, or of one for each class that the rater marked.
         name: for people, and unique among ``candidates``.
-        labels: name of the class that each segment shows; empty where the one segment is the whole mask.
+        labels: name of the class that each segment shows; empty where the one segment is a rater's mask, which then
+            marks the first class.
         problem: why it cannot be compared; empty if it can.
     """
 
@@ -55,21 +56,14 @@ class Rater:
 def candidates(scene: slicer.vtkMRMLScene, labels: Sequence[str] = (), segments_are: str = "auto") -> list[Rater]:
     """All that can be a rater's, in scene order: in nodes that no run has made or is making.
 
-    A node is one rater if its segments are classes, else each of its segments is one, see ``segments_are_classes``;
-    where there are several classes, such a segment has to bear the name of the one that it shows. Of a mixture, each
-    segment is listed with the ``problem``.
+    A node is one rater if its segments are classes, else each of its segments is one, see ``segments_are_classes``. Of
+    a mixture, each segment is listed with the ``problem``.
 
     Args:
         labels: names of the classes that are compared; none: they are not known yet, each segment is a rater.
         segments_are: as in ``segments_are_classes``.
     """
     found: list[Rater] = []
-    seen: Counter[str] = Counter()
-
-    def add(node: slicer.vtkMRMLSegmentationNode, name: str, *rest: Any) -> None:
-        seen[name] += 1
-        found.append(Rater(node, rest[0], name if seen[name] == 1 else f"{name} ({seen[name]})", *rest[1:]))
-
     for node in scene.GetNodes():
         if not node.IsA("vtkMRMLSegmentationNode") or is_own(node) or node.GetHideFromEditors():
             continue
@@ -78,18 +72,18 @@ def candidates(scene: slicer.vtkMRMLScene, labels: Sequence[str] = (), segments_
         problem = ""
         try:
             if names and labels and segments_are_classes(list(names.values()), labels, segments_are):
-                add(node, title, tuple(names), tuple(names.values()))
+                found.append(Rater(node, tuple(names), title, tuple(names.values())))
                 continue
         except ValueError as error:
             problem = f"{title}: {error}"
         for segment_id, name in names.items():
-            if len(labels) > 1 and name not in labels and not problem:
-                problem = (
-                    f"The name of segment {name!r} of {title!r} is none of the labels {', '.join(labels)}, so it does "
-                    "not say which class it shows. Rename it."
-                )
-            shown = (name,) if len(labels) > 1 else ()
-            add(node, title if len(names) == 1 else f"{title}, {name}", (segment_id,), shown, problem)
+            own = title if len(names) == 1 else f"{title}, {name}"
+            found.append(Rater(node, (segment_id,), own, problem=problem))
+    seen: Counter[str] = Counter()
+    for place, rater in enumerate(found):
+        seen[rater.name] += 1
+        if seen[rater.name] > 1:
+            found[place] = replace(rater, name=f"{rater.name} ({seen[rater.name]})")
     return found
 
 

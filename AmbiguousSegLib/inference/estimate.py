@@ -160,7 +160,7 @@ def _time_slice(model: Model, prepared: PreparedVolume, count: int) -> tuple[flo
 
 
 def _host_memory(
-    model: Model, geometry: Geometry, samples: int, batch_size: int, slice_bytes: int, canvas: tuple[int, int]
+    model: Model, geometry: Geometry, samples: int, batch_size: int, slice_bytes: int, canvas: tuple[int, ...]
 ) -> int:
     weights = sum(t.numel() * t.element_size() for t in model.method.state_dict().values())
     row = slice_bytes + 4 * 2 * model.method.classes * math.prod(canvas)  # what was prepared, noise and values

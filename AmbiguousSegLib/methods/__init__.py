@@ -12,19 +12,28 @@ from AmbiguousSegLib.registry import Registry
 
 METHODS: Registry[type[Method]] = Registry("method", room="AmbiguousSegLib.methods")
 
-__all__ = ["METHODS", "Batch", "Method", "Prepared", "build_method"]
+__all__ = ["METHODS", "Batch", "Method", "Prepared", "build_method", "method_config"]
 
 
 def build_method(name: str, config: Mapping[str, Any]) -> Method:
     """Method with freshly initialised weights, from its name and the dict of its configuration.
 
     Raises:
+        ValueError: as ``method_config``.
+    """
+    return METHODS[name](method_config(name, config))
+
+
+def method_config(name: str, config: Mapping[str, Any]) -> Any:
+    """The ``Config`` of a method from its dict.
+
+    Raises:
         ValueError: unknown method, several classes for one that knows a single one, or an unknown or ill-typed key;
             the message names it.
     """
-    cls = METHODS[name]
-    if "classes" in config and "classes" not in [field.name for field in fields(cls.Config)]:
+    cls = METHODS[name].Config
+    if "classes" in config and "classes" not in [field.name for field in fields(cls)]:
         if config["classes"] != 1:
             raise ValueError(f"The method {name} segments one class, got {config['classes']}; choose another method.")
         config = {key: value for key, value in config.items() if key != "classes"}
-    return cls(from_dict(cls.Config, config, where="method_config"))
+    return from_dict(cls, config, where="method_config")

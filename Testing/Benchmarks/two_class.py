@@ -9,12 +9,14 @@ training sees. The row "true distribution" is what a perfect model would score: 
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 
 import numpy as np
+import torch
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -148,10 +150,14 @@ def main() -> None:
     model = load_model(options.model, choose_device(options.device))
     by_name, phantoms, raters = sources(model, options.cases)
     found = {name: figures(draw, phantoms, raters, options.samples) for name, draw in by_name.items()}
+    git = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(git, cwd=Path(__file__).parent, capture_output=True, text=True, check=False).stdout.strip()
+    machine = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else model.device.type
     notes = [
-        f"made by `python Testing/Benchmarks/two_class.py MODEL_FOLDER --out FILE.md`, {date.today()}, on "
-        f"{model.device.type}: {model.card.name} ({model.weights_sha256[:12]}, "
-        f"{model.card.training.get('images_seen', 0):,} images seen), {model.sampling.in_words()}, seed 0",
+        f"made by `python Testing/Benchmarks/two_class.py MODEL_FOLDER --out FILE.md` at commit {commit or 'unknown'}, "
+        f"{date.today()}, {machine}",
+        f"{model.card.name} ({model.weights_sha256[:12]}, {model.card.training.get('images_seen', 0):,} images seen), "
+        f"{model.sampling.in_words()}, seed 0",
         f"{options.cases} phantoms of the test part, {options.samples} samples and {RATERS} raters each",
     ]
     text = report(found, notes)

@@ -23,7 +23,7 @@ from SlicerHost import dialogs
 from tiny_models import tiny_model
 
 from AmbiguousSegLib.labels import LESION_TERMINOLOGY
-from AmbiguousSegLib.metrics.distribution import compare
+from AmbiguousSegLib.metrics.figures import compare
 from AmbiguousSegLib.model import save_model
 from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
@@ -103,7 +103,7 @@ def test_figures_are_those_of_the_library(sampled, count, empty):
     sampled.press("compareButton")
     sampled.wait(lambda: "comparison summary" in sampled.run.tables)
     samples = np.stack([crop.full() for crop in crops_of(sampled.run)])
-    expected = compare(samples, masks).as_dict()
+    expected = compare(samples, masks)
     found = figures(sampled)
     for title, key in (("GED v", "ged_v"), ("HM-IoU", "hm_iou"), ("D_max", "dice_max"), ("CI harm.", "ci_harmonic")):
         if expected[key] is None or np.isnan(expected[key]):
@@ -144,7 +144,7 @@ def test_another_grid_is_refused_and_resampled_when_asked_for(sampled):
     sampled.press("compareButton")
     sampled.wait(lambda: "comparison summary" in sampled.run.tables)
     samples = np.stack([crop.full() for crop in crops_of(sampled.run)])
-    assert figures(sampled)["GED v"] == pytest.approx(compare(samples, masks).as_dict()["ged_v"], abs=1e-6)
+    assert figures(sampled)["GED v"] == pytest.approx(compare(samples, masks)["ged_v"], abs=1e-6)
 
 
 def test_the_samples_own_nodes_are_no_raters_and_the_button_says_what_is_missing(sampled):
@@ -191,7 +191,7 @@ def test_export_of_the_tables(sampled, tmp_path):
 
 
 def test_files_for_other_programs(sampled, tmp_path):
-    from AmbiguousSegLib.volume.io import read_segments
+    from AmbiguousSegLib.volume.segments import read_segments
 
     sampled.parameters.exportFolder = tmp_path / "out"
     sampled.press("exportButton")

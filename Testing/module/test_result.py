@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import slicer
-from AmbiguousSegBridge import packages, side_by_side, tables, upkeep
+from AmbiguousSegBridge import packages, runs, side_by_side, tables, upkeep
 from AmbiguousSegBridge.identity import remove_nodes
 from AmbiguousSegBridge.runs import crops_of, find_runs, mask_ids, read_mask, writer_of
 from AmbiguousSegBridge.scene import add_sample_set, add_volume, save_scene
@@ -167,17 +167,17 @@ def test_a_sample_edited_again_is_noticed_again(two_runs):
 def test_masks_are_counted_once(two_runs, monkeypatch):
     two_runs.widget.enter()
     counted = []
-    monkeypatch.setattr(upkeep, "count_voxels", lambda *of: counted.append(of) or 0)
+    monkeypatch.setattr(runs, "count_voxels", lambda *of: counted.append(of) or 0)
     two_runs.widget.enter()
     assert counted == []
 
 
 def test_counting_the_masks_of_a_scene_stops_nobody(module, monkeypatch):
+    add_run("run", None)
     counted = []  # each takes two thirds of the time that there is
     now = SimpleNamespace(monotonic=lambda: len(counted) * upkeep.COUNTING_S * 2 / 3)
     monkeypatch.setattr(upkeep, "time", now)
-    monkeypatch.setattr(upkeep, "count_voxels", lambda *of: (counted.append(of), count_voxels(*of))[1])
-    add_run("run", None)
+    monkeypatch.setattr(runs, "count_voxels", lambda *of: (counted.append(of), count_voxels(*of))[1])
     asked = []
     monkeypatch.setattr(module.widget.context, "refresh_soon", lambda: asked.append(len(counted)))
     for number in (2, 4, 4):

@@ -30,9 +30,12 @@ def run(config, data, folder, **options) -> bool:
     return make_trainer(config, data, folder, **options).run()
 
 
+@pytest.mark.parametrize("labels", [["lesion"], ["core", "halo"]], ids=len)
 @pytest.mark.parametrize("method", ["cimd", "probabilistic_unet"])
-def test_interrupted_twice_is_uninterrupted(data, tmp_path, method):
-    changes = dict(BUSY)
+def test_interrupted_twice_is_uninterrupted(data, tmp_path, method, labels):
+    changes = BUSY | {"labels": [{"name": name} for name in labels]}
+    if len(labels) > 1:
+        changes["dataset.kind"] = "phantom"
     if method == "probabilistic_unet":
         del changes["method_config.unet.dropout"]
     config = tiny_config(changes | {"validation.every_images": 12, "checkpoint_every_images": 8}, method)

@@ -21,6 +21,7 @@ from AmbiguousSegLib.training import trainer as loop
 from AmbiguousSegLib.training.checkpoint import FILE
 from AmbiguousSegLib.training.config import OptimisationConfig, TrainingConfig
 from AmbiguousSegLib.training.learning_rate import learning_rate
+from AmbiguousSegLib.training.trainer import Trainer
 
 
 def weights(module: torch.nn.Module) -> torch.Tensor:
@@ -156,6 +157,13 @@ def test_what_would_fail_at_the_first_validation_fails_at_once(data, tmp_path, c
 def test_a_batch_that_processes_cannot_share_is_refused(data, tmp_path):
     with pytest.raises(ValueError, match=r"optimisation.batch_size 4 cannot be shared by 3 processes"):
         make_trainer(tiny_config(), data, tmp_path, processes=3)
+
+
+def test_data_of_other_labels_than_the_configuration_are_refused(tmp_path):
+    two = tiny_config({"dataset.kind": "phantom", "labels": [{"name": "core"}, {"name": "halo"}]})
+    trainer = make_trainer(two, None, tmp_path)
+    with pytest.raises(ValueError, match="The data has masks of 2 labels, the configuration names 1"):
+        Trainer(tiny_config(), trainer.source, None, trainer.held_out, tmp_path / "run", torch.device("cpu"))
 
 
 def test_a_split_without_validation_is_refused(data, tmp_path):

@@ -28,7 +28,7 @@ class ExportPanel:
         self.context, self.ui = context, context.ui
         self._number: int | None = None
         self.ui.exportButton.connect("clicked(bool)", self._on_export)
-        self.ui.exportFormSelector.connect("activated(int)", self._on_form)
+        self.ui.exportFormSelector.connect("currentIndexChanged(int)", self._on_form)
 
     def refresh(self) -> None:
         """Show the state; the button's tool tip says why it cannot be pressed."""

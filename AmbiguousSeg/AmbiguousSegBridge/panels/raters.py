@@ -172,7 +172,12 @@ class RatersPanel:
             reason = _("Tick at least one rater's segmentation")
         else:
             reason = next((rater.problem for rater in chosen if rater.problem), "")
-        button.enabled, button.toolTip = not reason, reason or _("Hold the samples against the raters")
+        tip = _("Hold the samples against the raters")
+        if run is not None and len(run.labels) > 1 and any(not rater.labels for rater in chosen):
+            tip = _("A segment that is a rater's mask is taken for {label}, the first label").format(
+                label=run.label_names[0]
+            )
+        button.enabled, button.toolTip = not reason, reason or tip
 
     def _show_tables(self, run: Run | None) -> None:
         present = [] if run is None else [key for key in TABLE_TITLES if COMPARISON + key in run.tables]

@@ -1,0 +1,58 @@
+"""The bundled model draws what it drew before step grids, label maps and slices prepared once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from shared_data import REPOSITORY
+
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.inference.batches import draw_masks
+from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
+from AmbiguousSegLib.model import Model, load_model
+from AmbiguousSegLib.resources import find_model
+from AmbiguousSegLib.volume.geometry import Geometry
+
+PAST = REPOSITORY / "Testing" / "Past" / "masks.npz"  # its README says how it was made
+SEED, SAMPLES = 1, 4
+SAMPLERS = {
+    "own": SamplerSettings("dpm++2m", 10, "both_ends"),
+    "ddpm": SamplerSettings("ddpm", 5, "both_ends"),
+    "ddim": SamplerSettings("ddim", 5, "both_ends", {"eta": 1.0}),
+}
+ROUNDING = 1e-3  # values are stored in steps of 1/2048; other processors round the chain differently
+
+
+@pytest.fixture(scope="module")
+def past() -> dict[str, np.ndarray]:
+    with np.load(PAST) as stored:
+        return dict(stored)
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return load_model(find_model("phantom-cimd-64"))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("batch_size", [None, 5])
+def test_values_and_masks_are_those_of_the_past(past, model, name, batch_size):
+    """Masks but for pixels within rounding of the threshold; model and volume have the same pixels."""
+    grid = [tuple(past[key].tolist()) for key in ("spacing_mm", "origin_mm", "direction")]
+    geometry = Geometry(tuple(int(n) for n in past["shape"][:0:-1]), *grid)
+    volume = past["image"][None].astype(np.float32)
+    then = np.unpackbits(past[f"{name}_masks"])[: past["shape"].prod()].reshape(past["shape"])
+    values = past[f"{name}_values"].astype(np.float32)
+
+    prepared = model.preprocessing.prepare(volume, geometry)
+    slices, inf = prepared.slice_indices, float("inf")
+    drawn = draw_masks(model.method, prepared.image, slices, range(SAMPLES), SEED, SAMPLERS[name], 12, inf)
+    got = torch.cat([values for _, values in drawn]).numpy().reshape(values.shape)
+    assert np.abs(got - values).max() < ROUNDING
+
+    request = SampleRequest(SAMPLES, seed=SEED, sampler=SAMPLERS[name], batch_size=batch_size)
+    masks = sample_volume(model, volume, geometry, request).masks
+    decided = np.abs(values - 0.5) > ROUNDING
+    assert decided.mean() > 0.999 and then.any()
+    assert np.array_equal(masks[decided], then[decided])
