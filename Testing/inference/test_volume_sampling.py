@@ -44,8 +44,8 @@ def reference(model):
 def close(a, b, allowed=2):
     """Equal but for pixels within rounding of the threshold.
 
-    Values of two batches differ by 2e-6 at most, and range over 2: of the 6144 of a comparison 0.01 are expected to fall
-    on the other side. On no vector unit one did.
+    Values of two batches differ by 2e-6 at most, and range over 2: of the 6144 of a comparison 0.01 are expected to
+    fall on the other side. On no vector unit one did.
     """
     return np.count_nonzero(a != b) <= allowed
 
