@@ -20,6 +20,8 @@ from tiny_training import (
 
 from AmbiguousSegLib.training.config import TrainingConfig
 
+pytestmark = pytest.mark.slow
+
 # No dropout: its masks follow from a process' first row. Three held-out cases: unequal shares. Two microbatches for
 # each process: gradients are exchanged once, after the second.
 CONFIG = tiny_config({"validation.every_images": 20, "validation.cases": 3, "optimisation.microbatch": 1})
@@ -34,7 +36,8 @@ def run_two(config: TrainingConfig, data: Path, folder: Path, program: list[str]
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
+        encoding="utf-8",
     )
 
 
