@@ -20,7 +20,7 @@ from tiny_training import (
 
 from AmbiguousSegLib.training.config import TrainingConfig
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.numerical]
 
 # No dropout: its masks follow from a process' first row. Three held-out cases: unequal shares. Two microbatches for
 # each process: gradients are exchanged once, after the second.
