@@ -12,9 +12,10 @@ from typing import TypeVar
 import numpy as np
 from scipy.special import entr
 
+from AmbiguousSegLib.boxes import Box, inside, joined
 from AmbiguousSegLib.ensemble.consensus import DEFAULT_THRESHOLD, consensus_of_means
-from AmbiguousSegLib.volume.crops import Box, Crop
-from AmbiguousSegLib.volume.label_maps import class_mask
+from AmbiguousSegLib.label_maps import class_mask
+from AmbiguousSegLib.volume.crops import Crop
 
 EMPTY_BOX: Box = (slice(0, 0),) * 3
 Result = TypeVar("Result")
@@ -48,14 +49,14 @@ class Tally:
         if crop.empty:
             return
         classes = len(self.counts)
-        box = _joint(self.box, crop.box) if self.counts.size else crop.box
+        box = joined([self.box, crop.box] if self.counts.size else [crop.box])
         if box != self.box:
             grown = np.zeros([classes, *(span.stop - span.start for span in box)], self.counts.dtype)
             if self.counts.size:
-                grown[(slice(None), *_inside(self.box, box))] = self.counts
+                grown[(slice(None), *inside(self.box, box))] = self.counts
             self.box, self.counts = box, grown
         for label, counts in enumerate(self.counts, start=1):
-            counts[_inside(crop.box, box)] += class_mask(crop.voxels, label, classes).view(np.uint8)
+            counts[inside(crop.box, box)] += class_mask(crop.voxels, label, classes).view(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -140,12 +141,3 @@ def consensus_of(means: Sequence[np.ndarray], box: Box, threshold: float | None)
 def _crop_of(mask: np.ndarray, box: Box, shape: tuple[int, int, int]) -> Crop:
     """Crop of a mask that is given inside a box of a grid."""
     return Crop.of(mask).placed([span.start for span in box], shape)
-
-
-def _joint(box: Box, other: Box) -> Box:
-    return tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(box, other))
-
-
-def _inside(box: Box, outer: Box) -> Box:
-    """``box`` as it lies in an array of the voxels of ``outer``."""
-    return tuple(slice(s.start - o.start, s.stop - o.start) for s, o in zip(box, outer))

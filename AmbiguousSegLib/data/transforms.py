@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import affine_transform
 
-from AmbiguousSegLib.volume.label_maps import label_map_of
+from AmbiguousSegLib.label_maps import label_map_of
 
 
 @dataclass(frozen=True)

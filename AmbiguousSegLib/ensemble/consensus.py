@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from AmbiguousSegLib.volume.label_maps import label_map_of
+from AmbiguousSegLib.label_maps import label_map_of
 
 DEFAULT_THRESHOLD = 0.5  # of the mean map of one class: a strict majority
 MOST_ITERATIONS = 1000

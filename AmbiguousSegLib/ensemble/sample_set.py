@@ -9,9 +9,9 @@ import numpy as np
 from scipy.special import entr
 
 from AmbiguousSegLib.ensemble.consensus import consensus_of_means
+from AmbiguousSegLib.label_maps import as_label_map, class_mask
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label, check_labels
 from AmbiguousSegLib.volume.geometry import Geometry
-from AmbiguousSegLib.volume.label_maps import as_label_map, class_mask
 
 INTERVAL_PERCENTILES = (2.5, 97.5)
 

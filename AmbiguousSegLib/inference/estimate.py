@@ -15,9 +15,9 @@ import torch
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.inference.batches import KEPT_BYTES, draw_masks, prepare_slices
 from AmbiguousSegLib.inference.volume_sampling import SampleRequest, fitting_batch_size
+from AmbiguousSegLib.label_maps import label_map_of
 from AmbiguousSegLib.model import Model
 from AmbiguousSegLib.volume.geometry import Geometry
-from AmbiguousSegLib.volume.label_maps import label_map_of
 from AmbiguousSegLib.volume.prepared import PreparedVolume
 from AmbiguousSegLib.volume.preprocessing import Intensity
 

@@ -18,13 +18,13 @@ import numpy as np
 
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.files import write_together
+from AmbiguousSegLib.label_maps import class_mask
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label, check_labels, file_names, segments_of_mask
 from AmbiguousSegLib.plotting.overview import overview
 from AmbiguousSegLib.plotting.pictures import write_png
 from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.io import read_mask
-from AmbiguousSegLib.volume.label_maps import class_mask
 from AmbiguousSegLib.volume.segments import read_raters
 from AmbiguousSegLib.volume.writing import write_segmentation, write_volume
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from AmbiguousSegLib.label_maps import as_label_map
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.image import components_of, one_line_errors, read_image
-from AmbiguousSegLib.volume.label_maps import as_label_map
 from AmbiguousSegLib.volume.segment_header import is_segmentation
 
 __all__ = [

@@ -12,8 +12,8 @@ import SimpleITK as sitk
 import torch
 from scipy.spatial.transform import Rotation
 
+from AmbiguousSegLib.label_maps import label_map_of
 from AmbiguousSegLib.volume.geometry import Geometry
-from AmbiguousSegLib.volume.label_maps import label_map_of
 from AmbiguousSegLib.volume.preprocessing import Intensity, Preprocessing
 
 IDENTITY = (1.0, 0, 0, 0, 1, 0, 0, 0, 1)
