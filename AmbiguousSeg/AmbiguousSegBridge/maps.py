@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from scipy.special import entr
 
 from AmbiguousSegLib.boxes import Box, inside, joined
-from AmbiguousSegLib.ensemble.consensus import DEFAULT_THRESHOLD, consensus_of_means
+from AmbiguousSegLib.ensemble.consensus import checked_threshold, consensus_of_means
+from AmbiguousSegLib.ensemble.disagreement import predictive_entropy
 from AmbiguousSegLib.label_maps import class_mask
 from AmbiguousSegLib.volume.crops import Crop
 
@@ -105,23 +105,6 @@ def maps_of(tally: Tally, threshold: float | None) -> Generator[None, None, Maps
         fused[slab] = consensus_of_means(shares, threshold)
         yield
     return Maps(means, variances, entropy, tally.box, _crop_of(fused, tally.box, tally.shape), threshold)
-
-
-def predictive_entropy(shares: Sequence[np.ndarray]) -> np.ndarray:
-    """−Σ p·ln p over background and all classes, as ``SampleSet.entropy``, of the shares of the classes, float32."""
-    of_classes = np.stack(shares)
-    rest = np.maximum(1 - of_classes.sum(axis=0), 0)  # rounding may leave less than nothing
-    return entr(of_classes).sum(axis=0) + entr(rest)
-
-
-def checked_threshold(threshold: float | None, classes: int) -> float | None:
-    """Threshold that the consensus of a run takes: with one class the given one, or (None) 0.5; else None.
-
-    Raises:
-        ValueError: as ``consensus_of_means``.
-    """
-    consensus_of_means([np.zeros(0, np.float32)] * classes, threshold)
-    return DEFAULT_THRESHOLD if classes == 1 and threshold is None else threshold
 
 
 def at_once(steps: Generator[None, None, Result]) -> Result:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from AmbiguousSegLib.configuration import from_dict
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.files import write_together
 from AmbiguousSegLib.label_maps import class_mask
@@ -167,7 +168,7 @@ def _read_summary(folder: Path) -> tuple[dict[str, Any], Geometry, tuple[Label, 
         keys = ("size", "spacing_mm", "origin_lps_mm", "direction_lps")
         geometry = Geometry(*(tuple(grid[key]) for key in keys))
         if "labels" in content:
-            labels = tuple(Label(**{**entry, "color": tuple(entry["color"])}) for entry in content["labels"])
+            labels = tuple(from_dict(Label, entry, "labels") for entry in content["labels"])
         else:
             labels = (Label(content["label"]),) if "label" in content else DEFAULT_LABELS
         check_labels(labels)
