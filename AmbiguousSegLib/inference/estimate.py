@@ -123,6 +123,7 @@ def _time_evaluation(
     model: Model, prepared: PreparedVolume, batch_size: int, settings: SamplerSettings, check: Callable[[], None]
 ) -> tuple[int, float]:
     """Rows of a batch that fits, and seconds of one evaluation for one of them, with what the sampler does between."""
+    # On the grid that takes any number of steps: which steps they are makes no difference to the time.
     settings = SamplerSettings(settings.name, min(settings.steps, 1 + _TIMED_EVALUATIONS), options=settings.options)
     slices = prepared.slice_indices[:batch_size]
     samples = range(math.ceil((1 + _TIMED_EVALUATIONS) * batch_size / len(slices)))  # enough, were it one step each

@@ -1,4 +1,4 @@
-"""Reading images, masks, label maps and several raters' segmentations as volumes; ``writing`` is the way back."""
+"""Reading volumes, masks and label maps; ``segments`` reads several raters' files, ``writing`` is the way back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ __all__ = [
     "label_map_in",
     "on_grid",
     "placed_on",
-    "read_image",
     "read_label_map",
     "read_mask",
     "read_volume",
