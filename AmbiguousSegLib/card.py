@@ -5,10 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from AmbiguousSegLib.description import Card, ModelDescription
+from AmbiguousSegLib.description import ModelDescription
 from AmbiguousSegLib.metrics.figures import EVALUATE, FIGURES
-
-__all__ = ["Card", "card_html"]
 
 _BETTER = {"lower": " (lower is better)", "higher": " (higher is better)", "alike": " (best as among raters)", "": ""}
 

@@ -14,7 +14,7 @@ from shared_data import REPOSITORY
 
 LIBRARY = REPOSITORY / "AmbiguousSegLib"
 FLOORS = [
-    {"registry", "labels", "configuration", "files", "resources", "devices"},
+    {"registry", "labels", "label_maps", "boxes", "configuration", "files", "resources", "devices"},
     {"networks", "diffusion", "metrics", "volume"},
     {"data", "methods", "ensemble", "quality"},
     {"description", "evaluation"},

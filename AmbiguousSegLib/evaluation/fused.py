@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
+from AmbiguousSegLib.boxes import bounding_box
 from AmbiguousSegLib.ensemble.consensus import consensus_of_means, majority, staple
-from AmbiguousSegLib.volume.crops import bounding_box
+from AmbiguousSegLib.label_maps import class_mask, label_map_of
 from AmbiguousSegLib.volume.geometry import Geometry
-from AmbiguousSegLib.volume.label_maps import class_mask, label_map_of
 
 STAPLE_MARGIN_MM = 5.0
 

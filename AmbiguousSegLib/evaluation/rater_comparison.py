@@ -14,9 +14,9 @@ from AmbiguousSegLib.evaluation.findings import Agreement, Findings, Slice
 from AmbiguousSegLib.evaluation.fused import STAPLE_MARGIN_MM, fused_by_majority, fused_by_staple
 from AmbiguousSegLib.evaluation.rater_tables import rater_tables
 from AmbiguousSegLib.evaluation.table import Table
+from AmbiguousSegLib.label_maps import as_label_map
 from AmbiguousSegLib.metrics.mask_sets import MaskSets
 from AmbiguousSegLib.volume.geometry import Geometry, SliceAxes
-from AmbiguousSegLib.volume.label_maps import as_label_map
 
 __all__ = ["STAPLE_MARGIN_MM", "RaterComparison", "compare_with_raters"]
 
