@@ -14,7 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from AmbiguousSegLib import __version__
-from AmbiguousSegLib.cli.common import CommandError, check_out, figure_writer, progress_bar
+from AmbiguousSegLib.cli.common import CommandError, check_out, figure_writer, program, progress_bar
 from AmbiguousSegLib.evaluation.comparison import Result
 from AmbiguousSegLib.evaluation.rater_comparison import RaterComparison, compare_with_raters
 from AmbiguousSegLib.evaluation.rater_tables import TABLE_TITLES
@@ -44,7 +44,7 @@ class _Rater:
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the subcommand."""
-    p = argparse.ArgumentParser(prog="AmbiguousSegLib compare", description=HELP, allow_abbrev=False)
+    p = argparse.ArgumentParser(prog=program("compare"), description=HELP, allow_abbrev=False)
     p.add_argument("results", type=Path, metavar="RESULTS", help="folder that the subcommand sample has written")
     p.add_argument(
         "--raters",

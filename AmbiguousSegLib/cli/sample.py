@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from AmbiguousSegLib.cli.common import CommandError, check_out, progress_bar
+from AmbiguousSegLib.cli.common import CommandError, check_out, program, progress_bar
 from AmbiguousSegLib.devices import choose_device
 from AmbiguousSegLib.diffusion import samplers
 from AmbiguousSegLib.diffusion.samplers import SAMPLERS
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the subcommand."""
-    p = argparse.ArgumentParser(prog="AmbiguousSegLib sample", description=HELP, allow_abbrev=False)
+    p = argparse.ArgumentParser(prog=program("sample"), description=HELP, allow_abbrev=False)
     p.add_argument(
         "volume",
         nargs="+",
@@ -48,8 +48,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--quality",
         choices=[quality.value for quality in Quality],
-        help="in place of --sampler and what belongs to it: fast 10 steps; balanced 25 steps; paper every training "
-        "step, as the papers do; or what the model itself says of each (default: the model's own sampler)",
+        help=f"in place of --sampler and what belongs to it: {', '.join(q.in_words() for q in Quality)}, or "
+        "what the model itself says of each (default: the model's own sampler)",
     )
     p.add_argument("--slices", type=int, nargs=2, metavar=("FIRST", "LAST"), help="only these slices, both included")
     p.add_argument(
