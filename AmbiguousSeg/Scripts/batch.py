@@ -303,7 +303,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--sampler", help="sampler (default: the model's)")
     parser.add_argument("--steps", type=int, help="denoising steps (default: the model's)")
     parser.add_argument("--grid", help="which of the training steps they are, such as trailing (default: the model's)")
-    parser.add_argument("--quality", choices=[q.value for q in Quality], help="in place of the three")
+    parser.add_argument("--quality", choices=[q.value for q in Quality], help="in place of sampler, steps and grid")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps ... (default: a GPU if there is one)")
     parser.add_argument("--mrb", action="store_true", help=f"write a Slicer scene per volume, {SCENE}")
     parser.add_argument("--overwrite", action="store_true", help="sample again what is done already")

@@ -141,9 +141,9 @@ def test_without_its_sheared_mean_a_run_lies_as_its_first_sample(scene, run, mas
 
 def test_a_run_whose_mean_was_emptied_is_found_and_says_so(scene, run):
     run.mean.SetAndObserveImageData(None)
-    with pytest.raises(ValueError, match="'run - mean' lies on no regular grid any more"):
+    with pytest.raises(ValueError, match="'run - mean' no longer lies on a regular grid"):
         found(scene).geometry  # noqa: B018
-    with pytest.raises(ValueError, match="'run - mean' holds no voxels any more"):
+    with pytest.raises(ValueError, match="'run - mean' no longer holds any voxels"):
         runs.map_array(run.mean)
 
 
