@@ -24,14 +24,20 @@ class Registry(Generic[T]):
     Args:
         kind: what an entry is, for messages: "method".
         room: package whose modules register entries when they are imported; None if all are registered already.
+        first: module of the room whose entries come first.
     """
 
-    def __init__(self, kind: str, room: str | None = None) -> None:
-        self.kind, self._room = kind, room
+    def __init__(self, kind: str, room: str | None = None, first: str = "") -> None:
+        self.kind, self._room, self._first = kind, room, first
         self._entries: dict[str, T] = {}
+        self._modules: dict[str, str] = {}  # where an entry stands
+        self._imported = room is None
 
-    def register(self, name: str) -> Callable[[Entry], Entry]:
+    def register(self, name: str, module: str | None = None) -> Callable[[Entry], Entry]:
         """Decorator that enters what it decorates under ``name``, and gives it back; a class learns its ``name``.
+
+        Args:
+            module: where it stands; None: as the entry says itself.
 
         Raises:
             ValueError: something else bears the name already.
@@ -41,6 +47,7 @@ class Registry(Generic[T]):
             if name in self._entries:
                 raise ValueError(f"There is a {self.kind} {name!r} already; give this one another name.")
             self._entries[name] = entry  # type: ignore[assignment]
+            self._modules[name] = module or str(getattr(entry, "__module__", ""))
             if isinstance(entry, type):
                 entry.name = name  # type: ignore[attr-defined]
             return entry
@@ -67,17 +74,26 @@ class Registry(Generic[T]):
         return name in self._entries
 
     def __iter__(self) -> Iterator[str]:
-        """Names, in the order of the modules' names, and within a module in that of the registrations."""
+        """Names, whichever module was imported first: those of the room by module, then all others.
+
+        Within a module they come in the order of the registrations.
+        """
         self._import_room()
-        return iter(tuple(self._entries))
+        return iter(sorted(self._entries, key=self._place))
 
     def __len__(self) -> int:
         self._import_room()
         return len(self._entries)
 
+    def _place(self, name: str) -> tuple[int, str]:
+        room, _, own = self._modules[name].rpartition(".")
+        if self._room is None or room != self._room:
+            return 2, ""
+        return (0, "") if own == self._first else (1, own)
+
     def _import_room(self) -> None:
-        if self._room is None:
+        if self._imported or self._room is None:
             return
-        room, self._room = self._room, None  # first: a module that is imported may ask for a name
-        for module in pkgutil.iter_modules(importlib.import_module(room).__path__, f"{room}."):
+        self._imported = True  # first: a module that is imported may ask for a name
+        for module in pkgutil.iter_modules(importlib.import_module(self._room).__path__, f"{self._room}."):
             importlib.import_module(module.name)

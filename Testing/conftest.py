@@ -12,7 +12,7 @@ import torch
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 SLICER = ("bridge", "module", "slicer_host", "worker")  # folders whose tests share Slicer's stand-in
-NUMERICAL = ("diffusion", "inference", "methods", "networks")
+NUMERICAL = ("diffusion", "ensemble", "evaluation", "inference", "methods", "metrics", "networks")
 
 
 def pytest_collection_modifyitems(items):

@@ -24,6 +24,8 @@ from AmbiguousSegLib.quality import QualityPreset
 from AmbiguousSegLib.resources import bundled_models
 from AmbiguousSegLib.volume.preprocessing import Intensity, Preprocessing
 
+pytestmark = pytest.mark.numerical
+
 CARD = Card(
     "lesions",
     "of two raters, µm",

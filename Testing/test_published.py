@@ -22,6 +22,8 @@ from AmbiguousSegLib.published import KINDS, ImportOptions, import_published
 from AmbiguousSegLib.published.architecture import infer_encoder, infer_unet
 from AmbiguousSegLib.published.tensors import fold_grey
 
+pytestmark = pytest.mark.numerical
+
 PUBLISHED = UNetConfig(in_channels=5)  # 128: (1, 1, 2, 3, 4), 2 blocks, attention at 16, 1 head
 ENSEMBLE = UNetConfig(image_size=256, in_channels=5, channel_mult=(1, 1, 2, 2, 4, 4))
 NARROW = UNetConfig(32, 5, 2, 32, (1, 1, 2, 3, 4), 2, (4,))  # the published layout, narrow and small

@@ -33,6 +33,22 @@ def test_the_room_is_imported_when_a_name_is_asked_for(room):
     assert list(room) == ["first", "second"] and len(room) == 2 and "second" in room and "third" not in room
 
 
+def test_the_order_of_names_does_not_depend_on_who_was_imported_first(room):
+    import the_room.second  # noqa: F401  (made by the fixture)
+
+    @room.register("own")
+    def own():
+        return "of no module of the room"
+
+    assert list(room) == ["first", "second", "own"]
+    assert list(Registry("thing")) == []
+
+
+def test_a_module_can_come_first(room):
+    room._first = "second"
+    assert list(room) == ["second", "first"]
+
+
 def test_an_unknown_name_lists_the_known_ones(room):
     for name in ("third", None, ["first"]):
         with pytest.raises(ValueError, match=r"Unknown thing .*; known: first, second"):

@@ -232,7 +232,7 @@ def library_sampler(options: argparse.Namespace) -> Sample:
     from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
     from AmbiguousSegLib.model import load_model
     from AmbiguousSegLib.outputs.result_folder import write_outputs
-    from AmbiguousSegLib.volume.io import read_channels
+    from AmbiguousSegLib.volume.io import read_volume
 
     try:
         model = load_model(options.model, choose_device(options.device))
@@ -242,7 +242,7 @@ def library_sampler(options: argparse.Namespace) -> Sample:
     print(f"Model {model.card.name!r} on {model.device}, {model.card.intended_use}", flush=True)
 
     def sample(job: Job, folder: Path) -> None:
-        volume, geometry = read_channels(job.channels)
+        volume, geometry = read_volume(job.channels)
         seed = options.seed if job.seed is None else job.seed
         request = SampleRequest(options.samples, seed=seed, sampler=sampler, slice_range=job.slices)
         samples = sample_volume(model, volume, geometry, request)

@@ -24,7 +24,7 @@ from AmbiguousSegLib.model import Model, load_model
 from AmbiguousSegLib.outputs.result_folder import OVERVIEW, SUMMARY, earlier_files, write_outputs
 from AmbiguousSegLib.quality import Quality, sampler_of
 from AmbiguousSegLib.resources import find_model
-from AmbiguousSegLib.volume.io import read_channels
+from AmbiguousSegLib.volume.io import read_volume
 
 HELP = "sample plausible segmentations of a volume or image"
 
@@ -165,8 +165,9 @@ def main(arguments: list[str]) -> int:
     check_out(options.out, earlier_files(options.out), options.overwrite)
     try:
         model = load_model(find_model(options.model), choose_device(options.device))
+        check_out(options.out, earlier_files(options.out, model.labels), options.overwrite)  # maps of each class, too
         request = _request(options, model)
-        volume, geometry = read_channels(options.volume)
+        volume, geometry = read_volume(options.volume)
     except OSError as error:
         raise CommandError(str(error)) from error
     try:

@@ -52,7 +52,7 @@ class Figure:
             )
 
 
-FIGURES: Registry[Figure] = Registry("figure", room="AmbiguousSegLib.metrics")
+FIGURES: Registry[Figure] = Registry("figure", room="AmbiguousSegLib.metrics", first="figures")
 
 
 def figure(
@@ -78,7 +78,7 @@ def figure(
     def enter(compute: Compute) -> Compute:
         told = f"{title}: {meaning}" if note is None else note
         made = Figure(key, title, meaning, better, unit, decimals, frozenset(needs), frozenset(tables), told, compute)
-        FIGURES.register(key)(made)
+        FIGURES.register(key, compute.__module__)(made)
         return compute
 
     return enter

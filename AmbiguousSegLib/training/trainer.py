@@ -243,7 +243,8 @@ class Trainer:
                     "configuration": to_dict(self.config),
                 },
                 metrics={
-                    "protocol": f"validation: {cases} cases, {validation.samples} samples each, averaged weights",
+                    "protocol": f"validation: {cases} cases, {validation.samples} samples each, averaged weights"
+                    + (f"; {self.config.sampling.in_words()}" if self.method.samples_by_steps else ""),
                     **_plain(figures),
                 },
             ),

@@ -9,28 +9,21 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from AmbiguousSegLib.labels import LESION_TERMINOLOGY
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.image import components_of, one_line_errors, read_image
 from AmbiguousSegLib.volume.label_maps import as_label_map
 from AmbiguousSegLib.volume.segment_header import is_segmentation
-from AmbiguousSegLib.volume.writing import write_nifti, write_segmentation, write_volume
 
 __all__ = [
-    "LESION_TERMINOLOGY",
     "file_stem",
     "is_flat",
     "label_map_in",
     "on_grid",
     "placed_on",
-    "read_channels",
     "read_image",
     "read_label_map",
     "read_mask",
     "read_volume",
-    "write_nifti",
-    "write_segmentation",
-    "write_volume",
 ]
 
 _FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0, "float64": 1.0}
@@ -70,9 +63,6 @@ def read_volume(paths: Sequence[Path | str] | Path | str) -> tuple[np.ndarray, G
                 raise ValueError(f"{name} holds the single value {low:g} everywhere; is it the intended image?")
             channels.append(channel)
     return np.stack(channels), grids[0]
-
-
-read_channels = read_volume
 
 
 def read_mask(path: Path | str, geometry: Geometry | None = None, threshold: float | None = None) -> np.ndarray:

@@ -63,12 +63,12 @@ def main() -> None:
     grid = Geometry(
         phantoms[0].image.shape[::-1], phantoms[0].spacing_mm[::-1], (0.0,) * 3, (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
     )
-    raters = [p.draw_masks(np.random.default_rng([k, 1]), RATERS) for k, p in enumerate(phantoms)]
-    others = [p.draw_masks(np.random.default_rng([k, 2]), options.samples) for k, p in enumerate(phantoms)]
+    raters = [p.draw_masks(np.random.default_rng([k, 1]), RATERS).view(bool) for k, p in enumerate(phantoms)]
+    others = [p.draw_masks(np.random.default_rng([k, 2]), options.samples).view(bool) for k, p in enumerate(phantoms)]
     lines = [row("raters themselves", others, raters, grid.voxel_volume_ml)]
     for coherence in COHERENCE_MM:
         request = SampleRequest(options.samples, coherence_mm=coherence)
-        sets = [sample_volume(model, p.image[None], grid, request).masks for p in phantoms]
+        sets = [sample_volume(model, p.image[None], grid, request).of_class(1) for p in phantoms]
         lines.append(row(f"coherence {coherence:g} mm", sets, raters, grid.voxel_volume_ml))
     table = "\n".join(
         [

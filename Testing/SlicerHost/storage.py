@@ -21,7 +21,7 @@ def split(annotated) -> tuple[type, tuple]:
     """Type and annotations of a possibly annotated type; ``X | None`` becomes ``Optional[X]``."""
     plain, *notes = typing.get_args(annotated) if typing.get_origin(annotated) is typing.Annotated else (annotated,)
     if isinstance(plain, types.UnionType):
-        plain = typing.Union[typing.get_args(plain)]
+        plain = typing.Union[typing.get_args(plain)]  # noqa: UP007  (this form is what makes it Optional)
     return plain, tuple(notes)
 
 

@@ -91,6 +91,9 @@ def _check(element: ElementTree.Element, widget) -> None:
     """Every property of the file is one of the widget's, unless it says that it is dynamic."""
     for entry in element.findall("property"):
         name = entry.get("name")
-        if entry.get("stdset") != "0" and widget.metaObject().indexOfProperty(name) < 0:
-            if not (element.get("class") == "Line" and name == "orientation"):
-                raise manners.refuse(f"{element.get('class')} {element.get('name')!r} has no property {name!r}.")
+        known = widget.metaObject().indexOfProperty(name) >= 0 or (element.get("class"), name) == (
+            "Line",
+            "orientation",
+        )
+        if entry.get("stdset") != "0" and not known:
+            raise manners.refuse(f"{element.get('class')} {element.get('name')!r} has no property {name!r}.")

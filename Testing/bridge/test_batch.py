@@ -21,10 +21,11 @@ from shared_data import REPOSITORY
 from tiny_models import tiny_model
 
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
+from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.model import save_model
 from AmbiguousSegLib.quality import Quality
 from AmbiguousSegLib.volume.geometry import Geometry
-from AmbiguousSegLib.volume.io import write_volume
+from AmbiguousSegLib.volume.writing import write_volume
 
 SCRIPT = REPOSITORY / "AmbiguousSeg" / "Scripts" / "batch.py"
 
@@ -402,18 +403,21 @@ def test_no_name_of_an_option_is_one_of_slicers():
     assert {"model", "out", "samples", "mrb"} < own and not own & slicers
 
 
-def test_scene_of_a_volume(batch, tmp_path):
+@pytest.mark.parametrize("classes", [1, 2])
+def test_scene_of_a_volume(batch, tmp_path, classes):
     pytest.importorskip("slicer", reason="slicer-core is not installed")
     from AmbiguousSegBridge.grid import read_channels
-    from AmbiguousSegBridge.scene import read_sample
+    from AmbiguousSegBridge.runs import crops_of, find_runs
     from SlicerHost.host import make_host
 
     geometry = Geometry((6, 5, 4), (1.0, 1.0, 2.0), (1.0, 2.0, 3.0), (1.0, 0, 0, 0, 1, 0, 0, 0, 1))
-    masks = np.random.default_rng(0).random((2, *geometry.shape)) < 0.5
+    masks = np.random.default_rng(0).integers(0, classes, (2, *geometry.shape), np.uint8, endpoint=True)
+    labels = tuple(Label(f"class {number}") for number in range(1, classes + 1))
     volume = np.random.default_rng(1).random((1, *geometry.shape), np.float32)
-    batch.write_scene(SampleSet(masks, geometry), volume, "p1", tmp_path / "scene.mrb")
+    batch.write_scene(SampleSet(masks, geometry, labels=labels), volume, "p1", tmp_path / "scene.mrb")
     loaded = make_host()
     assert loaded.ReadFromMRB(str(tmp_path / "scene.mrb"))
     np.testing.assert_array_equal(read_channels([loaded.GetFirstNodeByName("p1")])[0], volume)
-    sample = loaded.GetFirstNodeByName("p1 samples - sample 02")
-    np.testing.assert_array_equal(read_sample(sample, geometry), masks[1])
+    (run,) = find_runs(loaded)
+    assert run.name == "p1 samples" and run.label_names == [label.name for label in labels]
+    np.testing.assert_array_equal([crop.full() for crop in crops_of(run)], masks)

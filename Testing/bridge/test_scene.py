@@ -152,7 +152,7 @@ def test_reference_transform_terminology_and_names(scene):
         np.testing.assert_allclose(segment.GetColor(), sample_colour(index))
         assert "SCT^52988006^Lesion" in segment.GetTerminology()
     center = run.samples[3].GetSegmentCenterRAS("sample_04")  # the corner voxel, moved 100 mm to the right
-    expected = np.array(ijk_to_ras(OBLIQUE).MultiplyPoint((12, 10, 6, 1))[:3]) + (100, 0, 0)
+    expected = np.array(ijk_to_ras(OBLIQUE).MultiplyPoint((12, 10, 6, 1))[:3]) + np.array([100, 0, 0])
     np.testing.assert_allclose(center, expected, atol=1e-6)
 
 

@@ -20,7 +20,7 @@ from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.outputs.result_folder import write_outputs
 from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
-from AmbiguousSegLib.volume.io import write_segmentation
+from AmbiguousSegLib.volume.writing import write_segmentation
 
 GRID = Geometry((14, 12, 8), (0.7, 0.9, 3.1), (-12.0, 5.0, 40.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
 TABLES = ["summary", "slices", "dice", "hd95", "dice_max", "consensus", "disagreement"]

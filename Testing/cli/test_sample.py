@@ -27,7 +27,8 @@ from AmbiguousSegLib.model import Model, load_model, save_model
 from AmbiguousSegLib.outputs import result_folder as outputs
 from AmbiguousSegLib.outputs.result_folder import read_result_folder
 from AmbiguousSegLib.volume.geometry import Geometry
-from AmbiguousSegLib.volume.io import read_mask, read_volume, write_volume
+from AmbiguousSegLib.volume.io import read_mask, read_volume
+from AmbiguousSegLib.volume.writing import write_volume
 
 GRID = Geometry((20, 18, 4), (0.8, 0.8, 3.0), (1.0, 2.0, 3.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
 

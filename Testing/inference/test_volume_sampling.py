@@ -19,7 +19,7 @@ from AmbiguousSegLib.inference import batches
 from AmbiguousSegLib.inference import volume_sampling as volume
 from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
 from AmbiguousSegLib.volume.geometry import Geometry
-from AmbiguousSegLib.volume.io import read_channels
+from AmbiguousSegLib.volume.io import read_volume
 
 GRID = Geometry((16, 16, 6), (1.0, 1.0, 2.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
 
@@ -197,7 +197,7 @@ def test_impossible_requests_are_refused(settings, message):
 
 
 def test_a_real_dicom_series_gets_masks_on_its_own_grid(model):
-    volume, geometry = read_channels([shared_path("data/ct_head_dicom")])
+    volume, geometry = read_volume([shared_path("data/ct_head_dicom")])
     request = SampleRequest(1, slice_range=(40, 43))
     bright = replace(model.preprocessing.intensity, low=float(volume.min()), high=float(volume.max()))
     on_ct = replace(model, preprocessing=replace(model.preprocessing, intensity=bright))

@@ -22,8 +22,8 @@ from SlicerHost.processes import alive
 
 from AmbiguousSegLib.__main__ import main as command_line
 from AmbiguousSegLib.volume.crops import Crop
-from AmbiguousSegLib.volume.io import write_volume
 from AmbiguousSegLib.volume.segments import read_segments
+from AmbiguousSegLib.volume.writing import write_volume
 
 
 class FakeRunner:

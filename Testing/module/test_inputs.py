@@ -218,7 +218,7 @@ def test_a_region_that_leaves_nothing_disables_the_button(workerless):
     parameters.lastSlice = 2
     assert reason(workerless) == ""
     centre = np.array(region.GetCenterWorld())
-    region.SetCenterWorld(centre + [1000, 0, 0])  # moved in the views: no other event
+    region.SetCenterWorld(centre + np.array([1000, 0, 0]))  # moved in the views: no other event
     workerless.wait(lambda: not workerless.ui.generateButton.enabled)
     assert reason(workerless) == workerless.ui.estimateLabel.text == "The region box does not overlap the volume"
     region.SetCenterWorld(centre)

@@ -96,7 +96,7 @@ def sampled(driver):
     return driver
 
 
-@pytest.mark.parametrize("count, empty", [(2, 0), (10, 0), (2, 2), (0, 2)])
+@pytest.mark.parametrize(("count", "empty"), [(2, 0), (10, 0), (2, 2), (0, 2)])
 def test_figures_are_those_of_the_library(sampled, count, empty):
     masks = balls(sampled.run.geometry, count, empty)
     choose(sampled, add_raters(sampled, masks, sampled.run.geometry))

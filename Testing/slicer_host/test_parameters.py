@@ -59,7 +59,10 @@ def test_nodes_lie_as_references():
     assert wrapped.parameterNode.GetNodeReferenceID("value") is None and wrapped.value is None
 
 
-@pytest.mark.parametrize("optional", [Optional[slicer.vtkMRMLTableNode], slicer.vtkMRMLTableNode | None])
+@pytest.mark.parametrize(
+    "optional",
+    [Optional[slicer.vtkMRMLTableNode], slicer.vtkMRMLTableNode | None],  # noqa: UP045  (both forms)
+)
 def test_optional_nodes(optional):
     wrapped, table = wrap(optional), slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode")
     assert wrapped.value is None

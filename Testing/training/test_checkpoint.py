@@ -25,6 +25,8 @@ from tiny_training import (
 from AmbiguousSegLib.model import load_model
 from AmbiguousSegLib.training.checkpoint import FILE, Progress
 
+pytestmark = pytest.mark.numerical
+
 
 def run(config, data, folder, **options) -> bool:
     return make_trainer(config, data, folder, **options).run()

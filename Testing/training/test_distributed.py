@@ -20,6 +20,8 @@ from tiny_training import (
 
 from AmbiguousSegLib.training.config import TrainingConfig
 
+pytestmark = pytest.mark.numerical
+
 # No dropout: its masks follow from a process' first row. Three held-out cases: unequal shares. Two microbatches for
 # each process: gradients are exchanged once, after the second.
 CONFIG = tiny_config({"validation.every_images": 20, "validation.cases": 3, "optimisation.microbatch": 1})

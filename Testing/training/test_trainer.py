@@ -23,6 +23,8 @@ from AmbiguousSegLib.training.config import OptimisationConfig, TrainingConfig
 from AmbiguousSegLib.training.learning_rate import learning_rate
 from AmbiguousSegLib.training.trainer import Trainer
 
+pytestmark = pytest.mark.numerical
+
 
 def weights(module: torch.nn.Module) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in module.parameters()]).clone()

@@ -204,8 +204,18 @@ def test_names_that_the_series_cannot_spell(tmp_path):
 
 def test_an_anonymised_series_lacks_what_may_be_empty(tmp_path):
     absent = dict.fromkeys(
-        ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID")
-        + ("AccessionNumber", "FrameOfReferenceUID", "SliceThickness")
+        (
+            "PatientName",
+            "PatientID",
+            "PatientBirthDate",
+            "PatientSex",
+            "StudyDate",
+            "StudyTime",
+            "StudyID",
+            "AccessionNumber",
+            "FrameOfReferenceUID",
+            "SliceThickness",
+        )
     )
     files = write_series(tmp_path / "ct", **absent)
     segmentation, _ = written(tmp_path / "ct", files, tmp_path / "seg.dcm")

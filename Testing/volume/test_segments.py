@@ -105,7 +105,7 @@ def test_without_segments_nobody_has_marked_nothing(tmp_path):
 def test_our_own_segmentation(tmp_path):
     mask = blocks(1)[0]
     io.write_segmentation(tmp_path / "s.seg.nrrd", mask, GRID, [Label("lesion 3")])
-    found, grid, part = segments.read_segments(tmp_path / "s.seg.nrrd")
+    found, grid, _part = segments.read_segments(tmp_path / "s.seg.nrrd")
     assert list(found) == ["lesion 3"] and grid.same_grid(GRID)
     np.testing.assert_array_equal(found["lesion 3"], mask)
 
@@ -129,7 +129,7 @@ def test_a_part_of_the_grid_is_placed(tmp_path):
     mask = blocks(1)[0]
     path = tmp_path / "cut.seg.nrrd"
     write_layers(path, mask[None, 2:5, 1:6, 2:7].astype(np.uint8), [segment("A", 0, 1)], start=(2, 1, 2))
-    masks, grid, part = segments.read_segments(path)
+    masks, grid, _part = segments.read_segments(path)
     (cut,) = masks.values()
     np.testing.assert_array_equal(io.placed_on(GRID, cut, grid), mask)
     np.testing.assert_array_equal(io.read_mask(path, GRID), mask)
@@ -188,7 +188,7 @@ def test_segments_that_slicer_saves(tmp_path):
     storage = scene.AddNewNodeByClass("vtkMRMLSegmentationStorageNode")
     storage.SetFileName(str(tmp_path / "raters.seg.nrrd"))
     assert storage.WriteData(node)
-    found, grid, part = segments.read_segments(tmp_path / "raters.seg.nrrd")
+    found, grid, _part = segments.read_segments(tmp_path / "raters.seg.nrrd")
     assert list(found) == [f"rater {k}" for k in range(4)]
     for mask, own in zip(masks, found.values()):
         np.testing.assert_array_equal(io.placed_on(GRID, own, grid), mask)

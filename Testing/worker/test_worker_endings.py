@@ -127,7 +127,7 @@ def test_stop_does_the_rest_of_an_ending_at_once(make_runner, folder_of_folders,
     assert do(runner, "answers").ending == "finished"
 
 
-@pytest.mark.parametrize("kind, arguments", [("answers", {}), ("exits", {"code": 1})])
+@pytest.mark.parametrize(("kind", "arguments"), [("answers", {}), ("exits", {"code": 1})])
 @pytest.mark.parametrize("at", [0, 1])
 def test_stop_from_inside_an_ending(make_runner, folder_of_folders, kind, arguments, at):
     """As the end is told, or in a step; with a worker, and when it has gone by itself."""

@@ -115,7 +115,7 @@ def test_a_worker_of_another_version(make_runner):
     assert "version" in do(make_runner(environment={"FAULTS": "older"}), "answers").failure.message
 
 
-@pytest.mark.parametrize("package, remedy", [("torch", "PyTorch Utils"), ("safetensors", "pip install")])
+@pytest.mark.parametrize(("package", "remedy"), [("torch", "PyTorch Utils"), ("safetensors", "pip install")])
 def test_a_missing_package(make_runner, tmp_path_factory, package, remedy):
     shim = tmp_path_factory.mktemp("shim")
     (shim / "sitecustomize.py").write_text(

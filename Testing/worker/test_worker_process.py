@@ -116,7 +116,7 @@ def test_arrays_are_written_in_slabs(tmp_path):
         assert np.array_equal(np.load(tmp_path / "a.npy"), given)
 
 
-@pytest.mark.parametrize("name, array", [("../a", np.zeros(1)), ("", np.zeros(1)), ("a", np.array([None]))])
+@pytest.mark.parametrize(("name", "array"), [("../a", np.zeros(1)), ("", np.zeros(1)), ("a", np.array([None]))])
 def test_unsafe_arrays_are_refused(make_runner, name, array):
     with pytest.raises(ValueError, match="file names with plain arrays"):
         make_runner().start(Job("sums", {}, {name: array}), Listener())
