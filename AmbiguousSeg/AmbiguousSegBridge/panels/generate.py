@@ -65,7 +65,7 @@ class GeneratePanel:
         self._enable(self.ui.generateButton, self.inputs.settings, _("Sample plausible segmentations of the volume"))
         self._enable(self.ui.moreButton, self._more, _("Add to this run; its samples are not computed again"))
 
-    def abandon(self) -> None:
+    def stop(self) -> None:
         """The scene is about to be closed: keep nothing. To be followed by the runner's ``stop``."""
         if self._generation is not None:
             self._generation.abandon()
