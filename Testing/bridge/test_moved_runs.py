@@ -122,7 +122,11 @@ def test_a_run_with_sheared_nodes_is_found_says_what_is_wrong_and_can_be_removed
     sheared = {"samples": run.samples, "mean": [run.mean], "everything": everything(run)}[which]
     move(scene, sheared, SHEAR, harden=sheared)
     run = found(scene)
-    name, why = ("run - sample 01", "elsewhere than the grid") if which == "samples" else ("run - mean", "no regular")
+    name, why = (
+        ("run - sample 01", "elsewhere than the grid")
+        if which == "samples"
+        else ("run - mean", "no longer lies on a regular grid")
+    )
     with pytest.raises(ValueError, match=f"{name}.*{why}.*hardening"):
         runs.crops_of(run)
     renamed = runs.rename_run(scene, run, "patient 7")
