@@ -92,7 +92,7 @@ def test_a_nifti_on_a_disk_that_is_full_is_an_error(tmp_path):
     """In a process whose files may not grow beyond 20 kB: SimpleITK itself reports nothing there."""
     code = (
         "import resource, signal, sys, numpy as np\n"
-        "from AmbiguousSegLib.volume import io\n"
+        "from AmbiguousSegLib.volume import writing\n"
         "from AmbiguousSegLib.volume.geometry import Geometry\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))\n"
