@@ -188,8 +188,7 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def stopWork(self) -> None:
         """End the worker, and whatever waits."""
         self._refreshTimer.stop()
-        self.generate.abandon()
-        for panel in (self.inputs, self.result, self.modes, self.raters, self.export):
+        for panel in self.panels:
             panel.stop()
         self.logic.runner.stop()
 

@@ -43,7 +43,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
     temporary = path.with_name(f".{secrets.token_hex(6)}.{path.name}")
     with _lock:
         if not _removed.isdisjoint(path.parents):
-            raise OSError(f"{path} is not written any more: this process is about to end.")
+            raise OSError(f"{path} was not written: this process is about to end.")
         path.parent.mkdir(parents=True, exist_ok=True)
         _under_way[temporary] = _Work()
     try:

@@ -83,15 +83,15 @@ def segments_are_classes(segments: Sequence[str], labels: Sequence[str], segment
             occurs twice where segments are classes, or an unknown ``segments_are``.
     """
     if segments_are not in SEGMENTS_ARE:
-        raise ValueError(f"Segments are one of {', '.join(SEGMENTS_ARE)}, got {segments_are!r}.")
+        raise ValueError(f"What segments are must be one of {', '.join(SEGMENTS_ARE)}, got {segments_are!r}.")
     others = [name for name in segments if name not in labels]
     if segments_are == "raters" or (segments_are == "auto" and (len(labels) == 1 or len(others) == len(segments))):
         return False
     if others:
         named = ", ".join(repr(name) for name in others)
-        beside = ", but other segments beside them are" if len(others) < len(segments) else ""
+        beside = ", while other segments do" if len(others) < len(segments) else ""
         raise ValueError(
-            f"The segments {named} do not bear the name of a label ({', '.join(labels)}){beside}; rename them, or say "
+            f"The segments {named} do not have the name of a label ({', '.join(labels)}){beside}; rename them, or say "
             "that segments are raters."
         )
     twice = sorted({name for name in segments if list(segments).count(name) > 1})

@@ -60,7 +60,7 @@ class Model:
         check_labels(self.labels)
         if len(self.labels) != self.method.classes:
             raise ValueError(
-                f"The method tells {self.method.classes} class(es) apart, but there are {len(self.labels)} label(s), "
+                f"The method distinguishes {self.method.classes} class(es), but there are {len(self.labels)} label(s), "
                 f"{', '.join(label.name for label in self.labels)}; give one label for each class."
             )
         if self.method.samples_by_steps:

@@ -5,20 +5,45 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 
 
 class Quality(Enum):
-    """How much computation a sample is worth; ``sampler_of`` says what each means."""
+    """How much computation a sample is worth, by the name in files and on command lines; ``_MEANINGS`` has the rest.
+
+    The names of the members are the format of saved scenes.
+    """
 
     FAST = "fast"
     BALANCED = "balanced"
     PAPER = "paper"
 
     def label(self) -> str:
-        """For people."""
-        return {"fast": "Fast", "balanced": "Balanced", "paper": "As in the paper"}[self.value]
+        """For people; Slicer shows it in the selector."""
+        return _MEANINGS[self].title
+
+    def in_words(self) -> str:
+        """For help texts: "fast 10 steps of dpm++2m"."""
+        meaning = _MEANINGS[self]
+        return f"{self.value} {meaning.steps or 'all'} steps of {meaning.sampler}"
+
+
+class _Meaning(NamedTuple):
+    """Title for people, and what is sampled with where a model says nothing else; steps None: all of the schedule."""
+
+    title: str
+    sampler: str
+    steps: int | None
+
+
+# What samplers and steps do to the samples of a perfect model: Testing/Benchmarks/sampler_spread.md.
+_MEANINGS = {
+    Quality.FAST: _Meaning("Fast", "dpm++2m", 10),
+    Quality.BALANCED: _Meaning("Balanced", "dpm++2m", 25),
+    Quality.PAPER: _Meaning("As in the paper", "ddpm", None),  # ancestral sampling at every step, as the papers do
+}
 
 
 @dataclass(frozen=True)
@@ -37,22 +62,12 @@ class QualityPreset:
     spread_ratio: float | None = None
 
 
-_FEW_STEPS = {Quality.FAST: 10, Quality.BALANCED: 25}
-
-
 def sampler_of(
     quality: Quality, training_steps: int | None, qualities: Mapping[str, QualityPreset] | None = None
 ) -> SamplerSettings | None:
     """Sampler that a quality stands for: the model's own choice, else one for any model.
 
-    For any model, on the trailing grid and with no more steps than the schedule has:
-
-    * ``FAST``: DPM-Solver++(2M) with 10 steps.
-    * ``BALANCED``: DPM-Solver++(2M) with 25 steps.
-    * ``PAPER``: DDPM's ancestral sampling at every training step, as the papers do; every grid is the same then.
-
-    What samplers, steps and grids do to the samples of a perfect model was measured in
-    Testing/Benchmarks/sampler_spread.md.
+    For any model, what ``_MEANINGS`` says, on the trailing grid and with no more steps than the schedule has.
 
     Args:
         training_steps: steps of the model's diffusion schedule; None for a method that does not sample by steps.
@@ -70,6 +85,5 @@ def sampler_of(
         raise ValueError(f"A schedule has at least 1 step, got {training_steps}.")
     if qualities and quality.value in qualities:
         return qualities[quality.value].sampling
-    if quality is Quality.PAPER:
-        return SamplerSettings("ddpm", training_steps)
-    return SamplerSettings("dpm++2m", min(_FEW_STEPS[quality], training_steps))
+    meaning = _MEANINGS[quality]
+    return SamplerSettings(meaning.sampler, min(meaning.steps or training_steps, training_steps))

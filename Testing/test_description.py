@@ -14,7 +14,7 @@ from tiny_training import METHODS as CONFIGURATIONS
 from AmbiguousSegLib.description import DESCRIPTION_FILE, INTENDED_USE, WEIGHTS_FILE, Card, read_description
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.labels import LESION_TERMINOLOGY, Label
-from AmbiguousSegLib.methods import METHODS, build_method
+from AmbiguousSegLib.methods import build_method
 from AmbiguousSegLib.model import Model, load_model, save_model
 from AmbiguousSegLib.quality import QualityPreset
 from AmbiguousSegLib.resources import bundled_models, find_model
@@ -74,7 +74,7 @@ def test_a_bundled_model_is_described_as_it_loads(folder):
     agrees(folder)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_every_method_is_described_as_it_loads(name, tmp_path):
     method = build_method(name, {**CONFIGURATIONS[name], "classes": 2})
     preprocessing = Preprocessing(("CT",), "coronal", 1.5, (16, 32), method.size_multiple, Intensity("minmax"))
@@ -196,7 +196,7 @@ LATER = [
     (["labels"], [{"name": "a", "size": 1}], "Unknown key labels[0].size"),
     (["samples_by_steps"], "yes", "samples_by_steps must be bool"),
     (["sampling", "eta"], 0.5, "Unknown key sampling.eta"),
-    (["qualities"], {"best": {"sampling": {}}}, "Unknown quality qualities.best; known: fast, balanced, paper."),
+    (["qualities"], {"best": {"sampling": {}}}, "Unknown quality qualities.best; known: fast, balanced, paper"),
     (["qualities"], {"fast": {"sampling": {"grids": 1}}}, "Unknown key qualities.fast.sampling.grids"),
     (["qualities"], {"fast": {"sampling": {}, "ged_u": "low"}}, "qualities.fast.ged_u must be float"),
     (["folder"], "/", "folder must be Path"),

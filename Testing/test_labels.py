@@ -71,9 +71,9 @@ def test_beside_a_single_label_segments_are_raters_unless_told(segments):
         (
             ["core", "Dr. B", "x"],
             "auto",
-            r"'Dr\. B', 'x' do not bear .* \(core, halo, oedema\), but other segments beside",
+            r"'Dr\. B', 'x' do not have .* \(core, halo, oedema\), while other segments do",
         ),
-        (["Dr. A"], "classes", r"'Dr\. A' do not bear the name of a label \(core, halo, oedema\); rename them"),
+        (["Dr. A"], "classes", r"'Dr\. A' do not have the name of a label \(core, halo, oedema\); rename them"),
         (["core", "core"], "auto", "Two segments are named 'core', which is one label"),
         (["core"], "labels", "auto, raters, classes, got 'labels'"),
     ],

@@ -127,7 +127,7 @@ def more_of(run: Run, samples: int, device: str) -> Settings:
         raise ValueError(f"The model in {model.folder} is not the one that made run {run.name!r}. Start a new run.")
     volumes = tuple(run.mean.GetNodeReference(_channel(number)) for number in range(len(model.channels)))
     if None in volumes:
-        raise ValueError(f"A volume that run {run.name!r} was made of is not in the scene any more. Start a new run.")
+        raise ValueError(f"A volume that run {run.name!r} was made of is no longer in the scene. Start a new run.")
     slices, sampler = request["slice_range"], request["sampler"]
     return Settings(
         model,

@@ -121,7 +121,9 @@ def region_of(roi: slicer.vtkMRMLMarkupsROINode, volume_node: slicer.vtkMRMLVolu
         raise ValueError(f"Region {roi.GetName()!r} has no extent. Place it in the slice views, or choose none.")
     parent = volume_node.GetParentTransformNode()
     if parent is not None and not parent.IsTransformToWorldLinear():
-        raise ValueError(f"Volume {volume_node.GetName()!r} lies under a warp. Harden the transform, or use no region.")
+        raise ValueError(
+            f"Volume {volume_node.GetName()!r} is under a non-linear transform. Harden the transform, or use no region."
+        )
     from_world = vtk.vtkMatrix4x4()
     slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(None, parent, from_world)
     corners = product(*zip(bounds[0::2], bounds[1::2]))

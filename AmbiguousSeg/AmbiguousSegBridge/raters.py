@@ -114,7 +114,7 @@ def read_rater(rater: Rater, run: Run, resample: bool) -> Crop:
 def _read_segment(rater: Rater, segment_id: str, run: Run, resample: bool) -> Crop:
     segment = rater.node.GetSegmentation().GetSegment(segment_id)
     if segment is None:
-        raise ValueError(f"Segment of rater {rater.name!r} is not there any more. Choose the raters again.")
+        raise ValueError(f"The segment of rater {rater.name!r} no longer exists. Choose the raters again.")
     to_run = vtk.vtkGeneralTransform()
     slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(
         rater.node.GetParentTransformNode(), _placed(run).GetParentTransformNode(), to_run

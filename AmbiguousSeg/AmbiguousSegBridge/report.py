@@ -86,7 +86,7 @@ def _explained(error: Exception) -> tuple[str, str, str]:
     # Without PyTorch there is no such error.
     out_of_memory = getattr(sys.modules.get("torch"), "OutOfMemoryError", MemoryError)
     if isinstance(error, (MemoryError, out_of_memory)) or any(sign in text for sign in NO_MEMORY):
-        return "out_of_memory", f"The memory does not suffice: {line}", LESS_MEMORY
+        return "out_of_memory", f"There is not enough memory: {line}", LESS_MEMORY
     if isinstance(error, ImportError):
         package = (error.name or "").partition(".")[0]
         if package == "torch" or (not package and "torch" in text):

@@ -112,13 +112,13 @@ class Run:
         """Grid of the maps, on which the samples have to lie, before the parent transform.
 
         Raises:
-            ValueError: if the anchor lies on no regular grid any more.
+            ValueError: if the anchor no longer lies on a regular grid.
         """
         try:
             return reference_geometry(self.samples[0]) if self.mean is None else geometry_of(self.mean)
         except ValueError as error:
             raise ValueError(
-                f"{self.anchor.GetName()!r} lies on no regular grid any more. Undo what was done to it, such as "
+                f"{self.anchor.GetName()!r} no longer lies on a regular grid. Undo what was done to it, such as "
                 "hardening a transform; or delete it in the module Data."
             ) from error
 
@@ -201,7 +201,7 @@ def map_array(node: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
     """Voxels ``(Z, Y, X)`` of a map, as they lie in memory; ValueError if it was emptied."""
     image = node.GetImageData()
     if image is None or image.GetNumberOfPoints() == 0:
-        raise ValueError(f"{node.GetName()!r} holds no voxels any more. Delete it in the module Data.")
+        raise ValueError(f"{node.GetName()!r} no longer holds any voxels. Delete it in the module Data.")
     return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
 
 
@@ -281,7 +281,7 @@ def set_consensus_threshold(scene: slicer.vtkMRMLScene, run: Run, threshold: flo
     """
     checked_threshold(threshold, len(run.labels))
     if run.mean is None:
-        raise ValueError(f"Run {run.name!r} has no mean map any more. Compute its maps anew first.")
+        raise ValueError(f"Run {run.name!r} no longer has a mean map. Compute its maps again first.")
     writer = writer_of(scene, run)
     writer.put_consensus(consensus_of([map_array(run.mean)], box_of(run.mean), threshold), threshold, run.consensus)
     sign_as(run, writer.nodes)

@@ -109,7 +109,7 @@ def read_crop(
         ) from error
     if outside:
         raise ValueError(
-            f"Segment {segment_id!r} of {name!r} reaches out of the grid {geometry}. Erase what lies outside, undo "
+            f"Segment {segment_id!r} of {name!r} extends beyond the grid {geometry}. Erase what lies outside, undo "
             "what moved it there, or give its own grid."
         )
     return crop

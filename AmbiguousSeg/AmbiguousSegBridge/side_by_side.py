@@ -198,5 +198,5 @@ def _tag(number: int) -> str:
 def _view(scene: slicer.vtkMRMLScene, number: int) -> slicer.vtkMRMLSliceNode:
     view = scene.GetSingletonNode(_tag(number), "vtkMRMLSliceNode")
     if view is None:
-        raise RuntimeError("No layout makes the views of this scene. Show it in Slicer's main window.")
+        raise RuntimeError("No layout creates the views of this scene. Show it in Slicer's main window.")
     return view

@@ -102,7 +102,7 @@ class _Sheets:
         found = (find_run_of(scene, node) for node in run.nodes.values())
         current = next((run for run in found if run is not None), None)
         if current is None:
-            raise ValueError(f"Run {run.name!r} is not in the scene any more. Generate it again.")
+            raise ValueError(f"Run {run.name!r} is no longer in the scene. Generate it again.")
         self.run, self.writer = current, writer_of(scene, current)
 
     def table(self, role: str, table: Table) -> slicer.vtkMRMLTableNode:

@@ -53,7 +53,7 @@ def show_overlay(scene: slicer.vtkMRMLScene, run: Run, overlay: Overlay, opacity
         raise ValueError(f"Opacity must lie in [0, 1], got {opacity}.")
     shown = map_of(run, overlay, label)
     if shown is None and overlay is not Overlay.NONE:
-        raise ValueError(f"Run {run.name!r} has no {overlay.value} map (any more). Compute its maps anew first.")
+        raise ValueError(f"Run {run.name!r} has no {overlay.value} map. Compute its maps again first.")
     for composite in nodes_of_class(scene, "vtkMRMLSliceCompositeNode"):
         if run.input is not None:
             composite.SetBackgroundVolumeID(run.input.GetID())
@@ -105,7 +105,7 @@ def slices_of_most_disagreement(run: Run) -> list[tuple[int, Position]]:
         ValueError: if the mean was deleted.
     """
     if None in run.means:
-        raise ValueError(f"Run {run.name!r} has no mean map any more. Compute its maps anew first.")
+        raise ValueError(f"Run {run.name!r} no longer has a mean map. Compute its maps again first.")
     axes, box = SliceAxes.of(run.geometry, "axial"), box_of(run.mean)
     means = [axes.view(map_array(node)[box]) for node in run.means]
     along, back = axes.index_axes[0], axes.backwards[0]

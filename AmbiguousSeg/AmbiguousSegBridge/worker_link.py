@@ -175,7 +175,7 @@ def find_python() -> Path:
 
 def garbage(what: object) -> Failure:
     """What arrived was no message."""
-    return Failure("garbage", f"The worker wrote something that makes no sense. {what}", REPORT)
+    return Failure("garbage", f"The worker sent something that cannot be understood. {what}", REPORT)
 
 
 def not_started(what: object) -> Failure:

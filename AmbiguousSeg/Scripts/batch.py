@@ -292,6 +292,8 @@ def how_to_install() -> str:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
+    from AmbiguousSegLib.quality import Quality
+
     parser = argparse.ArgumentParser("batch.py", None, __doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="volume, folder or .csv")
     parser.add_argument("--model", help="model folder, or name of a bundled model (default: the bundled one)")
@@ -301,7 +303,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--sampler", help="sampler (default: the model's)")
     parser.add_argument("--steps", type=int, help="denoising steps (default: the model's)")
     parser.add_argument("--grid", help="which of the training steps they are, such as trailing (default: the model's)")
-    parser.add_argument("--quality", choices=("fast", "balanced", "paper"), help="in place of the three")
+    parser.add_argument("--quality", choices=[q.value for q in Quality], help="in place of sampler, steps and grid")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps ... (default: a GPU if there is one)")
     parser.add_argument("--mrb", action="store_true", help=f"write a Slicer scene per volume, {SCENE}")
     parser.add_argument("--overwrite", action="store_true", help="sample again what is done already")

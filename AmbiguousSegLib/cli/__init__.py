@@ -47,7 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except MemoryError as error:
         told = " ".join(str(error).split()).rstrip(".") or "out of memory"
-        print(f"error: memory did not suffice ({told}); sample fewer, or a region or fewer slices.", file=sys.stderr)
+        print(
+            f"error: there was not enough memory ({told}); sample fewer, or a region or fewer slices.", file=sys.stderr
+        )
         return 1
     except (OSError, RuntimeError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -27,9 +27,9 @@ def check_out(folder: Path, files: Sequence[str], overwrite: bool) -> None:
     """CommandError for an output folder that is a file, cannot be made or written to, or holds one of the files."""
     nearest = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), None)
     if nearest is None:
-        raise CommandError(f"{folder} cannot be made: there is no {folder.anchor}; choose another --out.")
+        raise CommandError(f"{folder} cannot be created: there is no {folder.anchor}; choose another --out.")
     if not nearest.is_dir():
-        wrong = "is a file" if nearest == folder else f"cannot be made: {nearest} is a file"
+        wrong = "is a file" if nearest == folder else f"cannot be created: {nearest} is a file"
         raise CommandError(f"{folder} {wrong}; --out takes a folder.")
     if not os.access(nearest, os.W_OK):
         raise CommandError(f"{nearest} cannot be written to (no permission); choose another --out.")
@@ -44,7 +44,7 @@ def figure_writer(file: str) -> Callable[[Path, Sequence[Result]], None]:
         from AmbiguousSegLib.plotting.charts import write_figure
     except ImportError as error:
         raise CommandError(
-            f"{file} needs {error.name}; install AmbiguousSegLib[figures], or say --no-figure."
+            f"{file} needs {error.name}; install AmbiguousSegLib[figures], or give --no-figure."
         ) from error
     return write_figure
 

@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
         choices=SEGMENTS_ARE,
         default="auto",
         help="what the segments of one file are: raters, or the classes of one rater (default: classes if there are "
-        "several labels and every segment bears the name of one, otherwise raters)",
+        "several labels and every segment has the name of one, otherwise raters)",
     )
     p.add_argument("--out", type=Path, required=True, help="folder for tables and figure")
     p.add_argument(
@@ -127,12 +127,14 @@ def _read_raters(file: Path, result: ResultFolder, options: argparse.Namespace) 
             continue
         differs = f"{file} does not lie on the samples' grid: {geometry.difference(grid)}."
         if geometry.size[2] > 1 and is_flat(file):
-            raise CommandError(f"{differs} A picture does not tell its slice; save the rater's mask as a volume.")
+            raise CommandError(
+                f"{differs} A picture does not say which slice it shows; save the rater's mask as a volume."
+            )
         if not options.resample:
             raise CommandError(f"{differs} Resample it, or add --resample (nearest neighbour).")
         crop, outside = _resampled(Crop.of(label_map), grid, geometry)
         if label_map.any() and crop.empty:
-            raise CommandError(f"{file}: nothing of {name} is left on the samples' grid; is it the same patient?")
+            raise CommandError(f"{file}: {name} marks nothing on the samples' grid; is it the same patient?")
         if outside:
             raise CommandError(
                 f"{file}: {name} marks {outside * geometry.voxel_volume_ml:.3g} mL outside the samples' volume, which "

@@ -143,7 +143,7 @@ def _load_models(options: argparse.Namespace) -> list[tuple[str, Model]]:
         raise CommandError(str(error)) from error
     given = given_of_sampler(options)
     if given and not any(model.method.samples_by_steps for model in models):
-        raise CommandError(f"No model has a sampler: {', '.join(given)} set nothing here; leave them out.")
+        raise CommandError(f"No model has a sampler: {', '.join(given)} have no effect here; leave them out.")
     names = [model.card.name for model in models]
     names = [f"{n} ({f})" if (*names, TRUTH).count(n) > 1 else n for n, f in zip(names, folders)]
     if len(set(names)) < len(names):

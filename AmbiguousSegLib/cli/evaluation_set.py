@@ -51,7 +51,7 @@ class EvaluationSet:
 def add_data_arguments(p: argparse.ArgumentParser) -> None:
     """Arguments that choose the cases."""
     p.add_argument("--data", required=True, help=f"folder of cases, or {PHANTOM}: its true distribution is known")
-    p.add_argument("--part", choices=PARTS, default="test", help="of the data (default: test)")
+    p.add_argument("--part", choices=PARTS, default="test", help="which part of the data (default: test)")
     p.add_argument(
         "--split", type=Path, metavar="FILE", help="JSON file of the split (default: as the models were trained)"
     )

@@ -51,12 +51,14 @@ def main(arguments: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=program("import"), description=HELP, allow_abbrev=False)
-    parser.add_argument("checkpoint", type=Path, help="file of the weights (.pt); of several, the averaged (ema…)")
+    parser.add_argument(
+        "checkpoint", type=Path, help="file of the weights (.pt); where there are several, the averaged one (ema…)"
+    )
     parser.add_argument("--kind", choices=list(KINDS), required=True, help=_KINDS)
     parser.add_argument("--out", type=Path, required=True, help="new folder for the model")
-    parser.add_argument("--name", help="of the model; by default that of the file")
+    parser.add_argument("--name", help="name of the model (default: that of the file)")
     parser.add_argument("--label", default=Label.name, help="what the masks show")
-    told = parser.add_argument_group("what the file does not tell; by default as published for the kind")
+    told = parser.add_argument_group("what the file does not say; by default as published for the kind")
     told.add_argument("--image-size", type=int, help="side of the training images in pixels")
     told.add_argument("--num-heads", type=int, help="attention heads")
     told.add_argument("--mask-levels", type=float, nargs=2, metavar=("BACKGROUND", "LESION"), help="0 1, or -1 1")

@@ -48,8 +48,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--quality",
         choices=[quality.value for quality in Quality],
-        help="in place of --sampler and what belongs to it: fast 10 steps; balanced 25 steps; paper every training "
-        "step, as the papers do; or what the model itself says of each (default: the model's own sampler)",
+        help=f"in place of --sampler and what belongs to it: {', '.join(q.in_words() for q in Quality)}, or "
+        "what the model itself says of each (default: the model's own sampler)",
     )
     p.add_argument("--slices", type=int, nargs=2, metavar=("FIRST", "LAST"), help="only these slices, both included")
     p.add_argument(

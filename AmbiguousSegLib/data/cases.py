@@ -129,7 +129,7 @@ def read_cases(folder: Path | str, subject_pattern: str | None = None, classes: 
     try:
         pattern = re.compile(subject_pattern or "(.*)")
     except re.error as error:
-        raise ValueError(f"subject_pattern {subject_pattern!r} is no regular expression: {error}.") from error
+        raise ValueError(f"subject_pattern {subject_pattern!r} is not a regular expression: {error}.") from error
     if pattern.groups != 1:
         raise ValueError(f"subject_pattern {subject_pattern!r} has {pattern.groups} groups, expected exactly one.")
     cases = []

@@ -148,7 +148,9 @@ def phantom_case(
         ValueError: negative seed or index, or a field under 48 mm, where two nodules may not fit.
     """
     if min(size) * spacing_mm < 48:
-        raise ValueError(f"Field of {size} pixels of {spacing_mm} mm: expected 48 mm or more: take more, or larger.")
+        raise ValueError(
+            f"Field of {size} pixels of {spacing_mm} mm: expected 48 mm or more: take more pixels, or larger ones."
+        )
     rng = np.random.default_rng([seed, index])
     count = int(np.searchsorted([0.12, 0.90], rng.random(), side="right"))
     scene = random_scene(rng, (0.0, size[0] * spacing_mm, size[1] * spacing_mm), count)

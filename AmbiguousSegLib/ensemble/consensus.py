@@ -127,11 +127,11 @@ def staple(masks: np.ndarray) -> StapleResult:
     weights = sitk.GetArrayFromImage(estimator.Execute([sitk.GetImageFromArray(m.astype(np.uint8)) for m in masks]))
     if not np.isfinite(weights).all():
         raise NoEstimate(
-            f"STAPLE of {n} masks of shape {masks.shape[1:]} did not stay finite, as happens with some hundred; fuse "
+            f"STAPLE of {n} masks of shape {masks.shape[1:]} overflowed, as it does with several hundred; give "
             "fewer, or use the majority."
         )
     if estimator.GetElapsedIterations() >= MOST_ITERATIONS:
-        _log.warning("STAPLE of %d masks stopped after %d iterations, not yet at rest.", n, MOST_ITERATIONS)
+        _log.warning("STAPLE of %d masks stopped after %d iterations, before they converged.", n, MOST_ITERATIONS)
     sensitivity, specificity = (
         np.array(values, float) for values in (estimator.GetSensitivity(), estimator.GetSpecificity())
     )

@@ -65,7 +65,7 @@ class UNetConfig:
         sizes = [self.image_size >> level for level in range(len(self.channel_mult))]
         unknown = sorted(set(self.attention_sizes) - set(sizes))
         if unknown:
-            raise ValueError(f"UNetConfig.attention_sizes {unknown} are no feature sizes of this network: {sizes}.")
+            raise ValueError(f"UNetConfig.attention_sizes {unknown} are not feature sizes of this network: {sizes}.")
         if self.attention_order not in ("legacy", "new"):
             raise ValueError(f"UNetConfig.attention_order must be 'legacy' or 'new', got {self.attention_order!r}.")
         if self.model_channels % self.norm_groups:

@@ -22,7 +22,7 @@ def read_tensors(data: bytes) -> dict[str, Tensor]:
         content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            "refused: it holds pickled objects other than tensors, or is no PyTorch checkpoint; save its state_dict "
+            "refused: it holds pickled objects other than tensors, or is not a PyTorch checkpoint; save its state_dict "
             "alone and import that."
         ) from error
     except (RuntimeError, EOFError, LookupError, AttributeError, TypeError, ValueError) as error:

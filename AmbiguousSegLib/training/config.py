@@ -162,7 +162,7 @@ def lifted(config: Mapping[str, Any], quiet: bool = False) -> dict[str, Any]:
     card, sampling = new.get("card"), new.get("sampling")
     if isinstance(card, Mapping) and "label" in card:
         if "labels" in new:
-            raise ValueError("card.label is what is called labels now; give labels alone.")
+            raise ValueError("card.label is now called labels; give labels alone.")
         new["card"] = {key: value for key, value in card.items() if key != "label"}
         new["labels"] = [{"name": card["label"]}]
         _note_old_name(quiet, "card.label", f"write labels: [{{name: {card['label']}}}]")

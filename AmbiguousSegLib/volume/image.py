@@ -59,7 +59,7 @@ def _read_series(folder: Path) -> sitk.Image:
         reader.MetaDataDictionaryArrayUpdateOn()
         image = reader.Execute()
     if not all(reader.HasMetaDataKey(i, "0020|0032") for i in range(len(files[0]))):
-        raise ValueError(f"{folder}: the DICOM files tell no slice positions, so they do not make a volume.")
+        raise ValueError(f"{folder}: the DICOM files give no slice positions, so they do not form a volume.")
     positions = np.array([reader.GetMetaData(i, "0020|0032").split("\\") for i in range(len(files[0]))], float)
     steps = np.diff(positions, axis=0)
     normal = np.array(image.GetDirection()).reshape(3, 3)[:, 2]

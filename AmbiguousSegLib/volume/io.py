@@ -101,7 +101,7 @@ def read_label_map(path: Path | str, geometry: Geometry | None = None, classes: 
     image = read_image(path)
     segments = is_segmentation(image)
     if segments and classes > 1:
-        raise ValueError(f"{path} holds segments, which are told by their names; read it with read_raters.")
+        raise ValueError(f"{path} holds segments, which are identified by name; read it with read_raters.")
     label_map = label_map_in(image, classes, path)
     return label_map if geometry is None else on_grid(geometry, label_map, Geometry.of(image), segments, path)
 

@@ -302,7 +302,7 @@ def test_with_one_class_segments_are_raters_whatever_their_names(scene):
 def test_a_mixture_is_refused_with_the_names(scene, run):
     mask = make_class_samples(PLAIN).masks[0]
     new_node(scene, "Anna", {"core": mask == 1, "edge": mask == 2})
-    named = "Anna: The segments 'edge' do not bear the name of a label"
+    named = "Anna: The segments 'edge' do not have the name of a label"
     for rater in candidates(scene, NAMES):
         assert rater.problem.startswith(named)
         with pytest.raises(ValueError, match=named):

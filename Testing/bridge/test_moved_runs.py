@@ -122,7 +122,11 @@ def test_a_run_with_sheared_nodes_is_found_says_what_is_wrong_and_can_be_removed
     sheared = {"samples": run.samples, "mean": [run.mean], "everything": everything(run)}[which]
     move(scene, sheared, SHEAR, harden=sheared)
     run = found(scene)
-    name, why = ("run - sample 01", "elsewhere than the grid") if which == "samples" else ("run - mean", "no regular")
+    name, why = (
+        ("run - sample 01", "elsewhere than the grid")
+        if which == "samples"
+        else ("run - mean", "no longer lies on a regular grid")
+    )
     with pytest.raises(ValueError, match=f"{name}.*{why}.*hardening"):
         runs.crops_of(run)
     renamed = runs.rename_run(scene, run, "patient 7")
@@ -141,9 +145,9 @@ def test_without_its_sheared_mean_a_run_lies_as_its_first_sample(scene, run, mas
 
 def test_a_run_whose_mean_was_emptied_is_found_and_says_so(scene, run):
     run.mean.SetAndObserveImageData(None)
-    with pytest.raises(ValueError, match="'run - mean' lies on no regular grid any more"):
+    with pytest.raises(ValueError, match="'run - mean' no longer lies on a regular grid"):
         found(scene).geometry  # noqa: B018
-    with pytest.raises(ValueError, match="'run - mean' holds no voxels any more"):
+    with pytest.raises(ValueError, match="'run - mean' no longer holds any voxels"):
         runs.map_array(run.mean)
 
 

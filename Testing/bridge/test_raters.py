@@ -255,7 +255,7 @@ def test_a_surface_is_voxelised_on_the_grid_of_the_run(scene):
 def test_what_is_gone_or_cannot_be_read_is_said(scene):
     run = run_on(scene)
     node = drawn(scene, PLAIN, block(PLAIN, (1, 2), (1, 2), (1, 2)))
-    with pytest.raises(ValueError, match="not there any more"):
+    with pytest.raises(ValueError, match="no longer exists"):
         read_rater(Rater(node, ("gone",), "Anna"), run, False)
     node.GetSegmentation().GetSegment("s1").RemoveAllRepresentations()
     with pytest.raises(ValueError, match="neither as a labelmap nor as a closed surface"):

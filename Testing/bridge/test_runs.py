@@ -66,7 +66,7 @@ def test_a_run_misses_what_the_user_deleted(scene):
     assert runs.find_run_of(scene, run.mean) is None
     (found,) = runs.find_runs(scene)
     assert found.samples == run.samples[1:] and found.mean is found.consensus is found.input is None
-    with pytest.raises(ValueError, match="no mean map"):
+    with pytest.raises(ValueError, match="no longer has a mean map"):
         runs.set_consensus_threshold(scene, found, 0.5)
     renewed = runs.renew_maps(scene, found, 0.2)
     rest = SampleSet(samples.masks[1:], OBLIQUE)

@@ -249,7 +249,7 @@ def test_what_does_not_fit_is_refused(scene):
     with pytest.raises(ValueError, match="elsewhere than the grid"):
         bridge.read_sample(run.samples[0], OBLIQUE)
     smaller = Geometry((5, 5, 5), PLAIN.spacing_mm, PLAIN.origin_mm, PLAIN.direction)
-    with pytest.raises(ValueError, match="reaches out of the grid"):
+    with pytest.raises(ValueError, match="extends beyond the grid"):
         bridge.read_sample(run.samples[1], smaller)
     with pytest.raises(ValueError, match="no reference geometry"):
         bare = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "bare")

@@ -266,7 +266,7 @@ def test_nothing_marked_nothing_to_jump_to(scene, layout):
     assert views.slices_of_most_disagreement(run) == []
     side_by_side.show_samples(scene, run, 2)
     scene.RemoveNode(run.mean)
-    with pytest.raises(ValueError, match="no mean map"):
+    with pytest.raises(ValueError, match="no longer has a mean map"):
         views.slices_of_most_disagreement(find_runs(scene)[0])
 
 

@@ -292,11 +292,11 @@ def resampled_picture(study):
         (labels, "labels.nii.gz is not a binary mask"),
         (not_an_image, "text.nii.gz"),
         (given_twice, "named B: B"),
-        (other_patient, "nothing of far is left"),
+        (other_patient, "far marks nothing on the samples' grid"),
         (out_is_a_file, "is a file"),
-        (out_below_a_file, "out cannot be made: .*file is a file"),
-        (picture, "slice.png does not lie on the samples' grid: .* does not tell its slice"),
-        (resampled_picture, "slice.png does not lie on the samples' grid: .* does not tell its slice"),
+        (out_below_a_file, "out cannot be created: .*file is a file"),
+        (picture, "slice.png does not lie on the samples' grid: .* does not say which slice it shows"),
+        (resampled_picture, "slice.png does not lie on the samples' grid: .* does not say which slice it shows"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -395,7 +395,7 @@ def test_what_segments_are_can_be_said(two_classes, capsys):
     in_layers(study / "mixed.seg.nrrd", {"core": raters[1] == 1, "Dr. B": raters[1] == 2})
     for more in ([], ["--segments-are", "classes"]):
         assert run(study, "--no-figure", *more, raters=["mixed.seg.nrrd"], out="none") == 2
-        assert re.search(r"mixed\.seg\.nrrd: The segments 'Dr\. B' do not bear", capsys.readouterr().err)
+        assert re.search(r"mixed\.seg\.nrrd: The segments 'Dr\. B' do not have", capsys.readouterr().err)
     assert not (study / "none").exists()
 
 

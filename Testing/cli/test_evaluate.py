@@ -301,7 +301,7 @@ def test_without_matplotlib_the_figure_must_be_declined(tmp_path, data, capsys, 
     model = save(tmp_path / "m", Alternating(AlternatingConfig()), FOLDER)
     monkeypatch.setitem(__import__("sys").modules, "AmbiguousSegLib.plotting.charts", None)
     arguments = ["--model", model, "--data", str(data), "--samples", "2"]
-    assert "say --no-figure" in refused(arguments, tmp_path / "out", capsys)
+    assert "give --no-figure" in refused(arguments, tmp_path / "out", capsys)
     assert main(["evaluate", *arguments, "--no-figure", "--out", str(tmp_path / "out")]) == 0
 
 

@@ -332,7 +332,7 @@ def test_no_permission_is_one_line(study, capsys):
     ("out", "there", "message"),
     [
         ("file", "file", r"file is a file; --out takes a folder"),
-        ("file/below/it", "file", r"it cannot be made: .*file is a file; --out"),
+        ("file/below/it", "file", r"it cannot be created: .*file is a file; --out"),
         ("out", "out/sample_07.seg.nrrd", r"out holds sample_07.seg.nrrd already; .*--overwrite"),
         ("out", "out/mean.nrrd", r"out holds mean.nrrd already; .*--overwrite"),
     ],
@@ -354,7 +354,7 @@ def test_too_little_memory_is_one_line(study, capsys, monkeypatch):
 
     monkeypatch.setattr("AmbiguousSegLib.cli.sample.sample_volume", fail)
     assert run(study, "--samples", "1") == 1
-    assert "error: memory did not suffice (Unable to allocate 9 GiB); sample fewer" in capsys.readouterr().err
+    assert "error: there was not enough memory (Unable to allocate 9 GiB); sample fewer" in capsys.readouterr().err
 
 
 def test_an_earlier_result_is_kept_unless_told(study, capsys):

@@ -274,7 +274,7 @@ def test_settings_of_another_method_are_refused(tmp_path):
         ("labels: core", ["labels"]),
         ("labels: [core]", ["labels[0] must be a mapping", "str"]),
         ("labels: [{name: core}, {name: core}]", ["Labels must differ in name, got core, core"]),
-        ("labels: [{name: core}]\ncard: {label: core}", ["card.label is what is called labels now"]),
+        ("labels: [{name: core}]\ncard: {label: core}", ["card.label is now called labels"]),
         ("method_config: {classes: 2}", ["method_config.classes is 2, but there are 1 label(s), lesion"]),
         ("augmentation: {flip: 3}", ["augmentation.flip", "3"]),
         ("method_config: {unet: {dropout: x}}", ["method_config.unet.dropout", "x"]),

@@ -191,7 +191,7 @@ def test_subjects_come_from_the_identity(case_folder):
     write(case_folder / "s/p7_slice3/label0.png", square())
     assert [c.subject for c in read_cases(case_folder)] == ["c", "s/p7_slice3"]
     assert [c.subject for c in read_cases(case_folder / "s", r"(p\d+)_")] == ["p7"]
-    with refused(r"subject_pattern '\(' is no regular expression"):
+    with refused(r"subject_pattern '\(' is not a regular expression"):
         read_cases(case_folder, "(")
     with refused("/c: subject_pattern .* is not found in 'c'"):
         read_cases(case_folder, r"(p\d+)_")

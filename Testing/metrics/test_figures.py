@@ -35,14 +35,14 @@ def random_case(n: int = 5, m: int = 3, seed: int = 0) -> tuple[np.ndarray, np.n
 
 def test_the_papers_figures_come_first_in_their_order_and_every_entry_is_complete():
     assert list(FIGURES)[: len(ON_MASKS)] == ON_MASKS
-    assert set(FIGURES) == {*ON_MASKS, *FURTHER}
+    assert set(FIGURES) >= {*ON_MASKS, *FURTHER}
     entries = [FIGURES[key] for key in FIGURES]
     assert len({entry.title for entry in entries}) == len(entries)
     for entry in entries:
         assert entry.meaning and not entry.meaning.endswith(".")
         assert entry.unit == ("mm" if entry.key.endswith("_mm") else "mL" if entry.key.endswith("_ml") else "")
         assert entry.unit in entry.title
-        assert bool(entry.note) == (entry.key in FURTHER)  # the notes of every table tell the others
+        assert bool(entry.note) == (entry.key not in ON_MASKS)  # the notes of every table tell the others
 
 
 def test_a_case_is_what_each_function_gives():
@@ -78,10 +78,14 @@ def test_what_is_unknown_leaves_its_figures_out():
     flat, solid = random_case(), [np.stack([masks, masks], axis=1) for masks in random_case()]
     lengths, contours = {"hd95_mm", "assd_mm"}, {"roughness_samples", "roughness_raters"}
     known = {*ON_MASKS, "calibration_error"}
-    assert set(compare(*flat)) == known - lengths
-    assert set(compare(*flat, (1, 1))) == known | contours
-    assert set(compare(*flat, voxel_volume_ml=0.1)) == (known | {"volume_crps_ml"}) - lengths
-    assert set(compare(*solid, (1, 1, 1), voxel_volume_ml=0.1)) == known | {"volume_crps_ml"}
+
+    def known_of(*arguments, **options):  # whatever figures there are besides
+        return figures.compare(*arguments, **options).keys() & {*ON_MASKS, *FURTHER}
+
+    assert known_of(*flat) == known - lengths
+    assert known_of(*flat, (1, 1)) == known | contours
+    assert known_of(*flat, voxel_volume_ml=0.1) == (known | {"volume_crps_ml"}) - lengths
+    assert known_of(*solid, (1, 1, 1), voxel_volume_ml=0.1) == known | {"volume_crps_ml"}
 
 
 def test_the_order_of_masks_and_the_kind_of_array_change_nothing():

@@ -155,9 +155,9 @@ def test_other_segments_are_raters_of_the_first_label_and_that_is_told(tmp_path,
 @pytest.mark.parametrize(
     ("names", "segments_are", "message"),
     [
-        (["core", "Dr. B"], "auto", r"mixed\.seg\.nrrd: The segments 'Dr\. B' do not bear"),
+        (["core", "Dr. B"], "auto", r"mixed\.seg\.nrrd: The segments 'Dr\. B' do not have"),
         (["core", "core"], "auto", r"mixed\.seg\.nrrd: Two segments are named 'core'"),
-        (["Dr. A", "Dr. B"], "classes", r"mixed\.seg\.nrrd: The segments 'Dr\. A', 'Dr\. B' do not bear"),
+        (["Dr. A", "Dr. B"], "classes", r"mixed\.seg\.nrrd: The segments 'Dr\. A', 'Dr\. B' do not have"),
     ],
 )
 def test_mixtures_are_refused_with_the_file_and_the_names(tmp_path, names, segments_are, message):
@@ -223,5 +223,5 @@ def test_grids_colours_and_segments_that_do_not_fit(tmp_path, written):
     sitk.WriteImage(sitk.GetImageFromArray(rgb, isVector=True), str(tmp_path / "l.png"))
     with pytest.raises(ValueError, match="3 colours or layers that differ"):
         io.read_label_map(tmp_path / "l.png", classes=2)
-    with pytest.raises(ValueError, match="told by their names; read it with read_raters"):
+    with pytest.raises(ValueError, match="identified by name; read it with read_raters"):
         io.read_label_map(written, GRID, 3)

@@ -57,15 +57,15 @@ class GeneratePanel:
         if self.busy:
             self.ui.generateButton.enabled = not self._cancelling
             self.ui.generateButton.text = _("Cancelling...") if self._cancelling else _("Cancel")
-            self.ui.generateButton.toolTip = _("Stop; the segmentations that are there stay")
+            self.ui.generateButton.toolTip = _("Stop; the segmentations made so far are kept")
             self.ui.moreButton.enabled = False
             self.ui.moreButton.toolTip = _("Wait until the samples are there")
             return
         self.ui.generateButton.text = _("Generate {n} segmentations").format(n=self.context.parameters.samples)
         self._enable(self.ui.generateButton, self.inputs.settings, _("Sample plausible segmentations of the volume"))
-        self._enable(self.ui.moreButton, self._more, _("Add to this run; what is there is not computed again"))
+        self._enable(self.ui.moreButton, self._more, _("Add to this run; its samples are not computed again"))
 
-    def abandon(self) -> None:
+    def stop(self) -> None:
         """The scene is about to be closed: keep nothing. To be followed by the runner's ``stop``."""
         if self._generation is not None:
             self._generation.abandon()
@@ -148,5 +148,5 @@ class GeneratePanel:
         self.refresh()
         self.context.refresh_soon()
         if failure is not None:
-            stopped = _("Sampling stopped early; what is there stays.")
+            stopped = _("Sampling stopped early; the samples made so far are kept.")
             self.context.show_failure(failure, stopped if run is not None else _("No segmentations were made."))

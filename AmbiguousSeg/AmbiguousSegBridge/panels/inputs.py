@@ -103,7 +103,7 @@ class InputsPanel:
             raise ValueError(_("Choose a volume for: {names}").format(names=", ".join(missing)))
         slices = (parameters.firstSlice, parameters.lastSlice) if parameters.limitSlices else None
         if slices is not None and slices[0] > slices[1]:
-            raise ValueError(_("The first slice lies behind the last one"))
+            raise ValueError(_("The first slice comes after the last one"))
         return Settings(
             model,
             tuple(volumes),

@@ -172,7 +172,7 @@ class RatersPanel:
             reason = _("Tick at least one rater's segmentation")
         else:
             reason = next((rater.problem for rater in chosen if rater.problem), "")
-        tip = _("Hold the samples against the raters")
+        tip = _("Compare the samples with the raters")
         if run is not None and len(run.labels) > 1 and any(not rater.labels for rater in chosen):
             tip = _("A segment that is a rater's mask is taken for {label}, the first label").format(
                 label=run.label_names[0]
