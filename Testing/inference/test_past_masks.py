@@ -21,7 +21,10 @@ SAMPLERS = {
     "ddpm": SamplerSettings("ddpm", 5, "both_ends"),
     "ddim": SamplerSettings("ddim", 5, "both_ends", {"eta": 1.0}),
 }
-ROUNDING = 1e-3  # values are stored in steps of 1/2048; other processors round the chain differently
+# Values are stored in steps of 1/2048, so that they are off by 2.4e-4. How the processor rounds a chain shows beyond
+# that with "own" alone: DPM-Solver++ multiplies it at a few of its 49152 values, 4 of them under other vector units (up
+# to 1.3e-3) and 11 in float64 (up to 4.5e-3).
+STORED, ROUNDING = 5e-4, {"own": 1e-2, "ddpm": 5e-4, "ddim": 5e-4}
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +52,11 @@ def test_values_and_masks_are_those_of_the_past(past, model, name, batch_size):
     slices, inf = prepared.slice_indices, float("inf")
     drawn = draw_masks(model.method, prepared.image, slices, range(SAMPLES), SEED, SAMPLERS[name], 12, inf)
     got = torch.cat([values for _, values in drawn]).numpy().reshape(values.shape)
-    assert np.abs(got - values).max() < ROUNDING
+    difference = np.abs(got - values)
+    assert difference.max() < ROUNDING[name] and (difference > STORED).mean() < 5e-4
 
     request = SampleRequest(SAMPLES, seed=SEED, sampler=SAMPLERS[name], batch_size=batch_size)
     masks = sample_volume(model, volume, geometry, request).masks
-    decided = np.abs(values - 0.5) > ROUNDING
+    decided = np.abs(values - 0.5) > ROUNDING[name]
     assert decided.mean() > 0.999 and then.any()
     assert np.array_equal(masks[decided], then[decided])
