@@ -15,11 +15,12 @@ def room(tmp_path, monkeypatch):
     package = tmp_path / "the_room"
     package.mkdir()
     (package / "__init__.py").write_text(
-        "from AmbiguousSegLib.registry import Registry\nTHINGS = Registry('thing', room='the_room')\n"
+        "from AmbiguousSegLib.registry import Registry\nTHINGS = Registry('thing', room='the_room')\n", encoding="utf-8"
     )
     for name in ("second", "first"):
         (package / f"{name}.py").write_text(
-            f"from the_room import THINGS\n@THINGS.register('{name}')\ndef function(): return '{name}'\n"
+            f"from the_room import THINGS\n@THINGS.register('{name}')\ndef function(): return '{name}'\n",
+            encoding="utf-8",
         )
     monkeypatch.syspath_prepend(tmp_path)
     yield __import__("the_room").THINGS

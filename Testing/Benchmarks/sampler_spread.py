@@ -155,7 +155,12 @@ def named(table: dict[Key, Figures], grid: str, wanted: Callable[[float], bool])
 def report(table: dict[Key, Figures]) -> str:
     """The table as Markdown, with the reading of it."""
     commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=TABLE.parent, capture_output=True, text=True, check=False
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=TABLE.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+        encoding="utf-8",
     ).stdout.strip()
     lines = [
         "# What a sampler does to spread and mode frequencies when the model is perfect",
