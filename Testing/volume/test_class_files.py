@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from AmbiguousSegLib.labels import Label
-from AmbiguousSegLib.volume import io, segments
+from AmbiguousSegLib.volume import io, segments, writing
 from AmbiguousSegLib.volume.geometry import Geometry
 
 GRID = Geometry((9, 8, 7), (0.6, 0.8, 2.5), (-10.0, 20.0, 5.5), (0.0, -1.0, 0, 1.0, 0, 0, 0, 0, 1.0))
@@ -43,7 +43,7 @@ def save_segments(path, named_masks):
 @pytest.fixture
 def written(tmp_path):
     path = tmp_path / "Dr. A.seg.nrrd"
-    io.write_segmentation(path, some_label_map(), GRID, LABELS, NAMES)
+    writing.write_segmentation(path, some_label_map(), GRID, LABELS, NAMES)
     return path
 
 
@@ -70,7 +70,7 @@ def test_a_segmentation_by_simpleitk(written):
 def test_a_segmentation_by_slicerio(tmp_path):
     slicerio = pytest.importorskip("slicerio")
     path = tmp_path / "s.seg.nrrd"
-    io.write_segmentation(path, some_label_map(), GRID, (CORE, RIM))
+    writing.write_segmentation(path, some_label_map(), GRID, (CORE, RIM))
     read = slicerio.read_segmentation(str(path))
     np.testing.assert_array_equal(read["voxels"].transpose(2, 1, 0), some_label_map())  # slicerio has x, y, z order
     found = [(s["id"], s["name"], s["labelValue"], s["layer"]) for s in read["segments"]]

@@ -307,7 +307,7 @@ def test_real_rater_masks_and_image():
 @pytest.mark.parametrize("kind", [bool, np.uint8, np.int16, np.float32, np.float64])
 def test_write_volume_keeps_type_and_values(tmp_path, kind):
     array = (RNG.normal(size=GRID.shape) * 50 if kind is not bool else some_mask()).astype(kind)
-    io.write_volume(tmp_path / "new folder" / "v.nrrd", array, GRID)
+    writing.write_volume(tmp_path / "new folder" / "v.nrrd", array, GRID)
     image = sitk.ReadImage(str(tmp_path / "new folder" / "v.nrrd"))
     read = sitk.GetArrayFromImage(image)
     assert read.dtype == (np.uint8 if kind is bool else kind)
@@ -318,17 +318,17 @@ def test_write_volume_keeps_type_and_values(tmp_path, kind):
 def test_what_cannot_be_written_is_refused_before_the_file_is_touched(tmp_path):
     mask = some_mask()
     for call in (
-        lambda: io.write_volume(tmp_path / "v.nii.gz", mask, GRID),
-        lambda: io.write_volume(tmp_path / "v.nrrd", mask.astype(np.float16), GRID),
-        lambda: io.write_volume(tmp_path / "v.nrrd", mask[1:], GRID),
-        lambda: io.write_segmentation(tmp_path / "s.nrrd", mask, GRID, [Label()]),
-        lambda: io.write_segmentation(tmp_path / "s.seg.nrrd", mask.astype(np.int16), GRID, [Label()]),
-        lambda: io.write_segmentation(tmp_path / "s.seg.nrrd", mask.astype(np.uint8) * 2, GRID, [Label()]),
-        lambda: io.write_segmentation(tmp_path / "s.seg.nrrd", mask, GRID, []),
-        lambda: io.write_segmentation(tmp_path / "s.seg.nrrd", mask, GRID, [Label()], [""]),
-        lambda: io.write_segmentation(tmp_path / "s.seg.nrrd", mask, GRID, [Label()], ["a", "b"]),
-        lambda: io.write_segmentation(tmp_path / "s.seg.nrrd", mask, GRID, [Label("a"), Label("b")], ["a", "a"]),
-        lambda: io.write_segmentation(tmp_path / "s.seg.nrrd", mask[1:], GRID, [Label()]),
+        lambda: writing.write_volume(tmp_path / "v.nii.gz", mask, GRID),
+        lambda: writing.write_volume(tmp_path / "v.nrrd", mask.astype(np.float16), GRID),
+        lambda: writing.write_volume(tmp_path / "v.nrrd", mask[1:], GRID),
+        lambda: writing.write_segmentation(tmp_path / "s.nrrd", mask, GRID, [Label()]),
+        lambda: writing.write_segmentation(tmp_path / "s.seg.nrrd", mask.astype(np.int16), GRID, [Label()]),
+        lambda: writing.write_segmentation(tmp_path / "s.seg.nrrd", mask.astype(np.uint8) * 2, GRID, [Label()]),
+        lambda: writing.write_segmentation(tmp_path / "s.seg.nrrd", mask, GRID, []),
+        lambda: writing.write_segmentation(tmp_path / "s.seg.nrrd", mask, GRID, [Label()], [""]),
+        lambda: writing.write_segmentation(tmp_path / "s.seg.nrrd", mask, GRID, [Label()], ["a", "b"]),
+        lambda: writing.write_segmentation(tmp_path / "s.seg.nrrd", mask, GRID, [Label("a"), Label("b")], ["a", "a"]),
+        lambda: writing.write_segmentation(tmp_path / "s.seg.nrrd", mask[1:], GRID, [Label()]),
     ):
         with pytest.raises(ValueError) as error:
             call()
@@ -339,7 +339,7 @@ def test_what_cannot_be_written_is_refused_before_the_file_is_touched(tmp_path):
 @pytest.mark.parametrize("failure", [OSError, RuntimeError])
 def test_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, failure):
     path = tmp_path / "v.nrrd"
-    io.write_volume(path, some_mask(), GRID)
+    writing.write_volume(path, some_mask(), GRID)
     before = path.read_bytes()
 
     def full_disk(image, name, **options):
@@ -349,7 +349,7 @@ def test_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, fa
 
     monkeypatch.setattr(writing.sitk, "WriteImage", full_disk)
     with pytest.raises(OSError, match="No space left") as error:
-        io.write_volume(path, ~some_mask(), GRID)
+        writing.write_volume(path, ~some_mask(), GRID)
     one_line(error)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
@@ -364,7 +364,7 @@ NAME, COLOR, ID = "Läsion 3: a=b | 50 %", (0.1, 0.2, 0.3), "Sample_03"
 def segmentation(request, tmp_path):
     mask = some_mask() if request.param == "some" else np.zeros(GRID.shape, bool)
     path = tmp_path / "s.seg.nrrd"
-    io.write_segmentation(path, mask, GRID, [Label(NAME, COLOR)], [ID])
+    writing.write_segmentation(path, mask, GRID, [Label(NAME, COLOR)], [ID])
     return path, mask
 
 

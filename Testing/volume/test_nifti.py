@@ -13,7 +13,7 @@ import pytest
 import SimpleITK as sitk
 from shared_data import REPOSITORY
 
-from AmbiguousSegLib.volume import io
+from AmbiguousSegLib.volume import writing
 from AmbiguousSegLib.volume.geometry import Geometry
 
 GRID = Geometry((8, 7, 6), (1.0, 2.0, 3.0), (10.0, -20.0, 30.0), (0.6, -0.8, 0.0, 0.8, 0.6, 0.0, 0.0, 0.0, 1.0))
@@ -24,7 +24,7 @@ RNG = np.random.default_rng(7)
 @pytest.mark.parametrize("kind", ["bool", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"])
 def test_nifti_keeps_voxels_type_and_grid(tmp_path, name, kind):
     array = (100 * RNG.random(GRID.shape) - (50 if kind == "bool" else 0)).clip(0).astype(kind)
-    io.write_nifti(tmp_path / name, array, GRID)
+    writing.write_nifti(tmp_path / name, array, GRID)
     read = sitk.ReadImage(str(tmp_path / name))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(read), array)
     assert sitk.GetArrayFromImage(read).dtype == ("u1" if kind == "bool" else kind)
@@ -41,7 +41,7 @@ def test_nifti_keeps_voxels_type_and_grid(tmp_path, name, kind):
 def test_nifti_replaces_an_earlier_file(tmp_path):
     array = RNG.normal(size=GRID.shape).astype(np.float32)
     (tmp_path / "v.nii.gz").write_bytes(b"earlier")
-    io.write_nifti(tmp_path / "v.nii.gz", array, GRID)
+    writing.write_nifti(tmp_path / "v.nii.gz", array, GRID)
     np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "v.nii.gz"))), array)
     assert [p.name for p in tmp_path.iterdir()] == ["v.nii.gz"]
 
@@ -82,7 +82,7 @@ def test_a_nifti_that_was_not_written_whole_is_an_error_and_leaves_the_earlier_o
 
     monkeypatch.setattr(sitk, "WriteImage", spoilt)
     with pytest.raises(OSError, match=f"{name} (could not be written|does not hold)") as error:
-        io.write_nifti(tmp_path / name, array, GRID)
+        writing.write_nifti(tmp_path / name, array, GRID)
     assert "\n" not in str(error.value) and len(str(error.value)) < 500
     assert [p.name for p in tmp_path.iterdir()] == [name] and (tmp_path / name).read_bytes() == b"earlier"
 
@@ -92,13 +92,13 @@ def test_a_nifti_on_a_disk_that_is_full_is_an_error(tmp_path):
     """In a process whose files may not grow beyond 20 kB: SimpleITK itself reports nothing there."""
     code = (
         "import resource, signal, sys, numpy as np\n"
-        "from AmbiguousSegLib.volume import io\n"
+        "from AmbiguousSegLib.volume import writing\n"
         "from AmbiguousSegLib.volume.geometry import Geometry\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))\n"
         "grid = Geometry((40, 30, 20), (1.0,) * 3, (0.0,) * 3, (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))\n"
         "try:\n"
-        "    io.write_nifti(sys.argv[1], np.random.default_rng(0).random(grid.shape, np.float32), grid)\n"
+        "    writing.write_nifti(sys.argv[1], np.random.default_rng(0).random(grid.shape, np.float32), grid)\n"
         "except OSError as error:\n"
         "    print('refused', error)\n"
     )
@@ -124,5 +124,5 @@ def test_a_nifti_on_a_disk_that_is_full_is_an_error(tmp_path):
 )
 def test_what_nifti_cannot_hold_is_refused(tmp_path, name, array, message):
     with pytest.raises(ValueError, match=message):
-        io.write_nifti(tmp_path / name, array, GRID)
+        writing.write_nifti(tmp_path / name, array, GRID)
     assert list(tmp_path.iterdir()) == []

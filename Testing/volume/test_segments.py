@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 
 from AmbiguousSegLib.labels import Label
-from AmbiguousSegLib.volume import io, segments
+from AmbiguousSegLib.volume import io, segments, writing
 from AmbiguousSegLib.volume.geometry import Geometry
 
 GRID = Geometry((9, 8, 7), (0.6, 0.8, 2.5), (-10.0, 20.0, 5.5), (0.0, -1.0, 0, 1.0, 0, 0, 0, 0, 1.0))
@@ -104,7 +104,7 @@ def test_without_segments_nobody_has_marked_nothing(tmp_path):
 
 def test_our_own_segmentation(tmp_path):
     mask = blocks(1)[0]
-    io.write_segmentation(tmp_path / "s.seg.nrrd", mask, GRID, [Label("lesion 3")])
+    writing.write_segmentation(tmp_path / "s.seg.nrrd", mask, GRID, [Label("lesion 3")])
     found, grid, _part = segments.read_segments(tmp_path / "s.seg.nrrd")
     assert list(found) == ["lesion 3"] and grid.same_grid(GRID)
     np.testing.assert_array_equal(found["lesion 3"], mask)
