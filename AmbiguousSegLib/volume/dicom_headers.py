@@ -57,8 +57,8 @@ class Frame:
         spacing: distance of rows and of columns in mm.
         thickness: distance to the next slice as the file tells it, else thickness of the slice; None: neither.
         slope, intercept: a value is stored × slope + intercept.
-        turned: sum of the lowest and the highest stored value where large values are to be shown dark and have no
-            meaning of their own; None where values stay as they are.
+        ends: sum of the lowest and the highest value that can be stored.
+        turned: large values are to be shown dark and have no meaning of their own, so that values are turned.
         telling: values, as text, of those of ``TELLING`` that it has.
     """
 
@@ -77,7 +77,8 @@ class Frame:
     thickness: float | None
     slope: float
     intercept: float
-    turned: int | None
+    ends: int
+    turned: bool
     white_is_zero: bool
     colours: int
     order: int | None
@@ -102,9 +103,14 @@ def frames_of(path: Path) -> list[Frame]:
             raise ValueError(f"{shown(path)} holds {count} frames, which need pydicom to be read; {INSTALL}.")
         return [] if get("SOPClassUID") in SEGMENTATIONS else [_frame(path, get, 0, 1)]
     header = read_dataset(path, pixels=False)
+    if "Rows" not in header or str(header.get("SOPClassUID", "")) in SEGMENTATIONS:
+        return []
+    return frames_in(path, header)
+
+
+def frames_in(path: Path, header: Any) -> list[Frame]:
+    """Frames of a file of pixels that pydicom has read; ValueError as ``frames_of``."""
     try:
-        if "Rows" not in header or str(header.get("SOPClassUID", "")) in SEGMENTATIONS:
-            return []
         count = _integer(path, header.get, "NumberOfFrames", 1)
         if count > 1 and "GridFrameOffsetVector" in header:
             _numbers(path, header.get, "GridFrameOffsetVector", count)  # as many
@@ -162,7 +168,6 @@ def _frame(path: Path, get: Get, number: int, count: int) -> Frame:
     white_is_zero = str(get("PhotometricInterpretation") or "").strip() == "MONOCHROME1"
     modality, unit = str(get("Modality") or "").strip(), str(get("RescaleType") or "").strip()
     bits, signed = _integer(path, get, "BitsStored", 16), _integer(path, get, "PixelRepresentation", 0)
-    turned = (-1 if signed else 2**bits - 1) if white_is_zero and not _measured(modality, unit) else None
     return Frame(
         path,
         number,
@@ -179,7 +184,8 @@ def _frame(path: Path, get: Get, number: int, count: int) -> Frame:
         _thickness(path, get),
         slope,
         intercept,
-        turned,
+        -1 if signed else 2 ** min(bits, 64) - 1,
+        white_is_zero and not _measured(modality, unit),
         white_is_zero,
         _integer(path, get, "SamplesPerPixel", 1) if "PALETTE" not in str(get("PhotometricInterpretation")) else 3,
         _integer(path, get, "InstanceNumber", 0) or None,
@@ -243,5 +249,8 @@ def _integer(path: Path, get: Get, name: str, default: int) -> int:
 
 def _text(value: Any) -> str:
     if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
-        return str(value).strip()
+        try:
+            return f"{float(value):.15g}"
+        except (TypeError, ValueError):
+            return str(value).strip()
     return " ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in value)

@@ -18,6 +18,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from AmbiguousSegLib.volume.dicom_files import (
+    INSTALL,
     SEGMENTATIONS,
     dicom_files,
     has_pydicom,
@@ -36,6 +37,7 @@ __all__ = ["has_series", "is_dicom", "is_dicom_seg", "read_dicom"]
 log = logging.getLogger(__name__)
 
 _HIGHEST_HU = 3071  # of 12 bits; most of a scan is below
+_RLE = "1.2.840.10008.1.2.5"
 _HELD = {"FloatPixelData": "f4", "DoubleFloatPixelData": "f8"}
 
 
@@ -125,25 +127,38 @@ def _values(frames: Sequence[Frame]) -> Iterator[tuple[Frame, np.ndarray]]:
         by_file.setdefault(frame.file, []).append(frame)
     for file, own in by_file.items():
         if has_pydicom():
-            for frame, stored in _stored(file, own):
-                yield frame, _turned(frame, stored.astype(np.float64) * frame.slope + frame.intercept)
+            for frame, stored in stored_pixels(file, read_dataset(file), own):
+                values = stored.astype(np.float64) * frame.slope + frame.intercept
+                yield frame, _turned(frame, values) if frame.turned else values
         else:
             check_name(file)
             with one_line_errors(file):
                 image = sitk.GetArrayFromImage(sitk.ReadImage(str(file), imageIO="GDCMImageIO"))
-            yield own[0], _turned(own[0], image.reshape(image.shape[-2:]).astype(np.float64))
+            values = image.reshape(image.shape[-2:]).astype(np.float64)
+            if own[0].white_is_zero and own[0].ends < 0:
+                raise ValueError(f"{shown(file)} is signed MONOCHROME1, which needs pydicom to be read; {INSTALL}.")
+            # SimpleITK turns every MONOCHROME1
+            yield own[0], _turned(own[0], values) if own[0].white_is_zero and not own[0].turned else values
 
 
 def _turned(frame: Frame, values: np.ndarray) -> np.ndarray:
-    return values if frame.turned is None else frame.slope * frame.turned + 2 * frame.intercept - values
+    """Values with the lowest and the highest that can be stored exchanged, and all between them."""
+    return frame.slope * frame.ends + 2 * frame.intercept - values
 
 
-def _stored(file: Path, frames: Sequence[Frame]) -> Iterator[tuple[Frame, np.ndarray]]:
-    """Stored pixels ``(rows, columns)`` of frames of one file, by pydicom."""
-    header = read_dataset(file)
+def stored_pixels(file: Path, header: Any, frames: Sequence[Frame]) -> Iterator[tuple[Frame, np.ndarray]]:
+    """Stored pixels ``(rows, columns)`` of frames of one file that pydicom has read.
+
+    Raises:
+        ValueError: they are missing, of another size than declared, or cannot be decoded. One line.
+    """
     meta = getattr(header, "file_meta", None)
     syntax = getattr(meta, "TransferSyntaxUID", None)
     if syntax is not None and syntax.is_compressed and not syntax.is_deflated:
+        check_declared(file, frames[0].rows * frames[0].columns * frames[0].frames, 4, None, False)
+        if syntax == _RLE:
+            yield from _unpacked(file, header, frames)
+            return
         packed = _packed_frames(file, header, frames[0].frames)
         for frame in frames:
             yield frame, _decoded(file, header, packed[frame.number], syntax)
@@ -151,13 +166,14 @@ def _stored(file: Path, frames: Sequence[Frame]) -> Iterator[tuple[Frame, np.nda
     order = ">" if syntax is not None and not syntax.is_little_endian else "<"
     name = next((name for name in (*_HELD, "PixelData") if name in header), None)
     bits = int(header.get("BitsAllocated") or 16)
-    if name is None or (name == "PixelData" and bits not in (8, 16, 32)):
+    if name is None or (name == "PixelData" and bits not in (1, 8, 16, 32)):
         raise ValueError(
             f"{shown(file)} holds no pixels that can be read ({bits} bits for each); is it complete, and an image?"
         )
-    kind = np.dtype(order + _HELD.get(name, f"u{bits // 8}"))
+    kind = np.dtype(order + _HELD.get(name, f"u{max(bits // 8, 1)}"))
     data, pixels = header[name].value, frames[0].rows * frames[0].columns
-    needed = pixels * frames[0].frames * kind.itemsize
+    one_bit = name == "PixelData" and bits == 1  # frames then follow each other without a gap
+    needed = -(-pixels * frames[0].frames // 8) if one_bit else pixels * frames[0].frames * kind.itemsize
     if not isinstance(data, (bytes, bytearray)) or len(data) < needed:
         held = len(data) if isinstance(data, (bytes, bytearray)) else 0
         raise ValueError(
@@ -165,6 +181,12 @@ def _stored(file: Path, frames: Sequence[Frame]) -> Iterator[tuple[Frame, np.nda
             "Copy or download it again."
         )
     for frame in frames:
+        if one_bit:
+            first = frame.number * pixels
+            packed_bits = np.frombuffer(data, np.uint8, -(-(first + pixels) // 8) - first // 8, first // 8)
+            unpacked = np.unpackbits(packed_bits, bitorder="little")[first % 8 :][:pixels]
+            yield frame, unpacked.reshape(frame.rows, frame.columns)
+            continue
         raw = np.frombuffer(data, kind, pixels, frame.number * pixels * kind.itemsize)
         values = raw.reshape(frame.rows, frame.columns)
         yield frame, values if name != "PixelData" else _bits_of(values, header, bits)
@@ -178,6 +200,15 @@ def _bits_of(raw: np.ndarray, header: Any, allocated: int) -> np.ndarray:
     if header.get("PixelRepresentation"):
         values -= (values >> (stored - 1)) << stored
     return values
+
+
+def _unpacked(file: Path, header: Any, frames: Sequence[Frame]) -> Iterator[tuple[Frame, np.ndarray]]:
+    """Frames of run lengths, by pydicom: SimpleITK refuses some that are right."""
+    try:
+        stored = header.pixel_array.reshape(frames[0].frames, frames[0].rows, frames[0].columns)
+    except Exception as error:  # of many kinds, for damaged files
+        raise ValueError(f"{shown(file)} is damaged DICOM ({line_of(error)}); copy or export it again.") from error
+    yield from ((frame, stored[frame.number]) for frame in frames)
 
 
 def _packed_frames(file: Path, header: Any, count: int) -> list[bytes]:

@@ -76,12 +76,12 @@ def _ordered(frames: list[Frame], place: Path, named: bool) -> list[Frame]:
             raise ValueError(
                 f"{frame.name}: the DICOM files tell no slice positions, so they do not make a volume; give one file."
             )
-    odd = _odd_one(frames)
+    odd = odd_one(frames)
     if odd:
         raise ValueError(f"{odd}{_choices_text(frames) or '; move what is no slice of the volume to another folder.'}")
-    ordered = sorted(frames, key=lambda frame: float(np.dot(frame.position or (), _normal(frames[0]))))
+    ordered = sorted(frames, key=lambda frame: float(np.dot(frame.position or (), normal_of(frames[0]))))
     positions = np.array([frame.position for frame in ordered])
-    normal = _normal(frames[0])
+    normal = normal_of(frames[0])
     steps = np.diff(positions, axis=0)
     along = steps @ normal
     same = np.flatnonzero(np.linalg.norm(steps, axis=1) <= _SERIES_TOLERANCE * min(frames[0].spacing or (1.0,)))
@@ -128,12 +128,13 @@ def _plane(frame: Frame) -> np.ndarray:
     return np.reshape(frame.along or (), (2, 3)) * np.reshape(lengths, (2, 1))
 
 
-def _normal(frame: Frame) -> np.ndarray:
+def normal_of(frame: Frame) -> np.ndarray:
+    """Unit vector along which slices follow each other: row × column."""
     normal = np.cross(*np.reshape(frame.along or (), (2, 3)))
     return normal / np.linalg.norm(normal)
 
 
-def _odd_one(frames: Sequence[Frame]) -> str:
+def odd_one(frames: Sequence[Frame]) -> str:
     """What tells a slice apart that is not in the plane of most others; empty if there is none."""
     most = Counter((frame.rows, frame.columns, frame.along, frame.spacing) for frame in frames).most_common(1)[0][0]
     usual = next(f for f in frames if (f.rows, f.columns, f.along, f.spacing) == most)
@@ -168,9 +169,9 @@ def _choices_text(frames: Sequence[Frame]) -> str:
 
 def _is_stack(frames: Sequence[Frame]) -> bool:
     """Whether frames are slices of one plane at different, evenly spaced places."""
-    if _odd_one(frames):
+    if odd_one(frames):
         return False
-    places = np.sort([float(np.dot(frame.position or (), _normal(frames[0]))) for frame in frames])
+    places = np.sort([float(np.dot(frame.position or (), normal_of(frames[0]))) for frame in frames])
     steps = np.diff(places)
     return len(steps) == 0 or bool(steps.min() > 0 and np.ptp(steps) < _SERIES_TOLERANCE * np.median(steps))
 
