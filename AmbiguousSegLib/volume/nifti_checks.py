@@ -22,7 +22,7 @@ _ITK_SHEAR = 5e-5  # SimpleITK reads matrices whose columns are perpendicular to
 
 @dataclass(frozen=True)
 class NiftiHeader:
-    """Entries of a header, of version 1 or 2.
+    """Entries of a header.
 
     Attributes:
         direction: row-major 3×3, columns of unit length in LPS, where the matrix (sform) is not exactly orthonormal,
@@ -68,7 +68,7 @@ def _blocks(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _header(path: Path, data: bytes) -> NiftiHeader:
-    """Parsed from the first bytes: offsets of nifti1.h and nifti2.h."""
+    """Parsed from the first bytes: offsets of nifti1.h."""
     for order in "<>":
         size = struct.unpack(f"{order}i", data[:4])[0] if len(data) >= 4 else 0
         if size in (348, 540):
@@ -77,14 +77,14 @@ def _header(path: Path, data: bytes) -> NiftiHeader:
         raise ValueError(f"{shown(path)} is not NIfTI: its header does not begin as one; is it complete?")
     if len(data) < size:
         raise cut_off(path)
-    one = size == 348
-    dim = struct.unpack_from(f"{order}8h" if one else f"{order}8q", data, 40 if one else 16)
-    kind, bits = struct.unpack_from(f"{order}2h", data, 70 if one else 12)
-    pixdim = struct.unpack_from(f"{order}8f" if one else f"{order}8d", data, 76 if one else 104)
-    start = struct.unpack_from(f"{order}f" if one else f"{order}q", data, 108 if one else 168)[0]
-    slope, intercept = struct.unpack_from(f"{order}2f" if one else f"{order}2d", data, 112 if one else 176)
-    code = struct.unpack_from(f"{order}h" if one else f"{order}i", data, 254 if one else 348)[0]
-    rows = struct.unpack_from(f"{order}12f" if one else f"{order}12d", data, 280 if one else 400)
+    if size == 540:
+        raise ValueError(f"{shown(path)} is NIfTI-2, expected NIfTI-1, which SimpleITK reads; convert it.")
+    dim = struct.unpack_from(f"{order}8h", data, 40)
+    kind, bits = struct.unpack_from(f"{order}2h", data, 70)
+    pixdim = struct.unpack_from(f"{order}8f", data, 76)
+    start, slope, intercept = struct.unpack_from(f"{order}3f", data, 108)
+    (code,) = struct.unpack_from(f"{order}h", data, 254)
+    rows = struct.unpack_from(f"{order}12f", data, 280)
     if not 1 <= dim[0] <= 7 or min(dim[1 : 1 + dim[0]]) < 1 or bits < 1 or not math.isfinite(start) or start < 0:
         raise ValueError(f"{shown(path)} is damaged: its header declares the size {dim[1:8]}, {bits} bits a voxel.")
     shape = dim[1 : 1 + dim[0]]
