@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 import struct
 from collections.abc import Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
@@ -37,9 +38,33 @@ class NiftiHeader:
     direction: tuple[float, ...] | None
 
 
-def is_nifti(path: Path | str) -> bool:
-    """True for a name that ends as one of NIfTI in one file does."""
-    return str(path).lower().endswith((".nii", ".nii.gz"))
+def is_nifti(path: Path) -> bool:
+    """True for a file of NIfTI by its name: ``.nii``, or ``.hdr`` and ``.img`` where the header says so."""
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        return True
+    header, data = _pair(path)
+    if header is None or not header.is_file() or not data.is_file():
+        return False
+    with _opened(header) as blocks:
+        return next(blocks, b"")[344:348] == b"ni1\0"
+
+
+def _pair(path: Path) -> tuple[Path | None, Path]:
+    """Files of header and of voxels; None and the file for a name that is neither's."""
+    found = re.fullmatch(r"(.*)\.(hdr|img)(\.gz)?", path.name, re.IGNORECASE)
+    if found is None:
+        return None, path
+    names = [f"{found[1]}.{kind}{found[3] or ''}" for kind in ("hdr", "img")]
+    return path.with_name(names[0]), path.with_name(names[1])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Iterator[bytes]]:
+    """Blocks of what a file holds, unpacked if it is a gzip stream."""
+    with open(path, "rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        yield gunzipped(path, file) if packed else _blocks(file)
 
 
 def check_nifti(path: Path) -> NiftiHeader:
@@ -50,16 +75,25 @@ def check_nifti(path: Path) -> NiftiHeader:
             or one that contradicts the spacing; a file cut off or not agreeing with its checksum (gzip); NaN or
             infinity among floats, which SimpleITK would read as 0. One line.
     """
+    head, data = _pair(path)
+    with _opened(head or path) as blocks:
+        first = next(blocks, b"")
+        header = _header(head or path, first)
+        if head is None:
+            _check_rest(path, header, chain([first], blocks))
+            return header
+    header = replace(header, start=0)
+    with _opened(data) as blocks:
+        _check_rest(data, header, blocks)
+    return header
+
+
+def _check_rest(path: Path, header: NiftiHeader, blocks: Iterator[bytes]) -> None:
     with open(path, "rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        blocks = gunzipped(path, file) if packed else _blocks(file)
-        first = next(blocks, b"")
-        header = _header(path, first)
-        held = path.stat().st_size - (0 if packed else header.start)
-        check_declared(path, math.prod(header.shape), header.voxel_bytes, max(held, 0), packed)
-        _check_voxels(path, header, chain([first], blocks))
-    return header
+    held = path.stat().st_size - (0 if packed else header.start)
+    check_declared(path, math.prod(header.shape), header.voxel_bytes, max(held, 0), packed)
+    _check_voxels(path, header, blocks)
 
 
 def _blocks(file: BinaryIO) -> Iterator[bytes]:
@@ -141,9 +175,8 @@ def _check_voxels(path: Path, header: NiftiHeader, blocks: Iterator[bytes]) -> N
         data = rest + data
         whole = len(data) // kind.itemsize * kind.itemsize
         rest = data[whole:]
-        with np.errstate(all="ignore") if whole else nullcontext():
-            if not np.isfinite(np.frombuffer(data[:whole], kind)).all():
-                raise ValueError(f"{shown(path)} holds NaN or infinite values; replace them before use.")
+        if not np.isfinite(np.frombuffer(data[:whole], kind)).all():
+            raise ValueError(f"{shown(path)} holds NaN or infinite values; replace them before use.")
     if seen < needed:
         raise cut_off(path)
 

@@ -195,6 +195,21 @@ def test_nan_and_infinity_in_nifti_are_refused(tmp_path, name, value, kind, orde
     refused(nifti(path, array, order=order), f"{name} holds NaN or infinite")
 
 
+@pytest.mark.parametrize("ending", ["", ".gz"])
+def test_a_pair_of_header_and_voxels_is_checked_too(tmp_path, ending):
+    def write(array):
+        sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / f"v.img{ending}"))
+
+    write(VALUES)
+    for name in (f"v.img{ending}", f"v.hdr{ending}"):
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(io.read_image(tmp_path / name)), VALUES)
+    changed = VALUES.copy()
+    changed[0, 0, 0] = np.nan
+    write(changed)
+    for name in (f"v.img{ending}", f"v.hdr{ending}"):
+        refused(tmp_path / name, "v.img.* holds NaN")
+
+
 def test_integers_of_nifti_that_look_like_nan_are_right(tmp_path):
     array = np.full(SHAPE, 0x7F80, np.int16)
     assert (sitk.GetArrayFromImage(io.read_image(nifti(tmp_path / "v.nii", array))) == 0x7F80).all()
