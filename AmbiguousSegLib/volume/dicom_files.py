@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,18 +77,42 @@ def dicom_files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def read_dataset(path: Path, pixels: bool = True) -> Any:
-    """A file by pydicom, which must be installed; ValueError that names the file if it cannot be read."""
-    import pydicom
-
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep pydicom's warnings of odd values, which may be names of patients, off terminal and logs."""
+    log = logging.getLogger("pydicom")
+    before, log.disabled = log.disabled, True
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.disabled = before
+
+
+@contextmanager
+def damaged(path: Path) -> Iterator[None]:
+    """Turn what pydicom raises for damaged files, exceptions of many kinds, into one line that names the file."""
+    try:
+        yield
+    except (OSError, ImportError, MemoryError):
+        raise
+    except Exception as error:
+        told = str(error)
+        if isinstance(error, ValueError) and shown(path) in told and "\n" not in told:
+            raise
+        raise ValueError(f"{shown(path)} is damaged DICOM ({line_of(error)}); copy or export it again.") from error
+
+
+def read_dataset(path: Path, pixels: bool = True) -> Any:
+    """A file by pydicom, which must be installed; ValueError or OSError that names the file if it cannot be read."""
+    import pydicom
+
+    try:
+        with quiet(), damaged(path):
             return pydicom.dcmread(path, stop_before_pixels=not pixels, force=True)
     except OSError as error:
         raise OSError(f"{shown(path)} cannot be read ({error.strerror or error}); check the file.") from error
-    except Exception as error:  # of many kinds, for damaged files
-        raise ValueError(f"{shown(path)} is damaged DICOM ({line_of(error)}); copy or export it again.") from error
 
 
 def has_pydicom() -> bool:
@@ -101,7 +127,8 @@ def has_pydicom() -> bool:
 def sop_class(path: Path) -> str:
     """Kind of a DICOM file, as its UID."""
     if has_pydicom():
-        return str(read_dataset(path, pixels=False).get("SOPClassUID", ""))
+        with quiet(), damaged(path):
+            return str(read_dataset(path, pixels=False).get("SOPClassUID", ""))
     return str(by_simpleitk(path)("SOPClassUID") or "")
 
 

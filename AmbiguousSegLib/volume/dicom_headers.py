@@ -18,8 +18,10 @@ from AmbiguousSegLib.volume.dicom_files import (
     SEGMENTATIONS,
     Get,
     by_simpleitk,
+    damaged,
     has_pydicom,
     line_of,
+    quiet,
     read_dataset,
 )
 from AmbiguousSegLib.volume.file_checks import shown
@@ -103,27 +105,25 @@ def frames_of(path: Path) -> list[Frame]:
             raise ValueError(f"{shown(path)} holds {count} frames, which need pydicom to be read; {INSTALL}.")
         return [] if get("SOPClassUID") in SEGMENTATIONS else [_frame(path, get, 0, 1)]
     header = read_dataset(path, pixels=False)
-    if "Rows" not in header or str(header.get("SOPClassUID", "")) in SEGMENTATIONS:
-        return []
-    return frames_in(path, header)
+    with quiet(), damaged(path):
+        if "Rows" not in header or str(header.get("SOPClassUID", "")) in SEGMENTATIONS:
+            return []
+        return frames_in(path, header)
 
 
 def frames_in(path: Path, header: Any) -> list[Frame]:
     """Frames of a file of pixels that pydicom has read; ValueError as ``frames_of``."""
-    try:
-        count = _integer(path, header.get, "NumberOfFrames", 1)
-        if count > 1 and "GridFrameOffsetVector" in header:
-            _numbers(path, header.get, "GridFrameOffsetVector", count)  # as many
-        items = header.get("PerFrameFunctionalGroupsSequence") or []
-        if count > 1 and "GridFrameOffsetVector" not in header and len(items) != count:
-            raise ValueError(
-                f"{shown(path)} holds {count} frames and tells the place of {len(items)}; export it as single slices "
-                "or as an enhanced image."
-            )
-        shared = (header.get("SharedFunctionalGroupsSequence") or [None])[0]
-        return [_frame(path, _lookup(header, item, shared), k, count) for k, item in enumerate(items or [None] * count)]
-    except (TypeError, AttributeError, IndexError, KeyError, NotImplementedError) as error:
-        raise ValueError(f"{shown(path)} is damaged DICOM ({line_of(error)}); copy or export it again.") from error
+    count = _integer(path, header.get, "NumberOfFrames", 1)
+    if count > 1 and "GridFrameOffsetVector" in header:
+        _numbers(path, header.get, "GridFrameOffsetVector", count)  # as many
+    items = header.get("PerFrameFunctionalGroupsSequence") or []
+    if count > 1 and "GridFrameOffsetVector" not in header and len(items) != count:
+        raise ValueError(
+            f"{shown(path)} holds {count} frames and tells the place of {len(items)}; export it as single slices "
+            "or as an enhanced image."
+        )
+    shared = (header.get("SharedFunctionalGroupsSequence") or [None])[0]
+    return [_frame(path, _lookup(header, item, shared), k, count) for k, item in enumerate(items or [None] * count)]
 
 
 def _lookup(header: Any, item: Any, shared: Any) -> Get:

@@ -20,10 +20,11 @@ import SimpleITK as sitk
 from AmbiguousSegLib.volume.dicom_files import (
     INSTALL,
     SEGMENTATIONS,
+    damaged,
     dicom_files,
     has_pydicom,
     is_dicom,
-    line_of,
+    quiet,
     read_dataset,
     sop_class,
 )
@@ -68,6 +69,11 @@ def read_dicom(path: Path, series: str | None = None) -> sitk.Image:
         ValueError: no image; several volumes, or slices that do not make one, as ``chosen``; pixels that are missing or
             cannot be decoded; several frames without pydicom. One line that names the file. OSError: reading failed.
     """
+    with quiet():
+        return _read(path, series)
+
+
+def _read(path: Path, series: str | None) -> sitk.Image:
     frames, segmentations = _frames(path)
     if not frames:
         if segmentations and not path.is_dir():
@@ -152,6 +158,11 @@ def stored_pixels(file: Path, header: Any, frames: Sequence[Frame]) -> Iterator[
     Raises:
         ValueError: they are missing, of another size than declared, or cannot be decoded. One line.
     """
+    with damaged(file):
+        yield from _stored(file, header, frames)
+
+
+def _stored(file: Path, header: Any, frames: Sequence[Frame]) -> Iterator[tuple[Frame, np.ndarray]]:
     meta = getattr(header, "file_meta", None)
     syntax = getattr(meta, "TransferSyntaxUID", None)
     if syntax is not None and syntax.is_compressed and not syntax.is_deflated:
@@ -204,10 +215,7 @@ def _bits_of(raw: np.ndarray, header: Any, allocated: int) -> np.ndarray:
 
 def _unpacked(file: Path, header: Any, frames: Sequence[Frame]) -> Iterator[tuple[Frame, np.ndarray]]:
     """Frames of run lengths, by pydicom: SimpleITK refuses some that are right."""
-    try:
-        stored = header.pixel_array.reshape(frames[0].frames, frames[0].rows, frames[0].columns)
-    except Exception as error:  # of many kinds, for damaged files
-        raise ValueError(f"{shown(file)} is damaged DICOM ({line_of(error)}); copy or export it again.") from error
+    stored = header.pixel_array.reshape(frames[0].frames, frames[0].rows, frames[0].columns)
     yield from ((frame, stored[frame.number]) for frame in frames)
 
 
@@ -221,8 +229,6 @@ def _packed_frames(file: Path, header: Any, count: int) -> list[bytes]:
         from pydicom.encaps import generate_pixel_data_frame
 
         packed = list(generate_pixel_data_frame(header.PixelData, count))
-    except Exception as error:  # of many kinds, for damaged files
-        raise ValueError(f"{shown(file)} is damaged DICOM ({line_of(error)}); copy or export it again.") from error
     if len(packed) < count:
         raise ValueError(f"{shown(file)} is cut off: it holds {len(packed)} of {count} frames. Copy it again.")
     return packed

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from AmbiguousSegLib.volume.dicom_files import SEGMENTATIONS, has_pydicom, line_of, read_dataset
+from AmbiguousSegLib.volume.dicom_files import SEGMENTATIONS, damaged, has_pydicom, quiet, read_dataset
 from AmbiguousSegLib.volume.dicom_headers import Frame, frames_in
 from AmbiguousSegLib.volume.dicom_reading import stored_pixels
 from AmbiguousSegLib.volume.dicom_volumes import grid_of, normal_of, odd_one
@@ -40,13 +40,15 @@ def read_dicom_seg(path: Path | str, onto: Geometry | None = None) -> tuple[list
             f"{shown(path)} is a DICOM segmentation; reading it needs pydicom, which is not installed here; install it "
             "by 'pip install pydicom'."
         )
+    with quiet(), damaged(path):
+        return _read(path, onto)
+
+
+def _read(path: Path, onto: Geometry | None) -> tuple[list[tuple[str, np.ndarray]], Geometry]:
     header = read_dataset(path)
-    try:
-        names = {int(item.SegmentNumber): _name(item) for item in header.get("SegmentSequence") or []}
-        frames = frames_in(path, header)
-        numbers = [] if header.SOPClassUID == _LABEL_MAP else _segment_numbers(header, len(frames))
-    except (TypeError, AttributeError, IndexError, KeyError) as error:
-        raise ValueError(f"{shown(path)} is a damaged segmentation ({line_of(error)}); export it again.") from error
+    names = {int(item.SegmentNumber): _name(item) for item in header.get("SegmentSequence") or []}
+    frames = frames_in(path, header)
+    numbers = [] if header.SOPClassUID == _LABEL_MAP else _segment_numbers(header, len(frames))
     if not names or not frames:
         raise ValueError(f"{shown(path)} holds {len(names)} segments and {len(frames)} frames, expected some of both.")
     for frame in frames:
