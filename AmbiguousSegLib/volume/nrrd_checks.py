@@ -154,8 +154,15 @@ def check_meta_image(path: Path) -> None:
     channels = (_whole_numbers(fields.get("ElementNumberOfChannels", "1")) or [1])[0]
     source = fields.get("ElementDataFile", "")
     data = path if source.upper() == "LOCAL" else path.parent / source
-    if not sizes or min(sizes) < 1 or voxel is None or not source or not data.is_file():
-        return  # SimpleITK says what is wrong
+    if not sizes or min(sizes) < 1 or voxel is None or not source:  # SimpleITK would say it on standard error
+        raise ValueError(
+            f"{shown(path)} is no readable MetaImage: it needs DimSize, ElementType and ElementDataFile, got "
+            f"{', '.join(repr(fields.get(name, '')) for name in ('DimSize', 'ElementType', 'ElementDataFile'))}."
+        )
+    if source.upper().startswith("LIST") or "%" in source:
+        return
+    if not data.is_file():
+        raise ValueError(f"{shown(path)} names {shown(data)} for its voxels, which is no file; put it beside it.")
     skip = start if data == path else 0
     packed = fields.get("CompressedData", "").lower() in ("true", "1")
     check_declared(path, math.prod(sizes) * channels, voxel, data.stat().st_size - skip, packed)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
 pydicom = pytest.importorskip("pydicom")
-from shared_data import REPOSITORY, shared_path  # noqa: E402
+from dicom_kinds import COLUMNS, ROWS, enhanced, generate_uid, group, pixels, slice_file, stack  # noqa: E402
+from shared_data import shared_path  # noqa: E402
 
 from AmbiguousSegLib.volume import dicom_files, dicom_headers, dicom_reading, io  # noqa: E402
-
-sys.path.insert(0, str(REPOSITORY / "Testing/volume"))
-from dicom_kinds import COLUMNS, ROWS, enhanced, generate_uid, group, pixels, slice_file, stack  # noqa: E402
 
 
 @pytest.fixture(params=["pydicom", "SimpleITK"])
@@ -79,6 +76,25 @@ def test_compressed_slices_are_the_same(tmp_path, syntax):
             pytest.skip(f"no encoder here: {error}")
         d.save_as(tmp_path / "packed" / file.name, enforce_file_format=True)
     np.testing.assert_array_equal(io.read_volume(tmp_path / "packed")[0][0], expected.astype(np.float32))
+
+
+@pytest.mark.parametrize("codec", ["JPEG2000", "JPEG"])
+def test_slices_that_simpleitk_compresses_are_rescaled_exactly(tmp_path, codec):
+    """JPEG here is lossless, of 16 bits."""
+    stored = np.random.default_rng(5).integers(0, 4000, (64, 64), dtype=np.uint16)
+    image = sitk.JoinSeries(sitk.GetImageFromArray(stored))
+    writer = sitk.ImageFileWriter()
+    writer.SetFileName(str(tmp_path / "a.dcm"))
+    writer.UseCompressionOn()
+    writer.SetCompressor(codec)
+    writer.Execute(image)
+    d = pydicom.dcmread(tmp_path / "a.dcm")
+    if not d.file_meta.TransferSyntaxUID.is_compressed:
+        pytest.skip("this SimpleITK wrote it uncompressed")
+    d.RescaleSlope, d.RescaleIntercept = "0.37", "-12.5"
+    d.save_as(tmp_path / "a.dcm")
+    expected = (stored * 0.37 - 12.5).astype(np.float32)
+    np.testing.assert_array_equal(io.read_volume(tmp_path / "a.dcm")[0][0, 0], expected)
 
 
 def test_the_real_series_is_as_simpleitk_reads_it(reader):

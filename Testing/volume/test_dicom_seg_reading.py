@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 
 import numpy as np
@@ -11,15 +10,12 @@ import pytest
 pytest.importorskip("highdicom", reason="highdicom is not installed")
 import highdicom
 import pydicom
+from dicom_kinds import COLUMNS, ROWS, pixels, slice_file, stack
 from pydicom.sr.codedict import codes
-from shared_data import REPOSITORY
 
 from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.volume import dicom_seg_reading, io, segments
 from AmbiguousSegLib.volume.dicom_seg import write_dicom_seg
-
-sys.path.insert(0, str(REPOSITORY / "Testing/volume"))
-from dicom_kinds import COLUMNS, ROWS, pixels, slice_file, stack
 
 SLICES = 12
 FOR_SEG = dict.fromkeys(

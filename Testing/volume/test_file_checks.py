@@ -181,6 +181,16 @@ def test_data_beside_its_header_is_checked_too(tmp_path):
     refused(tmp_path / "v.mhd", "v.zraw is damaged")
 
 
+def test_a_meta_image_without_what_it_needs_is_refused_in_one_line_alone(tmp_path, capfd):
+    text = "ObjectType = Image\nNDims = 3\nDimSize = 6 5 4\nElementType = MET_FLOAT\nElementDataFile = LOCAL\n"
+    for name in ("DimSize", "ElementType", "ElementDataFile"):
+        (tmp_path / "v.mha").write_bytes(text.replace(name, "Other").encode() + VALUES.tobytes())
+        refused(tmp_path / "v.mha", "v.mha is no readable MetaImage: it needs")
+    (tmp_path / "v.mhd").write_text(text.replace("LOCAL", "gone.raw"))
+    refused(tmp_path / "v.mhd", "v.mhd names .*gone.raw for its voxels, which is no file")
+    assert capfd.readouterr().err == ""
+
+
 # Numbers
 
 
