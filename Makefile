@@ -8,6 +8,7 @@ BIN := .venv/bin
 endif
 STAMP := .venv/installed
 PYTEST := $(BIN)/python -m pytest
+TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test quick lint clean
 
@@ -19,12 +20,12 @@ demo: $(STAMP)
 
 # Everything: lint, the library on two processes, then what needs Slicer's stand-in, which has one application.
 test: $(STAMP) lint
-	$(PYTEST) -m "not slicer" -n 2 --dist loadfile
+	$(PYTEST) -m "not slicer" $(TWO)
 	$(PYTEST) -m slicer
 
 # What a change is tried with: under two minutes on two idle cores.
 quick: $(STAMP)
-	$(PYTEST) -m "not slicer and not slow and not wheel" -n 2 --dist loadfile -q
+	$(PYTEST) -m "not slicer and not slow and not wheel" $(TWO) -q
 
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .

@@ -53,6 +53,12 @@ def from_dict(cls: type[T], data: Mapping[str, Any], where: str | None = None) -
     return cls(**{name: _value(hints[name], value, f"{prefix}{name}") for name, value in data.items()})
 
 
+def check_field(owner: object, condition: bool, key: str, expected: str) -> None:
+    """ValueError that names the field ``key`` of a configuration and what was ``expected``, unless ``condition``."""
+    if not condition:
+        raise ValueError(f"{type(owner).__name__}.{key} must be {expected}, got {getattr(owner, key)!r}.")
+
+
 def _looks_like(hint: Any) -> type | None:
     return dict if dataclasses.is_dataclass(hint) else typing.get_origin(hint)
 

@@ -41,7 +41,9 @@ def file_names(labels: Sequence[Label]) -> list[str]:
     Where two would be alike, each has the number of its label behind it.
     """
     names = ["".join(c if c.isalnum() else "_" for c in label.name.lower()) for label in labels]
-    return [f"{name}_{k}" if names.count(name) > 1 else name for k, name in enumerate(names, start=1)]
+    while len(set(names)) < len(names):  # a number may make a name that another label has
+        names = [f"{name}_{k}" if names.count(name) > 1 else name for k, name in enumerate(names, start=1)]
+    return names
 
 
 def segments_of_mask(labels: Sequence[Label], title: str, identity: str) -> tuple[list[Label], list[str]]:

@@ -95,5 +95,9 @@ class Registry(Generic[T]):
         if self._imported or self._room is None:
             return
         self._imported = True  # first: a module that is imported may ask for a name
-        for module in pkgutil.iter_modules(importlib.import_module(self._room).__path__, f"{self._room}."):
-            importlib.import_module(module.name)
+        try:
+            for module in pkgutil.iter_modules(importlib.import_module(self._room).__path__, f"{self._room}."):
+                importlib.import_module(module.name)
+        except BaseException:
+            self._imported = False  # or whoever asks next would miss the names of the modules that were left
+            raise

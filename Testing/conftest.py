@@ -6,6 +6,7 @@ Unless OMP_NUM_THREADS asks for more: results must hold there, too.
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("PYTHONIOENCODING", "utf-8")  # what children write is decoded as this, whatever the locale
 
 import torch
 
@@ -16,9 +17,12 @@ NUMERICAL = ("diffusion", "ensemble", "evaluation", "inference", "methods", "met
 
 
 def pytest_collection_modifyitems(items):
-    """Marks that follow from where a test lies."""
+    """Marks that follow from where a test lies; files with slow tests first, so that no process ends long after the
+    others (with ``--no-loadscope-reorder``)."""
     for item in items:
         folder = item.path.parent.name
         for mark, folders in (("slicer", SLICER), ("numerical", NUMERICAL)):
             if folder in folders:
                 item.add_marker(mark)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)

@@ -45,7 +45,7 @@ class Driver:
             slicer.app.processEvents()
 
     def wait(self, until) -> None:
-        self.host.process_events(until, 300)
+        self.host.process_events(until)
         self.settle()
 
     batch_script = REPOSITORY / "AmbiguousSeg" / "Scripts" / "batch.py"

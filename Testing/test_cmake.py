@@ -58,7 +58,9 @@ def build(tmp_path_factory) -> Path:
         pytest.skip("CMake is not on the path")
     source, build = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("build")
     (source / "CMakeLists.txt").write_text(PROJECT.replace("@SOURCE@", REPOSITORY.as_posix()), encoding="utf-8")
-    run = subprocess.run([cmake, "-S", source, "-B", build], capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [cmake, "-S", source, "-B", build], capture_output=True, text=True, check=False, encoding="utf-8"
+    )
     assert run.returncode == 0, run.stderr
     return build
 

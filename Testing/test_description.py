@@ -228,7 +228,7 @@ def test_what_loading_refuses_is_refused_in_one_line(tmp_path, version, place, v
 
 @pytest.mark.parametrize("text", ["", "{", "[1, 2]", "{}", "3", "\x00\x01", '"format_version"'])
 def test_a_file_that_is_no_description_is_refused(tmp_path, text):
-    (saved(tiny_model(), tmp_path) / DESCRIPTION_FILE).write_text(text)
+    (saved(tiny_model(), tmp_path) / DESCRIPTION_FILE).write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match="not a model description"):
         read_description(tmp_path)
 

@@ -17,18 +17,20 @@ RENAMES = 2 + 1 + 3  # aside: a.csv, c.csv, old_1; then the new ones take their 
 @pytest.fixture
 def folder(tmp_path):
     for name in ("a.csv", "c.csv", "old_1", "somebody's"):
-        (tmp_path / name).write_text(f"earlier {name}")
+        (tmp_path / name).write_text(f"earlier {name}", encoding="utf-8")
     return tmp_path
 
 
 def content(folder):
     """Text of every file and None for every folder, hidden ones too."""
-    return {str(p.relative_to(folder)): p.read_text() if p.is_file() else None for p in folder.rglob("*")}
+    return {
+        str(p.relative_to(folder)): p.read_text(encoding="utf-8") if p.is_file() else None for p in folder.rglob("*")
+    }
 
 
 def write(place):
     for name in NEW:
-        (place / name).write_text(f"new {name}")
+        (place / name).write_text(f"new {name}", encoding="utf-8")
     return NEW
 
 
@@ -65,7 +67,7 @@ def test_a_file_that_cannot_take_its_place_leaves_the_folder_as_it_was(folder, m
 
 def test_a_folder_in_the_place_of_a_file_is_kept(folder):
     (folder / "b.csv").mkdir()
-    (folder / "b.csv/mine").write_text("mine")
+    (folder / "b.csv/mine").write_text("mine", encoding="utf-8")
     before = content(folder)
     with pytest.raises(OSError, match="b.csv cannot be replaced"):
         write_together(folder, write, SURPLUS)
@@ -95,7 +97,7 @@ def test_the_end_while_files_are_written(folder):
 
     def write_and_end(place):
         with replacing(place / "a.csv") as temporary:
-            temporary.write_text("new")
+            temporary.write_text("new", encoding="utf-8")
         remove_unfinished()
         assert content(folder) == before
         with replacing(place / "b.csv"):  # as a thread that does not know yet: must not make the folder again
@@ -126,7 +128,7 @@ def test_the_end_while_files_take_their_places(folder, monkeypatch, number):
 def test_the_end_while_one_file_is_written(folder):
     before = content(folder)
     with pytest.raises(FileNotFoundError), replacing(folder / "a.csv") as temporary:
-        temporary.write_text("half")
+        temporary.write_text("half", encoding="utf-8")
         remove_unfinished()
         assert content(folder) == before
     assert content(folder) == before

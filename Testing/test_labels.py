@@ -29,6 +29,8 @@ def test_labels_are_one_to_255_of_different_names():
 def test_names_of_files_differ_whatever_the_labels_are_called():
     names = ["Core", "Ödem (T2)", "GD+", "gd-", "core 1"]
     assert file_names([Label(name) for name in names]) == ["core", "ödem__t2_", "gd__3", "gd__4", "core_1"]
+    names = file_names([Label(name) for name in ("a", "A", "a 1")])
+    assert len(set(names)) == 3 and names[1] == "a_2"
 
 
 def test_segments_of_one_class_are_named_by_the_mask_and_of_several_by_the_labels():

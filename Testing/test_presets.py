@@ -170,7 +170,7 @@ def test_the_baseline_is_compared_on_the_same_data():
 )
 def test_a_wrong_key_or_value_is_named_in_one_line(tmp_path, text, named):
     file = tmp_path / "preset.yaml"
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8")
     with pytest.raises(CommandError) as caught:
         parse(["--config", str(file), "--out", "unused"])
     assert named in str(caught.value).removeprefix(str(file))

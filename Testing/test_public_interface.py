@@ -48,5 +48,7 @@ def test_importing_the_package_imports_nothing_else():
         "ambiguous.Label, ambiguous.SampleSet, ambiguous.compare, ambiguous.read_volume\n"
         "print('torch' in sys.modules)"
     )
-    run = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True, encoding="utf-8"
+    )
     assert run.stdout.splitlines() == ["['AmbiguousSegLib']", "False"]

@@ -58,7 +58,7 @@ def written(tmp_path, state, prefix="module."):
 
 
 def test_full_size_cimd_is_inferred_from_its_keys():
-    keys = json.loads(shared_path("golden/cimd_fullsize_unet_keys.json").read_text())
+    keys = json.loads(shared_path("golden/cimd_fullsize_unet_keys.json").read_text(encoding="utf-8"))
     config = infer_unet({name: tuple(shape) for name, shape in keys.items()}, image_size=128, num_heads=1)
     assert config == PUBLISHED
     with torch.device("meta"):
@@ -90,7 +90,7 @@ def test_other_layouts_are_inferred(config):
 
 
 def test_encoders_are_inferred():
-    keys = json.loads(shared_path("golden/cimd_encoders_keys.json").read_text())
+    keys = json.loads(shared_path("golden/cimd_encoders_keys.json").read_text(encoding="utf-8"))
     for name in ("prior", "posterior"):
         given = {key: tuple(shape) for key, shape in keys[name].items()}
         assert infer_encoder(given) == GaussianEncoderConfig()

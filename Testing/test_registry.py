@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,11 +16,12 @@ def room(tmp_path, monkeypatch):
     package = tmp_path / "the_room"
     package.mkdir()
     (package / "__init__.py").write_text(
-        "from AmbiguousSegLib.registry import Registry\nTHINGS = Registry('thing', room='the_room')\n"
+        "from AmbiguousSegLib.registry import Registry\nTHINGS = Registry('thing', room='the_room')\n", encoding="utf-8"
     )
     for name in ("second", "first"):
         (package / f"{name}.py").write_text(
-            f"from the_room import THINGS\n@THINGS.register('{name}')\ndef function(): return '{name}'\n"
+            f"from the_room import THINGS\n@THINGS.register('{name}')\ndef function(): return '{name}'\n",
+            encoding="utf-8",
         )
     monkeypatch.syspath_prepend(tmp_path)
     yield __import__("the_room").THINGS
@@ -47,6 +49,16 @@ def test_the_order_of_names_does_not_depend_on_who_was_imported_first(room):
 def test_a_module_can_come_first(room):
     room._first = "second"
     assert list(room) == ["second", "first"]
+
+
+def test_a_module_that_cannot_be_imported_is_not_passed_over_by_whoever_asks_next(room):
+    package = Path(sys.modules["the_room"].__file__).parent
+    (package / "broken.py").write_text("raise ImportError('no such package')\n")
+    for _ in range(2):
+        with pytest.raises(ImportError, match="no such package"):
+            room["first"]
+    (package / "broken.py").unlink()
+    assert list(room) == ["first", "second"]
 
 
 def test_an_unknown_name_lists_the_known_ones(room):

@@ -32,7 +32,7 @@ def test_a_preset_in_a_folder(name):
 def test_what_exists_goes_before_what_is_bundled(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert find_preset("phantom").is_relative_to(RESOURCES)
-    Path("phantom").write_text("seed: 1")
+    Path("phantom").write_text("seed: 1", encoding="utf-8")
     assert find_preset("phantom") == Path("phantom")
     Path(DEFAULT_MODEL).mkdir()
     assert find_model(DEFAULT_MODEL) == Path(DEFAULT_MODEL)
@@ -66,6 +66,7 @@ def test_resources_inside_the_package_or_beside_it(tmp_path, place):
         capture_output=True,
         text=True,
         check=True,
+        encoding="utf-8",
     )
     folder = tmp_path / place
     assert list(map(Path, run.stdout.splitlines())) == [

@@ -18,7 +18,9 @@ CONSTRAINTS = REPOSITORY / "constraints.txt"
 def run(*command: object, folder: Path) -> str:
     """Standard output of a command that is run in ``folder`` without the variables that lead back to the checkout."""
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    done = subprocess.run([str(c) for c in command], cwd=folder, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [str(c) for c in command], cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8"
+    )
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 

@@ -84,7 +84,7 @@ def begin(runner, kind, arguments=None, arrays=None, **options) -> Heard:
 
 
 def ended(*heard):
-    lifecycle.process_events(lambda: all(h.endings for h in heard), 120)
+    lifecycle.process_events(lambda: all(h.endings for h in heard))
 
 
 def do(runner, *arguments, **options) -> Heard:
@@ -94,7 +94,7 @@ def do(runner, *arguments, **options) -> Heard:
 
 
 def until_progress(heard, count=1):
-    lifecycle.process_events(lambda: len(heard.progress) >= count or heard.endings, 120)
+    lifecycle.process_events(lambda: len(heard.progress) >= count or heard.endings)
     assert not heard.endings
 
 

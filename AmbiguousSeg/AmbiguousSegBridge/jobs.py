@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from AmbiguousSegBridge.report import Report
-from AmbiguousSegLib.volume.crops import Box, Crop, joint_box, stack
+from AmbiguousSegLib.boxes import Box
+from AmbiguousSegLib.volume.crops import Crop, joint_box, stack
 
 if TYPE_CHECKING:
     from AmbiguousSegLib.inference.volume_sampling import SampleRequest

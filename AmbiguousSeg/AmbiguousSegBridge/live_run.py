@@ -26,7 +26,7 @@ from AmbiguousSegBridge.identity import (
     sign,
     unsign,
 )
-from AmbiguousSegBridge.maps import Tally, at_once, checked_threshold
+from AmbiguousSegBridge.maps import Tally, at_once
 from AmbiguousSegBridge.outcome import Outcome, outcome_of
 from AmbiguousSegBridge.run_writer import RunWriter, without_rendering
 from AmbiguousSegBridge.runs import (
@@ -40,6 +40,7 @@ from AmbiguousSegBridge.runs import (
 )
 from AmbiguousSegBridge.segments import place_on_grid
 from AmbiguousSegBridge.tables import renew_volumes
+from AmbiguousSegLib.ensemble.consensus import checked_threshold
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label
 from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry

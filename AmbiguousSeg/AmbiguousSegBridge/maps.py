@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from scipy.special import entr
 
-from AmbiguousSegLib.ensemble.consensus import DEFAULT_THRESHOLD, consensus_of_means
-from AmbiguousSegLib.volume.crops import Box, Crop
-from AmbiguousSegLib.volume.label_maps import class_mask
+from AmbiguousSegLib.boxes import Box, inside, joined
+from AmbiguousSegLib.ensemble.consensus import checked_threshold, consensus_of_means
+from AmbiguousSegLib.ensemble.disagreement import predictive_entropy
+from AmbiguousSegLib.label_maps import class_mask
+from AmbiguousSegLib.volume.crops import Crop
 
 EMPTY_BOX: Box = (slice(0, 0),) * 3
 Result = TypeVar("Result")
@@ -48,14 +49,14 @@ class Tally:
         if crop.empty:
             return
         classes = len(self.counts)
-        box = _joint(self.box, crop.box) if self.counts.size else crop.box
+        box = joined([self.box, crop.box] if self.counts.size else [crop.box])
         if box != self.box:
             grown = np.zeros([classes, *(span.stop - span.start for span in box)], self.counts.dtype)
             if self.counts.size:
-                grown[(slice(None), *_inside(self.box, box))] = self.counts
+                grown[(slice(None), *inside(self.box, box))] = self.counts
             self.box, self.counts = box, grown
         for label, counts in enumerate(self.counts, start=1):
-            counts[_inside(crop.box, box)] += class_mask(crop.voxels, label, classes).view(np.uint8)
+            counts[inside(crop.box, box)] += class_mask(crop.voxels, label, classes).view(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -106,23 +107,6 @@ def maps_of(tally: Tally, threshold: float | None) -> Generator[None, None, Maps
     return Maps(means, variances, entropy, tally.box, _crop_of(fused, tally.box, tally.shape), threshold)
 
 
-def predictive_entropy(shares: Sequence[np.ndarray]) -> np.ndarray:
-    """−Σ p·ln p over background and all classes, as ``SampleSet.entropy``, of the shares of the classes, float32."""
-    of_classes = np.stack(shares)
-    rest = np.maximum(1 - of_classes.sum(axis=0), 0)  # rounding may leave less than nothing
-    return entr(of_classes).sum(axis=0) + entr(rest)
-
-
-def checked_threshold(threshold: float | None, classes: int) -> float | None:
-    """Threshold that the consensus of a run takes: with one class the given one, or (None) 0.5; else None.
-
-    Raises:
-        ValueError: as ``consensus_of_means``.
-    """
-    consensus_of_means([np.zeros(0, np.float32)] * classes, threshold)
-    return DEFAULT_THRESHOLD if classes == 1 and threshold is None else threshold
-
-
 def at_once(steps: Generator[None, None, Result]) -> Result:
     """What a generator of steps returns when all of them are done."""
     while True:
@@ -140,12 +124,3 @@ def consensus_of(means: Sequence[np.ndarray], box: Box, threshold: float | None)
 def _crop_of(mask: np.ndarray, box: Box, shape: tuple[int, int, int]) -> Crop:
     """Crop of a mask that is given inside a box of a grid."""
     return Crop.of(mask).placed([span.start for span in box], shape)
-
-
-def _joint(box: Box, other: Box) -> Box:
-    return tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(box, other))
-
-
-def _inside(box: Box, outer: Box) -> Box:
-    """``box`` as it lies in an array of the voxels of ``outer``."""
-    return tuple(slice(s.start - o.start, s.stop - o.start) for s, o in zip(box, outer))

@@ -33,8 +33,9 @@ from AmbiguousSegBridge.identity import (
 )
 from AmbiguousSegBridge.maps import Maps
 from AmbiguousSegBridge.segments import Colour, add_segment, place_on_grid, replace_mask
+from AmbiguousSegLib.boxes import Box
 from AmbiguousSegLib.labels import Label, segments_of_mask
-from AmbiguousSegLib.volume.crops import Box, Crop
+from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
 
 BOX, THRESHOLD = ATTRIBUTE + "Box", ATTRIBUTE + "ConsensusThreshold"

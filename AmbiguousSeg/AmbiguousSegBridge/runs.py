@@ -39,7 +39,7 @@ from AmbiguousSegBridge.identity import (
     sample_index,
     sign,
 )
-from AmbiguousSegBridge.maps import Tally, at_once, checked_threshold, consensus_of, maps_of
+from AmbiguousSegBridge.maps import Tally, at_once, consensus_of, maps_of
 from AmbiguousSegBridge.run_writer import THRESHOLD, RunWriter, box_of, segment_ids_of
 from AmbiguousSegBridge.segments import (
     add_segment,
@@ -48,6 +48,8 @@ from AmbiguousSegBridge.segments import (
     read_crop,
     reference_geometry,
 )
+from AmbiguousSegLib.configuration import from_dict
+from AmbiguousSegLib.ensemble.consensus import checked_threshold
 from AmbiguousSegLib.labels import LESION_TERMINOLOGY, Label
 from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
@@ -360,7 +362,7 @@ def _labels_of(node: slicer.vtkMRMLNode, masks: Sequence[slicer.vtkMRMLSegmentat
     """Labels that a run's node names; terminology of a single class as the first mask that is left has it."""
     several = node.GetAttribute(LABELS)
     if several:
-        return tuple(Label(**(entry | {"color": tuple(entry["color"])})) for entry in json.loads(several))
+        return tuple(from_dict(Label, entry, LABELS) for entry in json.loads(several))
     segments = (mask.GetSegmentation().GetNthSegment(0) for mask in masks if mask is not None)
     segment = next(segments, None)
     return (Label(node.GetAttribute(LABEL), terminology=segment.GetTerminology() if segment else LESION_TERMINOLOGY),)

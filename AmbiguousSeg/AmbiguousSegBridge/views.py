@@ -9,10 +9,9 @@ import slicer
 
 from AmbiguousSegBridge.grid import ijk_to_ras
 from AmbiguousSegBridge.identity import SAMPLE_INDEX, identity_of, is_own, sample_index
-from AmbiguousSegBridge.maps import predictive_entropy
 from AmbiguousSegBridge.run_writer import box_of, without_rendering
 from AmbiguousSegBridge.runs import Run, map_array
-from AmbiguousSegLib.ensemble.disagreement import slices_by_disagreement
+from AmbiguousSegLib.ensemble.disagreement import predictive_entropy, slices_by_disagreement
 from AmbiguousSegLib.volume.geometry import SliceAxes
 
 Position = tuple[float, float, float]

@@ -132,11 +132,12 @@ def sampler_settings(model: Model, options: argparse.Namespace) -> SamplerSettin
         return settings or model.sampling
     asked = {"name": options.sampler, "steps": options.steps, "grid": getattr(options, "grid", None)}
     settings = replace(model.sampling, **{key: value for key, value in asked.items() if value is not None})
-    own = settings.options if settings.name == model.sampling.name else {}
-    settings = replace(settings, options={**own, **dict(getattr(options, "sampler_option", None) or ())})
+    chosen = dict(settings.options) if settings.name == model.sampling.name else {}
+    chosen |= dict(getattr(options, "sampler_option", None) or ())
     if getattr(options, "eta", None) is not None:
         log.warning("--eta is now --sampler-option eta=%g; --eta will go in the next version.", options.eta)
-        settings.options["eta"] = options.eta
+        chosen["eta"] = options.eta
+    settings = replace(settings, options=chosen)
     samplers.check(settings)
     return settings
 

@@ -16,17 +16,17 @@ import torch
 
 from AmbiguousSegLib.cli.common import CommandError, program
 from AmbiguousSegLib.configuration import from_dict, to_dict
+from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.evaluation_cases import held_out_cases
+from AmbiguousSegLib.data.transforms import AugmentationConfig
 from AmbiguousSegLib.devices import choose_device
 from AmbiguousSegLib.diffusion import samplers
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.methods import METHODS
 from AmbiguousSegLib.resources import find_preset
 from AmbiguousSegLib.training.config import (
-    AugmentationConfig,
     CardConfig,
-    DataConfig,
     OptimisationConfig,
-    SamplerSettings,
     TrainingConfig,
     ValidationConfig,
     completed,

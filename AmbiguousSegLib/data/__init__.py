@@ -1,1 +1,1 @@
-"""What models are trained and judged on: readers of data on disk, the phantom, splits, augmentation."""
+"""What models are trained and judged on: readers of data on disk, the phantom, splits, transforms."""

@@ -6,18 +6,13 @@ import math
 import re
 from dataclasses import dataclass
 
+from AmbiguousSegLib.configuration import check_field
 from AmbiguousSegLib.data.readers import READERS
 from AmbiguousSegLib.volume.preprocessing import Intensity
 
 PHANTOM = "phantom"
 EIGHT_BIT = Intensity("full_scale", high=255.0)
 TARGETS = ("random_rater", "mean")
-
-
-def check_field(owner: object, condition: bool, key: str, expected: str) -> None:
-    """ValueError that names the field ``key`` of a configuration and what was ``expected``, unless ``condition``."""
-    if not condition:
-        raise ValueError(f"{type(owner).__name__}.{key} must be {expected}, got {getattr(owner, key)!r}.")
 
 
 @dataclass(frozen=True)

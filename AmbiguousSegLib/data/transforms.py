@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import affine_transform
 
-from AmbiguousSegLib.volume.label_maps import label_map_of
+from AmbiguousSegLib.configuration import check_field
+from AmbiguousSegLib.label_maps import label_map_of
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,7 @@ class AugmentationConfig:
 
     def __post_init__(self) -> None:
         for name in ("rotate_degrees", "scale", "translate", "gain", "offset"):
-            if not 0 <= getattr(self, name) < np.inf:
-                raise ValueError(f"AugmentationConfig.{name} must be 0 or more, got {getattr(self, name)}.")
+            check_field(self, 0 <= getattr(self, name) < np.inf, name, "0 or more")
 
 
 @dataclass(frozen=True)

@@ -168,8 +168,8 @@ def _dpm_solver_pp_2m(
         if i == 0:
             return x0  # to zero noise: the estimate itself
         h = float(lam[i - 1] - lam[i])
-        # The last two steps are of first order: the one into step 0 is by far the longest in log signal-to-noise, and
-        # the second-order rule would extrapolate over it and overstate the spread.
+        # The last two steps are of first order: where the grid holds t = 0, the one into it is by far the longest in
+        # log signal-to-noise, and the second-order rule would extrapolate over it and overstate the spread.
         estimate = x0 if last_x0 is None or i == 1 else x0 + (x0 - last_x0) * (h / (2 * last_h))
         decay = math.exp(-2 * h) if stochastic else math.exp(-h)
         carried = sigma[i - 1] / sigma[i] * (math.exp(-h) if stochastic else 1.0)

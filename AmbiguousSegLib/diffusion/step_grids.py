@@ -26,10 +26,10 @@ def steps_of(grid: str, total: int, count: int) -> np.ndarray:
 
 @STEP_GRIDS.register("trailing")
 def trailing(total: int, count: int) -> np.ndarray:
-    """t_i = round(i·T/k) − 1, i = 1 … k: the last step is always the pure noise, the first never t = 0.
+    """t_i = round(i·T/k) − 1, i = 1 … k, halves to even: the last step is always the pure noise.
 
-    (Lin et al. 2024, *Common diffusion noise schedules and sample steps are flawed*, Table 2.) No evaluation is spent
-    at t = 0, where the mask is all but known: three or four steps do what ten do with both ends.
+    (Lin et al. 2024, *Common diffusion noise schedules and sample steps are flawed*, Table 2.) With fewer than two
+    thirds of the steps no evaluation is spent at t = 0, where the mask is all but known.
     """
     return np.array([round(i * total / count) - 1 for i in range(1, count + 1)])
 

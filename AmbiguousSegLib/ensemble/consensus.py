@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import SimpleITK as sitk
 
-from AmbiguousSegLib.volume.label_maps import label_map_of
+from AmbiguousSegLib.label_maps import label_map_of
 
 DEFAULT_THRESHOLD = 0.5  # of the mean map of one class: a strict majority
 MOST_ITERATIONS = 1000
@@ -39,10 +39,21 @@ class StapleResult:
     specificity: np.ndarray
 
 
-def check_threshold(threshold: float) -> None:
-    """ValueError unless ``threshold`` can be that of a consensus."""
+def checked_threshold(threshold: float | None, classes: int) -> float | None:
+    """Threshold that a consensus takes: of one class the given one, or (None) 0.5; of several None.
+
+    Raises:
+        ValueError: a threshold outside [0, 1), or one for several classes.
+    """
+    if classes > 1:
+        if threshold is not None:
+            raise ValueError(f"The consensus of {classes} classes is the most frequent one; it takes no threshold.")
+        return None
+    if threshold is None:
+        return DEFAULT_THRESHOLD
     if not 0 <= threshold < 1:
         raise ValueError(f"Consensus threshold must lie in [0, 1), got {threshold}.")
+    return threshold
 
 
 def consensus_of_means(means: Sequence[np.ndarray], threshold: float | None = None) -> np.ndarray:
@@ -57,14 +68,11 @@ def consensus_of_means(means: Sequence[np.ndarray], threshold: float | None = No
         threshold: in [0, 1), for one class; None: 0.5, a strict majority.
 
     Raises:
-        ValueError: a threshold outside [0, 1), or one for several classes.
+        ValueError: as ``checked_threshold``.
     """
-    if len(means) == 1:
-        threshold = DEFAULT_THRESHOLD if threshold is None else threshold
-        check_threshold(threshold)
-        return (means[0] > threshold).view(np.uint8)
+    threshold = checked_threshold(threshold, len(means))
     if threshold is not None:
-        raise ValueError(f"The consensus of {len(means)} classes is the most frequent one; it takes no threshold.")
+        return (means[0] > threshold).view(np.uint8)
     consensus = np.empty(means[0].shape, np.uint8)
     for z in range(len(consensus)):  # one by one: of a volume, what is computed on the way is one slice
         consensus[z] = label_map_of(np.stack([mean[z] for mean in means]), _SHARE_ROUNDING)

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+from scipy.special import entr
+
+
+def predictive_entropy(shares: Sequence[np.ndarray]) -> np.ndarray:
+    """−Σ p·ln p over background and all classes: float32 of the shape of each share, in [0, ln(K + 1)], nats.
+
+    Args:
+        shares: for each class 1 to K the share p of the samples that say so, float32 of one shape; background has the
+            rest. 0·ln 0 is 0.
+    """
+    of_classes = np.stack(shares)
+    rest = np.maximum(1 - of_classes.sum(axis=0), 0)  # rounding may leave less than nothing
+    return entr(of_classes).sum(axis=0) + entr(rest)
 
 
 def slices_by_disagreement(variance: Iterable[np.ndarray], mean: Iterable[np.ndarray]) -> list[int]:

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.special import entr
 
 from AmbiguousSegLib.ensemble.consensus import consensus_of_means
+from AmbiguousSegLib.ensemble.disagreement import predictive_entropy
+from AmbiguousSegLib.label_maps import as_label_map, class_mask
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label, check_labels
 from AmbiguousSegLib.volume.geometry import Geometry
-from AmbiguousSegLib.volume.label_maps import as_label_map, class_mask
 
 INTERVAL_PERCENTILES = (2.5, 97.5)
 
@@ -88,14 +88,12 @@ class SampleSet:
     def entropy(self) -> np.ndarray:
         """Predictive entropy −Σ p·ln p over background and all classes: float32 ``(Z, Y, X)`` in [0, ln(K + 1)], nats.
 
-        p is the share of samples that give a voxel the class; 0·ln 0 is 0.
+        p is the share of samples that give a voxel the class, as ``predictive_entropy`` takes it.
         """
         means = [self.mean(label) for label in range(1, self.classes + 1)]
         entropy = np.empty(self.geometry.shape, np.float32)
         for z, plane in enumerate(entropy):  # so that what is computed on the way is one slice
-            shares = np.stack([mean[z] for mean in means])
-            rest = np.maximum(1 - shares.sum(axis=0), 0)  # rounding may leave less than nothing
-            plane[...] = entr(shares).sum(axis=0) + entr(rest)
+            plane[...] = predictive_entropy([mean[z] for mean in means])
         return entropy
 
     def consensus(self, threshold: float | None = None) -> np.ndarray:

@@ -167,12 +167,14 @@ def by_label(sets: MaskSets, labels: Sequence[str]) -> dict[str, MaskSets]:
     """What tables have rows of: each class by name, then ``ALL_CLASSES``; with one class only it, under ``""``.
 
     Raises:
-        ValueError: not one name for each class.
+        ValueError: not one name for each class, or a class of several that is named as all of them together.
     """
     if len(labels) != sets.classes:
         raise ValueError(f"{sets.classes} classes need as many names, got {', '.join(labels)}.")
     if sets.classes == 1:
         return {"": sets}
+    if ALL_CLASSES in labels:
+        raise ValueError(f"A label is named {ALL_CLASSES!r}, as the rows of all labels together; rename it.")
     return {name: sets.of_class(k) for k, name in enumerate(labels, 1)} | {ALL_CLASSES: sets.of_class(None)}
 
 

@@ -9,8 +9,8 @@ import torch
 
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.inference.batches import OnBatchStep, draw_masks
+from AmbiguousSegLib.label_maps import label_map_of
 from AmbiguousSegLib.methods import Method
-from AmbiguousSegLib.volume.label_maps import label_map_of
 
 
 def case_number(identity: str) -> int:

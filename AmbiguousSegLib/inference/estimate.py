@@ -15,9 +15,9 @@ import torch
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.inference.batches import KEPT_BYTES, draw_masks, prepare_slices
 from AmbiguousSegLib.inference.volume_sampling import SampleRequest, fitting_batch_size
+from AmbiguousSegLib.label_maps import label_map_of
 from AmbiguousSegLib.model import Model
 from AmbiguousSegLib.volume.geometry import Geometry
-from AmbiguousSegLib.volume.label_maps import label_map_of
 from AmbiguousSegLib.volume.prepared import PreparedVolume
 from AmbiguousSegLib.volume.preprocessing import Intensity
 
@@ -123,6 +123,7 @@ def _time_evaluation(
     model: Model, prepared: PreparedVolume, batch_size: int, settings: SamplerSettings, check: Callable[[], None]
 ) -> tuple[int, float]:
     """Rows of a batch that fits, and seconds of one evaluation for one of them, with what the sampler does between."""
+    # On the grid that takes any number of steps: which steps they are makes no difference to the time.
     settings = SamplerSettings(settings.name, min(settings.steps, 1 + _TIMED_EVALUATIONS), options=settings.options)
     slices = prepared.slice_indices[:batch_size]
     samples = range(math.ceil((1 + _TIMED_EVALUATIONS) * batch_size / len(slices)))  # enough, were it one step each

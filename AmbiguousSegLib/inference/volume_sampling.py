@@ -16,9 +16,9 @@ from AmbiguousSegLib.diffusion import samplers
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.inference.batches import draw_masks
+from AmbiguousSegLib.label_maps import label_map_of
 from AmbiguousSegLib.model import Model
 from AmbiguousSegLib.volume.geometry import Geometry, Region
-from AmbiguousSegLib.volume.label_maps import label_map_of
 from AmbiguousSegLib.volume.prepared import PreparedVolume
 
 log = logging.getLogger(__name__)

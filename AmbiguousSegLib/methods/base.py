@@ -93,7 +93,7 @@ class Method(nn.Module, ABC):
     ) -> Tensor:
         """One mask per row: float ``(B, K, H, W)`` on a scale where 0 is "not this class" and 1 is "this class".
 
-        ``volume.label_maps.label_map_of`` says which class that is: the largest, with background among them.
+        ``label_maps.label_map_of`` says which class that is: the largest, with background among them.
 
         Args:
             prepared: of ``prepare``, with one row per batch row (rows of one slice are repeated).

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from AmbiguousSegLib.metrics.figures import MaskSets, figure
-from AmbiguousSegLib.metrics.surface import joint_box
+from AmbiguousSegLib.metrics.surface import box_of_both
 
 BINS = 10
 
@@ -24,7 +24,7 @@ def expected_calibration_error(sets: MaskSets) -> float:
     any sample or rater marks are pooled.
     """
     marked = sets.marked()
-    box = joint_box(marked[0].any(axis=0), marked[1].any(axis=0))
+    box = box_of_both(marked[0].any(axis=0), marked[1].any(axis=0))
     n, m = len(sets.samples), len(sets.raters)
     pixels, predicted, observed = np.zeros((3, BINS))
     for label in sets.labels:

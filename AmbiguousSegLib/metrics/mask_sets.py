@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from AmbiguousSegLib.label_maps import class_mask
 from AmbiguousSegLib.metrics.distribution import combined_sensitivity
-from AmbiguousSegLib.metrics.overlap import Counts, as_label_maps, class_of, pairwise_counts
+from AmbiguousSegLib.metrics.overlap import Counts, as_label_maps, pairwise_counts
 from AmbiguousSegLib.metrics.surface import pairwise_surface_metrics
 
 SPACING, VOLUME, PLANE = "spacing", "volume", "plane"
@@ -104,7 +105,7 @@ class MaskSets:
 
     def masks(self, label: int) -> tuple[np.ndarray, np.ndarray]:
         """Where samples and raters have a class: bool, shapes of both; views if there is one class."""
-        return class_of(self.samples, label, self.classes), class_of(self.raters, label, self.classes)
+        return class_mask(self.samples, label, self.classes), class_mask(self.raters, label, self.classes)
 
     def marked(self) -> tuple[np.ndarray, np.ndarray]:
         """Where samples and raters have any of the classes looked at: bool, shapes of both."""

@@ -18,6 +18,8 @@ from numpy.typing import ArrayLike
 from scipy import sparse
 from scipy.optimize import linear_sum_assignment, linprog
 
+from AmbiguousSegLib.label_maps import class_mask
+
 _CHUNK_ELEMENTS = 2**23
 """Elements of the float32 copies held at once: 32 MiB, and fewer than 2²⁴, below which float32 counts are exact."""
 _LARGEST_ASSIGNMENT = 512
@@ -163,7 +165,7 @@ def pairwise_label_iou(a: ArrayLike, b: ArrayLike, classes: int) -> np.ndarray:
     """
     a, b = as_label_maps(a, classes, "a"), as_label_maps(b, classes, "b")
     labels = range(1, classes + 1)
-    counts = Counts.of_classes([pairwise_counts(class_of(a, k, classes), class_of(b, k, classes)) for k in labels])
+    counts = Counts.of_classes([pairwise_counts(class_mask(a, k, classes), class_mask(b, k, classes)) for k in labels])
     return counts.mean_over_present(counts.iou(), none=1.0)
 
 
@@ -272,11 +274,6 @@ def as_label_maps(masks: ArrayLike, classes: int, name: str) -> np.ndarray:
             f"{name} hold the label {masks.max()}, but there are {classes}. Say how many classes there are."
         )
     return masks
-
-
-def class_of(label_maps: np.ndarray, label: int, classes: int) -> np.ndarray:
-    """Where label maps of `as_label_maps` have ``label``: bool, same shape; a view if there is one class."""
-    return label_maps.view(bool) if classes == 1 else label_maps == label
 
 
 def _check_set(masks: np.ndarray, name: str) -> None:

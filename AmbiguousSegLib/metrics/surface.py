@@ -21,6 +21,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
+from AmbiguousSegLib.boxes import Box, bounding_box
+
 HD_PERCENTILE = 95
 ONE_EMPTY = ("undefined", "diagonal")
 
@@ -80,7 +82,7 @@ def pairwise_surface_metrics(
             positive.
     """
     a, b, spacing = _checked(a, b, spacing_mm, leading_axes=1)
-    box = joint_box(a.any(axis=0), b.any(axis=0))  # no voxel of either lies outside: cropping changes no distance
+    box = box_of_both(a.any(axis=0), b.any(axis=0))  # no voxel of either lies outside: cropping changes no distance
     shape = a[0][box].shape
     borders_a, borders_b = ([np.flatnonzero(border(mask[box])) for mask in masks] for masks in (a, b))
     to_b, sum_to_b = _directed(borders_a, borders_b, shape, spacing, on_map)
@@ -117,7 +119,7 @@ def surface_distances(a: ArrayLike, b: ArrayLike, spacing_mm: Sequence[float]) -
     a, b, spacing = _checked(a, b, spacing_mm)
     if not a.any() or not b.any():
         raise ValueError("Surface distances need two non-empty masks, got an empty one. Use surface_metrics instead.")
-    box = joint_box(a, b)
+    box = box_of_both(a, b)
     border_a, border_b = (np.flatnonzero(border(mask[box])) for mask in (a, b))
     to_a, to_b = (_distance_map(found, a[box].shape, spacing) for found in (border_a, border_b))
     return to_b[border_a], to_a[border_b]
@@ -159,11 +161,10 @@ def _distance_map(target: np.ndarray, shape: tuple[int, ...], spacing: tuple[flo
     return ndimage.distance_transform_edt(outside, sampling=spacing).ravel()
 
 
-def joint_box(a: ArrayLike, b: ArrayLike) -> tuple[slice, ...]:
+def box_of_both(a: ArrayLike, b: ArrayLike) -> Box:
     """Smallest box that holds two bool masks of one shape; of length 0 if both are empty."""
     either = np.asarray(a) | np.asarray(b)
-    boxes = ndimage.find_objects(either.view(np.uint8))
-    return boxes[0] if boxes else (slice(0, 0),) * either.ndim
+    return bounding_box(either) or (slice(0, 0),) * either.ndim
 
 
 def _checked(

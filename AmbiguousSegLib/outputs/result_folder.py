@@ -16,15 +16,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from AmbiguousSegLib.configuration import from_dict
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.files import write_together
+from AmbiguousSegLib.label_maps import class_mask
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label, check_labels, file_names, segments_of_mask
 from AmbiguousSegLib.plotting.overview import overview
 from AmbiguousSegLib.plotting.pictures import write_png
 from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.io import read_mask
-from AmbiguousSegLib.volume.label_maps import class_mask
 from AmbiguousSegLib.volume.segments import read_raters
 from AmbiguousSegLib.volume.writing import write_segmentation, write_volume
 
@@ -167,7 +168,7 @@ def _read_summary(folder: Path) -> tuple[dict[str, Any], Geometry, tuple[Label, 
         keys = ("size", "spacing_mm", "origin_lps_mm", "direction_lps")
         geometry = Geometry(*(tuple(grid[key]) for key in keys))
         if "labels" in content:
-            labels = tuple(Label(**{**entry, "color": tuple(entry["color"])}) for entry in content["labels"])
+            labels = tuple(from_dict(Label, entry, "labels") for entry in content["labels"])
         else:
             labels = (Label(content["label"]),) if "label" in content else DEFAULT_LABELS
         check_labels(labels)

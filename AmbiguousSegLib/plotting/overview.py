@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from AmbiguousSegLib.boxes import bounding_box
 from AmbiguousSegLib.ensemble.consensus import consensus_of_means
 from AmbiguousSegLib.ensemble.disagreement import slices_by_disagreement
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
@@ -23,7 +24,6 @@ from AmbiguousSegLib.plotting.pictures import (
     photograph,
     sheet,
 )
-from AmbiguousSegLib.volume.crops import bounding_box
 from AmbiguousSegLib.volume.geometry import SliceAxes
 
 _SIDE = 160  # pixels of one picture

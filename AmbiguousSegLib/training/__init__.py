@@ -1,1 +1,1 @@
-"""Training of a method from a configuration: items, loop, validation, checkpoints."""
+"""Training of a method from a configuration: data set, trainer, validation, checkpoints."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from AmbiguousSegLib.configuration import from_dict, to_dict
-from AmbiguousSegLib.data.config import DataConfig, check_field
+from AmbiguousSegLib.configuration import check_field, to_dict
+from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.transforms import AugmentationConfig
 from AmbiguousSegLib.diffusion.settings import SamplerSettings, lift_eta
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label, check_labels
-from AmbiguousSegLib.methods import METHODS
+from AmbiguousSegLib.methods import method_config
 
 log = logging.getLogger(__name__)
 
@@ -145,12 +145,9 @@ def completed(config: TrainingConfig) -> TrainingConfig:
     """The same with the defaults of its method spelt out, so that a run is the same however it was described.
 
     Raises:
-        ValueError: unknown method, or a key or value of ``method_config`` that is wrong; the message names it.
+        ValueError: as ``methods.method_config``.
     """
-    cls = METHODS[config.method].Config
-    known = {f.name for f in fields(cls)}
-    given = {key: value for key, value in config.method_config.items() if key != "classes" or key in known}
-    return replace(config, method_config=to_dict(from_dict(cls, given, "method_config")))
+    return replace(config, method_config=to_dict(method_config(config.method, config.method_config)))
 
 
 def lifted(config: Mapping[str, Any], quiet: bool = False) -> dict[str, Any]:
@@ -168,16 +165,16 @@ def lifted(config: Mapping[str, Any], quiet: bool = False) -> dict[str, Any]:
             raise ValueError("card.label is now called labels; give labels alone.")
         new["card"] = {key: value for key, value in card.items() if key != "label"}
         new["labels"] = [{"name": card["label"]}]
-        _tell(quiet, "card.label", f"write labels: [{{name: {card['label']}}}]")
+        _note_old_name(quiet, "card.label", f"write labels: [{{name: {card['label']}}}]")
     if isinstance(sampling, Mapping) and "eta" in sampling:
         new["sampling"] = lift_eta(sampling)
         needed = "options" in new["sampling"]
-        _tell(
+        _note_old_name(
             quiet, "sampling.eta", f"write sampling.options: {{eta: {sampling['eta']}}}" if needed else "leave it out"
         )
     return new
 
 
-def _tell(quiet: bool, old: str, remedy: str) -> None:
+def _note_old_name(quiet: bool, old: str, remedy: str) -> None:
     if not quiet:
         log.warning("%s is an old name, which the next version will not read; %s.", old, remedy)

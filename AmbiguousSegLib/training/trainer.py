@@ -28,7 +28,7 @@ from AmbiguousSegLib.metrics.figures import average
 from AmbiguousSegLib.model import Model, save_model
 from AmbiguousSegLib.plotting.pictures import write_png
 from AmbiguousSegLib.training.checkpoint import FILE, Progress, load_checkpoint, save_checkpoint
-from AmbiguousSegLib.training.config import TrainingConfig
+from AmbiguousSegLib.training.config import TrainingConfig, completed
 from AmbiguousSegLib.training.dataset import Source, batches
 from AmbiguousSegLib.training.ema import averaged_model
 from AmbiguousSegLib.training.learning_rate import learning_rate
@@ -83,6 +83,7 @@ class Trainer:
             )
         if (folder / FILE).exists() and not resume:
             raise FileExistsError(f"{folder} holds a training run; resume it, or train into another folder.")
+        self.config = config = completed(config)
         self.source, self.held_out, self.folder = source, held_out, folder
         self.device, self.rank, self.processes = device, rank, processes
         self.stopping = False
@@ -91,8 +92,6 @@ class Trainer:
             torch.manual_seed(config.seed)
             self.method = build_method(config.method, config.method_config)
         self.method.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        # With the method's defaults spelt out, so that a run is the same however it was described.
-        self.config = config = replace(config, method_config=to_dict(self.method.config))
         self.ema = averaged_model(self.method, config.optimisation.ema_decay)
         self.optimizer = torch.optim.AdamW(
             [p for p in self.method.parameters() if p.requires_grad],

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from AmbiguousSegLib.volume.label_maps import as_label_map
-
-Box = tuple[slice, ...]
+from AmbiguousSegLib.boxes import Box, bounding_box, inside, joined
+from AmbiguousSegLib.label_maps import as_label_map
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ class Crop:
     def within(self, box: Box) -> np.ndarray:
         """The label map inside ``box``, which holds all of it: uint8, of the box's shape."""
         part = np.zeros([span.stop - span.start for span in box], np.uint8)
-        part[tuple(slice(own.start - s.start, own.stop - s.start) for own, s in zip(self.box, box))] = self.voxels
+        part[inside(self.box, box)] = self.voxels
         return part
 
     def save(self, path: Path) -> dict[str, list[int]]:
@@ -130,24 +129,9 @@ class Crop:
         return cls(np.load(path, allow_pickle=False), tuple(place["start"]), tuple(place["shape"]))
 
 
-def bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
-    """Smallest box that holds all that is not 0 in an array of any number of axes; None if all is 0."""
-    box: list[slice] = []
-    for axis in range(mask.ndim):
-        part = mask[tuple(box)]
-        marked = np.flatnonzero(part.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
-        if len(marked) == 0:
-            return None
-        box.append(slice(int(marked[0]), int(marked[-1]) + 1))
-    return tuple(box)
-
-
 def joint_box(crops: Sequence[Crop]) -> Box | None:
     """Smallest box that holds all of several crops of one grid; None if all are empty."""
-    boxes = [crop.box for crop in crops if not crop.empty]
-    if not boxes:
-        return None
-    return tuple(slice(min(s.start for s in spans), max(s.stop for s in spans)) for spans in zip(*boxes))
+    return joined(crop.box for crop in crops if not crop.empty)
 
 
 def stack(crops: Sequence[Crop], box: Box) -> np.ndarray:

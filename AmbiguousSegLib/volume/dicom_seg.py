@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from AmbiguousSegLib.files import replacing
+from AmbiguousSegLib.label_maps import as_label_map, class_mask
 from AmbiguousSegLib.labels import Label, check_labels
 from AmbiguousSegLib.volume.dicom_series import headers_by_slice
 from AmbiguousSegLib.volume.geometry import Geometry
-from AmbiguousSegLib.volume.label_maps import as_label_map, class_mask
 
 if TYPE_CHECKING:
     from highdicom.seg import SegmentDescription

@@ -1,4 +1,4 @@
-"""Reading images, masks, label maps and several raters' segmentations as volumes; ``writing`` is the way back."""
+"""Reading volumes, masks and label maps; ``segments`` reads several raters' files, ``writing`` is the way back."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from AmbiguousSegLib.label_maps import as_label_map
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.image import components_of, one_line_errors, read_image
-from AmbiguousSegLib.volume.label_maps import as_label_map
 from AmbiguousSegLib.volume.segment_header import is_segmentation
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "label_map_in",
     "on_grid",
     "placed_on",
-    "read_image",
     "read_label_map",
     "read_mask",
     "read_volume",

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from AmbiguousSegLib import configuration
 from AmbiguousSegLib.volume.geometry import PLANES, Geometry, Region, SliceAxes
 
 if TYPE_CHECKING:
@@ -117,15 +116,6 @@ class Preprocessing:
                 f"Preprocessing.intensity has {len(self.intensity)} rules for {len(self.channels)} channels; give one "
                 "rule, or one for each channel."
             )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; ``from_dict`` makes an equal object of them."""
-        return configuration.to_dict(self)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Preprocessing:
-        """Inverse of ``to_dict``. Raises ValueError on a key that is unknown or missing, and on bad values."""
-        return configuration.from_dict(cls, data)
 
     def prepare(
         self,

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from AmbiguousSegLib.boxes import bounding_box
+from AmbiguousSegLib.label_maps import class_mask
 from AmbiguousSegLib.labels import Label
-from AmbiguousSegLib.volume.crops import bounding_box
 from AmbiguousSegLib.volume.geometry import Geometry
-from AmbiguousSegLib.volume.label_maps import class_mask
 
 
 def is_segmentation(image: sitk.Image) -> bool:

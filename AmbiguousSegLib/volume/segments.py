@@ -10,12 +10,12 @@ from typing import NamedTuple
 import numpy as np
 import SimpleITK as sitk
 
+from AmbiguousSegLib.label_maps import as_label_map
 from AmbiguousSegLib.labels import segments_are_classes
 from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.image import components_of, read_image
 from AmbiguousSegLib.volume.io import file_stem, label_map_in, on_grid
-from AmbiguousSegLib.volume.label_maps import as_label_map
 from AmbiguousSegLib.volume.segment_header import is_segmentation, segments_of
 
 _log = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from AmbiguousSegLib.files import replacing
+from AmbiguousSegLib.label_maps import as_label_map
 from AmbiguousSegLib.labels import Label, check_labels
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.image import read_image, reason
-from AmbiguousSegLib.volume.label_maps import as_label_map
 from AmbiguousSegLib.volume.segment_header import header_of
 
 _STORED_TYPES = (bool, "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8")

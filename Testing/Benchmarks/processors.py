@@ -47,7 +47,7 @@ def outcome(setting: dict[str, str], threads: int) -> tuple[int, int, int]:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         run = [sys.executable, "-m", "pytest", "-q", "-m", "numerical", f"--junitxml={report}", "Testing"]
-        ended = subprocess.run(run, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+        ended = subprocess.run(run, cwd=REPOSITORY, env=environment, capture_output=True, text=True, encoding="utf-8")
         if not report.exists():
             raise SystemExit(f"The tests did not run: {ended.stdout[-2000:]}{ended.stderr[-2000:]}")
         cases = list(ElementTree.parse(report).getroot().iter("testcase"))

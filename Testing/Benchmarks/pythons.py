@@ -25,7 +25,10 @@ MODULES = (
     *("evaluation.rater_comparison", "evaluation.table", "metrics.figures", "outputs.export_formats"),
     *("outputs.result_folder", "plotting.overview", "volume.io", "volume.preprocessing", "volume.segments"),
 )
-TESTS = ("test_labels.py", "test_files.py", "test_configuration.py", "test_registry.py", "volume/test_geometry.py")
+TESTS = (
+    *("test_labels.py", "test_files.py", "test_registry.py"),
+    *("volume/test_geometry.py", "volume/test_crops.py", "volume/test_label_maps.py"),
+)
 
 
 def run(*command: object) -> subprocess.CompletedProcess[str]:

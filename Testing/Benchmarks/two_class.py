@@ -151,7 +151,9 @@ def main() -> None:
     by_name, phantoms, raters = sources(model, options.cases)
     found = {name: figures(draw, phantoms, raters, options.samples) for name, draw in by_name.items()}
     git = ["git", "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(git, cwd=Path(__file__).parent, capture_output=True, text=True, check=False).stdout.strip()
+    commit = subprocess.run(
+        git, cwd=Path(__file__).parent, capture_output=True, text=True, check=False, encoding="utf-8"
+    ).stdout.strip()
     machine = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else model.device.type
     notes = [
         f"made by `python Testing/Benchmarks/two_class.py MODEL_FOLDER --out FILE.md` at commit {commit or 'unknown'}, "

@@ -218,7 +218,7 @@ def call(widget, hook: str) -> None:
         getattr(widget, hook)()
 
 
-def process_events(until: Callable[[], object], ceiling_s: float = 60.0) -> None:
+def process_events(until: Callable[[], object], ceiling_s: float = 300.0) -> None:
     """Run Qt's events until ``until()`` is true.
 
     Raises:

@@ -48,10 +48,10 @@ class Study:
         self.volumes = folder / "volumes"
         self.volumes.mkdir()
         for name in ("a.nii.gz", "b.nrrd", "c.d.mha"):
-            (self.volumes / name).write_text(name)
-        (self.volumes / "notes.txt").write_text("not a volume")
+            (self.volumes / name).write_text(name, encoding="utf-8")
+        (self.volumes / "notes.txt").write_text("not a volume", encoding="utf-8")
         (folder / "model").mkdir()
-        (folder / "model" / "model.json").write_text("{}")
+        (folder / "model" / "model.json").write_text("{}", encoding="utf-8")
 
     def sampler(self, options):
         def sample(job, folder):
@@ -59,8 +59,8 @@ class Study:
             if "bad" in job.name:
                 raise ValueError("the volume is bad")
             if options.mrb:
-                (folder / "scene.mrb").write_text("scene")
-            (folder / "samples.json").write_text("{}")
+                (folder / "scene.mrb").write_text("scene", encoding="utf-8")
+            (folder / "samples.json").write_text("{}", encoding="utf-8")
 
         return sample
 
@@ -96,6 +96,16 @@ def test_what_is_done_is_skipped(study, capsys):
     assert "0 done, 3 skipped, 0 failed" in capsys.readouterr().out
 
 
+def test_what_version_0_1_did_is_skipped_unless_a_grid_is_asked_for(study):
+    study.run()
+    for path in study.out.glob("*/request.json"):
+        request = json.loads(path.read_text(encoding="utf-8"))
+        del request["grid"]  # it had one, and did not name it
+        path.write_text(json.dumps(request), encoding="utf-8")
+    assert study.run() == 0 and study.asked == []
+    assert study.run("--grid", "both_ends") == 0 and len(study.asked) == 3
+
+
 def test_resumes_with_what_an_interruption_left(study):
     study.run()
     (study.out / "b" / "samples.json").unlink()  # written last: without it the volume is not complete
@@ -118,10 +128,10 @@ def test_other_settings_are_sampled_again(study, arguments):
 
 def test_a_changed_volume_or_model_is_sampled_again(study):
     study.run()
-    (study.volumes / "b.nrrd").write_text("longer than before")
+    (study.volumes / "b.nrrd").write_text("longer than before", encoding="utf-8")
     study.run()
     assert study.asked_names() == ["b"]
-    (study.folder / "model" / "model.json").write_text('{"trained": "longer"}')
+    (study.folder / "model" / "model.json").write_text('{"trained": "longer"}', encoding="utf-8")
     study.run()
     assert study.asked_names() == ["a", "b", "c.d"]
 
@@ -146,7 +156,7 @@ def test_a_file_of_a_series_is_rewritten_added_or_removed(study):
     ]
     assert study.run(inputs=[series]) == 0 and study.asked_names() == ["series"]
     for change in changes:
-        (series / "below" / "of_another_program").write_text(str(change))
+        (series / "below" / "of_another_program").write_text(str(change), encoding="utf-8")
         assert study.run(inputs=[series]) == 0 and study.asked == []
         change()
         os.utime(series, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -177,7 +187,7 @@ def test_a_name_that_the_output_cannot_hold_ends_nothing(study, monkeypatch):
     names = ["\u60a3\u8005", "z\udcff"]  # Japanese, and a byte that is no UTF-8, as Linux allows
     try:
         for name in names:
-            (study.volumes / f"{name}.nii.gz").write_text("volume")
+            (study.volumes / f"{name}.nii.gz").write_text("volume", encoding="utf-8")
     except (OSError, UnicodeError):  # not on this system
         names = [names[0]]
     console = io.BytesIO()
@@ -208,14 +218,14 @@ def test_a_console_that_cannot_be_reconfigured(study, monkeypatch):
 
 
 def test_a_bad_volume_is_reported_and_the_others_follow(study, capsys):
-    (study.volumes / "bad.nii").write_text("bad")
+    (study.volumes / "bad.nii").write_text("bad", encoding="utf-8")
     assert study.run() == 1
     assert study.status() == {"a": "done", "b": "done", "bad": "failed", "c.d": "done"}
     assert "1 failed" in capsys.readouterr().out
     with (study.out / "batch.csv").open(newline="") as file:
         rows = {row["name"]: row for row in csv.DictReader(file)}
     assert rows["bad"]["message"] == "ValueError: the volume is bad"
-    report = json.loads((study.out / "batch.json").read_text())
+    report = json.loads((study.out / "batch.json").read_text(encoding="utf-8"))
     assert "Traceback" in report["volumes"][2]["detail"]
     assert study.run() == 1 and study.asked_names() == ["bad"]
 
@@ -242,12 +252,12 @@ def test_table_gives_channels_names_seeds_and_slices(study):
     assert first.channels == (study.volumes / "a.nii.gz", study.volumes / "b.nrrd")
     assert (first.name, first.slices, first.seed) == ("p1", (2, 5), 11)
     assert (second.name, second.slices, second.seed) == ("c.d", None, None)
-    assert json.loads((study.out / "p1" / "request.json").read_text())["seed"] == 11
+    assert json.loads((study.out / "p1" / "request.json").read_text(encoding="utf-8"))["seed"] == 11
 
 
 def test_a_missing_file_in_a_table_fails_that_row_alone(study):
     table = study.volumes / "study.csv"
-    table.write_text("t1\na.nii.gz\nnowhere.nii\n")
+    table.write_text("t1\na.nii.gz\nnowhere.nii\n", encoding="utf-8")
     assert study.run(inputs=[table]) == 1
     assert study.status() == {"a": "done", "nowhere": "failed"}
 
@@ -271,7 +281,7 @@ def test_a_missing_file_in_a_table_fails_that_row_alone(study):
 )
 def test_a_table_that_cannot_be_read_starts_nothing(study, capsys, text, message):
     table = study.volumes / "study.csv"
-    table.write_text(text)
+    table.write_text(text, encoding="utf-8")
     assert study.run(inputs=[table]) == 2
     assert message in capsys.readouterr().err and not study.out.exists()
 
@@ -295,14 +305,19 @@ def test_a_model_that_cannot_be_loaded_starts_nothing(study, capsys):
 def test_without_torch_outside_of_slicer_the_command_that_installs_everything_is_told(study, tmp_path):
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = None\n", encoding="utf-8")
     command = [sys.executable, SCRIPT, study.volumes, "--out", study.out]
-    run = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
+    run = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, encoding="utf-8"
+    )
     (line,) = run.stderr.splitlines()
     assert run.returncode == 2 and not study.out.exists()
     assert line.startswith("Nothing was started. ") and "torch" in line
     words = shlex.split(line.partition("Run: ")[2])
     requirements = SCRIPT.parents[1] / "Resources" / "requirements.txt"
     assert words[:4] == [sys.executable, "-m", "pip", "install"] and words[-2:] == ["-r", str(requirements)]
-    named = [*words[4:-2], *(line for line in requirements.read_text().splitlines() if not line.startswith("#"))]
+    named = [
+        *words[4:-2],
+        *(line for line in requirements.read_text(encoding="utf-8").splitlines() if not line.startswith("#")),
+    ]
     project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
     needed = re.search(r"^dependencies = \[(.*?)^\]", project, re.MULTILINE | re.DOTALL)[1]
     names = {Requirement(text).name for text in named}
@@ -339,7 +354,7 @@ def test_what_slicer_lacks_is_named_with_its_remedy_and_nobody_is_asked(study, c
 def test_the_qualities_are_the_librarys(study, capsys):
     for quality in Quality:
         assert study.run("--quality", quality.value) == 0
-        assert json.loads((study.out / "a" / "request.json").read_text())["quality"] == quality.value
+        assert json.loads((study.out / "a" / "request.json").read_text(encoding="utf-8"))["quality"] == quality.value
     assert study.run("--quality", "best") == 2
     assert "choose from" in capsys.readouterr().err
 
@@ -366,7 +381,7 @@ def test_a_quality_reaches_the_samples(study):
     study.sampler = study.batch.library_sampler
     arguments = ("--quality", "fast", "--samples", 1, "--device", "cpu")
     assert study.run(*arguments, inputs=[study.folder / "scan.nrrd"]) == 0
-    result = json.loads((study.out / "scan" / "samples.json").read_text())
+    result = json.loads((study.out / "scan" / "samples.json").read_text(encoding="utf-8"))
     assert result["sampler"] == {"name": "dpm++2m", "steps": 10, "grid": "trailing", "options": {}}
 
 
@@ -399,7 +414,11 @@ def test_no_name_of_an_option_is_one_of_slicers():
     # Slicer parses the whole line first and keeps what it knows (its own options, as of 5.13).
     slicers = {"help", "version", "testing", "verbose", "home", "settings-path", "python-script", "python-code", "exit"}
     slicers |= {"no-splash", "no-main-window", "program-path", "temporary-path", "additional-module-path"}
-    own = {line.split('"--')[1].split('"')[0] for line in SCRIPT.read_text().splitlines() if 'add_argument("--' in line}
+    own = {
+        line.split('"--')[1].split('"')[0]
+        for line in SCRIPT.read_text(encoding="utf-8").splitlines()
+        if 'add_argument("--' in line
+    }
     assert {"model", "out", "samples", "mrb"} < own and not own & slicers
 
 

@@ -30,8 +30,8 @@ from SlicerHost.samples import (  # noqa: E402
 )
 from vtk.util.numpy_support import vtk_to_numpy  # noqa: E402
 
+from AmbiguousSegLib.boxes import bounding_box  # noqa: E402
 from AmbiguousSegLib.ensemble.sample_set import SampleSet  # noqa: E402
-from AmbiguousSegLib.volume.crops import bounding_box  # noqa: E402
 from AmbiguousSegLib.volume.geometry import Geometry  # noqa: E402
 
 

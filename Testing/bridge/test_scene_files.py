@@ -89,7 +89,7 @@ def test_mrb_round_trip_and_a_run_again_in_the_loaded_scene(scene, tmp_path):
 
 def test_save_scene_keeps_the_old_file_when_it_fails(scene, tmp_path, monkeypatch):
     path = tmp_path / "scene.mrb"
-    path.write_text("old")
+    path.write_text("old", encoding="utf-8")
     with pytest.raises(ValueError, match="saved as .mrb"):
         bridge.save_scene(scene, tmp_path / "scene.mrml")
 
@@ -99,4 +99,4 @@ def test_save_scene_keeps_the_old_file_when_it_fails(scene, tmp_path, monkeypatc
 
     with pytest.raises(OSError, match="could not write"):
         bridge.save_scene(Full(), path)
-    assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+    assert path.read_text(encoding="utf-8") == "old" and len(list(tmp_path.iterdir())) == 1

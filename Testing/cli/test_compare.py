@@ -247,7 +247,7 @@ def labels(study):
 
 
 def not_an_image(study):
-    (study / "text.nii.gz").write_text("just text")
+    (study / "text.nii.gz").write_text("just text", encoding="utf-8")
     return {"raters": ["A.seg.nrrd", "text.nii.gz"]}
 
 
@@ -262,12 +262,12 @@ def other_patient(study):
 
 
 def out_is_a_file(study):
-    (study / "file").write_text("here")
+    (study / "file").write_text("here", encoding="utf-8")
     return {"out": "file"}
 
 
 def out_below_a_file(study):
-    (study / "file").write_text("here")
+    (study / "file").write_text("here", encoding="utf-8")
     return {"out": "file/out"}
 
 
@@ -420,7 +420,7 @@ def test_a_segment_named_as_the_only_label_is_a_rater(study):
 def test_results_of_before_there_were_classes(study):
     path = study / "results/samples.json"
     assert run(study, "--no-figure", out="now") == 0
-    summary = json.loads(path.read_text())
-    path.write_text(json.dumps({key: value for key, value in summary.items() if key != "labels"}))
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({key: value for key, value in summary.items() if key != "labels"}), encoding="utf-8")
     assert run(study, "--no-figure") == 0
     assert read(study)["tables"] == read(study, "now")["tables"]

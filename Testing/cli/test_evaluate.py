@@ -125,7 +125,8 @@ def test_figures_by_hand_and_files_that_agree(tmp_path, data, capsys):
                 "test": ["case1", "case4", "case6"],
                 "unused": [f"case{i}" for i in (0, 2, 3, 5)] + [f"case{i}" for i in range(7, 12)],
             }
-        )
+        ),
+        encoding="utf-8",
     )
     arguments = ["evaluate", "--model", model, "--data", str(data), "--split", str(split), "--samples", "4"]
     assert main([*arguments, "--out", str(out)]) == 0
@@ -191,6 +192,7 @@ def test_held_out_part_follows_the_training_split(tmp_path, data):
     assert not (out / "figure.png").exists()
 
 
+@pytest.mark.slow
 def test_phantom_two_models_and_the_truth(tmp_path):
     models = [
         save(tmp_path / "diffusion", tiny_cimd(size=SIZE), PHANTOM),
@@ -239,7 +241,9 @@ def test_cases_of_another_size_are_brought_to_the_models(tmp_path, data):
         for file in folder.iterdir():
             png(file, sitk.GetArrayFromImage(sitk.ReadImage(str(file))).repeat(2, axis=0).repeat(2, axis=1))
     split = tmp_path / "split.json"
-    split.write_text(json.dumps({"test": ["case1"], "unused": [f"case{i}" for i in range(12) if i != 1]}))
+    split.write_text(
+        json.dumps({"test": ["case1"], "unused": [f"case{i}" for i in range(12) if i != 1]}), encoding="utf-8"
+    )
     arguments = ["evaluate", "--model", model, "--data", str(data), "--split", str(split), "--samples", "2"]
     assert main([*arguments, "--no-figure", "--out", str(out)]) == 0
     assert float(rows_of(out)[0]["hm_iou"]) == 1
@@ -289,7 +293,7 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path, data, capsys):
     ):
         assert words in refused(arguments, tmp_path / "out", capsys), arguments
     occupied = tmp_path / "file"
-    occupied.write_text("")
+    occupied.write_text("", encoding="utf-8")
     assert "is a file" in refused(["--model", known, *folder], occupied, capsys)
 
 

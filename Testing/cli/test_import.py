@@ -89,7 +89,7 @@ def test_a_model_is_not_overwritten(checkpoint, capsys):
 
 def test_missing_and_foreign_files(tmp_path, capsys):
     assert main(["import", str(tmp_path / "no.pt"), "--kind", "cimd", "--out", str(tmp_path / "m")]) == 1
-    (tmp_path / "text.pt").write_text("no checkpoint")
+    (tmp_path / "text.pt").write_text("no checkpoint", encoding="utf-8")
     assert main(["import", str(tmp_path / "text.pt"), "--kind", "cimd", "--out", str(tmp_path / "m")]) == 2
     with pytest.raises(SystemExit):
         main(["import", str(tmp_path / "text.pt"), "--kind", "segdiff", "--out", str(tmp_path / "m")])

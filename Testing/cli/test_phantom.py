@@ -23,7 +23,7 @@ def test_cases_are_read_as_training_data(tmp_path):
         assert np.abs(case.load_image()[0] - window(phantom.image)).max() <= 0.5 / 255 + 1e-6
         masks = phantom.draw_masks(np.random.default_rng([4, 1, index]), 5)
         assert np.array_equal(case.load_masks(), masks)
-        truth = json.loads((tmp_path / case.identity / "truth.json").read_text())
+        truth = json.loads((tmp_path / case.identity / "truth.json").read_text(encoding="utf-8"))
         assert np.allclose(truth["probabilities"], phantom.mode_probabilities)
 
 
@@ -43,7 +43,10 @@ def test_cases_of_two_classes_are_read_as_training_data(tmp_path):
     for index, case in enumerate(read_cases(tmp_path, classes=2)):
         masks = phantom_case(4, index, classes=2).draw_masks(np.random.default_rng([4, 1, index]), 4)
         assert np.array_equal(case.load_masks(), masks)
-        assert json.loads((tmp_path / case.identity / "truth.json").read_text())["labels"] == ["core", "halo"]
+        assert json.loads((tmp_path / case.identity / "truth.json").read_text(encoding="utf-8"))["labels"] == [
+            "core",
+            "halo",
+        ]
 
 
 def test_raters_of_a_two_class_volume_are_segmentations_of_core_and_halo(tmp_path):

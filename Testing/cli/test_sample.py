@@ -46,6 +46,7 @@ def run(study, *arguments, volumes=("scan.nrrd",), model="model"):
     return cli.main(["sample", *paths, "--model", str(study / model), "--out", str(study / "out"), *arguments])
 
 
+@pytest.mark.slow
 def test_three_doors_give_the_same_masks(study):
     volume, geometry = read_volume([study / "scan.nrrd"])
     expected = sample_volume(load_model(study / "model"), volume, geometry, SampleRequest(3, seed=5))
@@ -53,22 +54,26 @@ def test_three_doors_give_the_same_masks(study):
     assert run(study, "--samples", "3", "--seed", "5", "--device", "cpu") == 0
     script = [sys.executable, str(REPOSITORY / "AmbiguousSeg/Scripts/batch.py"), str(study / "scan.nrrd")]
     options = ["--model", str(study / "model"), "--out", str(study / "batch"), "--samples", "3", "--seed", "5"]
-    done = subprocess.run([*script, *options, "--device", "cpu", "--mrb"], capture_output=True, text=True)
+    done = subprocess.run(
+        [*script, *options, "--device", "cpu", "--mrb"], capture_output=True, text=True, encoding="utf-8"
+    )
     assert done.returncode == 0, done.stderr
     for k in range(3):
         name = f"sample_{k + 1:02d}.seg.nrrd"
         assert np.array_equal(read_mask(study / "out" / name, GRID), expected.masks[k])
         assert np.array_equal(read_mask(study / "batch/scan" / name, GRID), expected.masks[k])
-    assert json.loads((study / "out/samples.json").read_text()) == json.loads(
-        (study / "batch/scan/samples.json").read_text()
+    assert json.loads((study / "out/samples.json").read_text(encoding="utf-8")) == json.loads(
+        (study / "batch/scan/samples.json").read_text(encoding="utf-8")
     )
-    again = subprocess.run([*script, *options, "--device", "cpu", "--mrb"], capture_output=True, text=True)
+    again = subprocess.run(
+        [*script, *options, "--device", "cpu", "--mrb"], capture_output=True, text=True, encoding="utf-8"
+    )
     assert again.returncode == 0 and "1 skipped" in again.stdout
 
 
 def test_the_settings_are_in_the_summary(study):
     assert run(study, "--samples", "2", "--steps", "4", "--sampler", "ddpm", "--slices", "1", "2") == 0
-    summary = json.loads((study / "out/samples.json").read_text())
+    summary = json.loads((study / "out/samples.json").read_text(encoding="utf-8"))
     assert summary["sampler"] == {"name": "ddpm", "steps": 4, "grid": "trailing", "options": {}}
     assert summary["slice_range"] == [1, 2] and summary["samples"] == 2
     assert summary["model"]["weights_sha256"] == load_model(study / "model").weights_sha256
@@ -82,7 +87,7 @@ def test_a_quality_stands_for_sampler_and_steps(study, quality, expected):
     with_few_training_steps(study)  # fewer than 25
     assert run(study, "--samples", "1", "--quality", quality, "--slices", "1", "1") == 0
     name, steps = expected
-    chosen = json.loads((study / "out/samples.json").read_text())["sampler"]
+    chosen = json.loads((study / "out/samples.json").read_text(encoding="utf-8"))["sampler"]
     assert chosen == {"name": name, "steps": steps, "grid": "trailing", "options": {}}
     volume, geometry = read_volume([study / "scan.nrrd"])
     request = SampleRequest(1, sampler=SamplerSettings(name, steps), slice_range=(1, 1))
@@ -92,8 +97,8 @@ def test_a_quality_stands_for_sampler_and_steps(study, quality, expected):
 
 def test_without_a_quality_the_model_is_sampled_with_its_own_settings(study):
     assert run(study, "--samples", "1", "--slices", "1", "1") == 0
-    own = json.loads((study / "model/model.json").read_text())["sampling"]
-    assert json.loads((study / "out/samples.json").read_text())["sampler"] == own
+    own = json.loads((study / "model/model.json").read_text(encoding="utf-8"))["sampling"]
+    assert json.loads((study / "out/samples.json").read_text(encoding="utf-8"))["sampler"] == own
 
 
 def test_a_photograph_is_a_volume_of_one_slice(study):
@@ -122,11 +127,11 @@ def test_a_dicom_folder_gets_masks_on_its_grid(study):
 def test_options_of_a_sampler_and_its_grid(study, caplog):
     arguments = ["--samples", "1", "--slices", "1", "1", "--sampler", "ddim", "--steps", "4"]
     assert run(study, *arguments, "--grid", "both_ends", "--sampler-option", "eta=0.5") == 0
-    chosen = json.loads((study / "out/samples.json").read_text())["sampler"]
+    chosen = json.loads((study / "out/samples.json").read_text(encoding="utf-8"))["sampler"]
     assert chosen == {"name": "ddim", "steps": 4, "grid": "both_ends", "options": {"eta": 0.5}}
     masks = read_mask(study / "out/sample_01.seg.nrrd")
     assert run(study, *arguments, "--grid", "both_ends", "--eta", "0.5", "--overwrite") == 0  # as it was given before
-    assert json.loads((study / "out/samples.json").read_text())["sampler"] == chosen
+    assert json.loads((study / "out/samples.json").read_text(encoding="utf-8"))["sampler"] == chosen
     np.testing.assert_array_equal(read_mask(study / "out/sample_01.seg.nrrd"), masks)
     assert "--eta is now --sampler-option eta=0.5" in caplog.text
 
@@ -154,14 +159,14 @@ def test_a_model_of_two_classes_gives_each_its_segment_maps_and_volumes(study, c
 
 def with_few_training_steps(study):
     path = study / "model/model.json"
-    description = json.loads(path.read_text())
+    description = json.loads(path.read_text(encoding="utf-8"))
     description["method_config"]["schedule"]["steps"] = 21
-    path.write_text(json.dumps(description))
+    path.write_text(json.dumps(description), encoding="utf-8")
 
 
 def edited(study, **changes):
     path = study / "model/model.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
 
 
 def bad_volume(study, values):
@@ -180,7 +185,7 @@ def truncated(study):
 
 
 def not_an_image(study):
-    (study / "bad.nrrd").write_text("just text")
+    (study / "bad.nrrd").write_text("just text", encoding="utf-8")
     return {"volumes": ("bad.nrrd",)}
 
 
@@ -334,10 +339,13 @@ def test_no_permission_is_one_line(study, capsys):
 )
 def test_out_is_refused_before_anything_is_computed(study, capsys, monkeypatch, out, there, message):
     (study / "out").mkdir()
-    (study / there).write_text("mine")
+    (study / there).write_text("mine", encoding="utf-8")
     monkeypatch.setattr("AmbiguousSegLib.cli.sample.load_model", lambda *_: pytest.fail("went on"))
     assert run(study, "--samples", "1", "--out", str(study / out)) == 2
-    assert re.search(f"^error: .*{message}", capsys.readouterr().err) and (study / there).read_text() == "mine"
+    assert (
+        re.search(f"^error: .*{message}", capsys.readouterr().err)
+        and (study / there).read_text(encoding="utf-8") == "mine"
+    )
 
 
 def test_too_little_memory_is_one_line(study, capsys, monkeypatch):
@@ -351,8 +359,10 @@ def test_too_little_memory_is_one_line(study, capsys, monkeypatch):
 
 def test_an_earlier_result_is_kept_unless_told(study, capsys):
     assert run(study, "--samples", "2") == 0
-    before = (study / "out/samples.json").read_text()
+    before = (study / "out/samples.json").read_text(encoding="utf-8")
     assert run(study, "--samples", "1") == 2
-    assert "--overwrite" in capsys.readouterr().err and (study / "out/samples.json").read_text() == before
+    assert (
+        "--overwrite" in capsys.readouterr().err and (study / "out/samples.json").read_text(encoding="utf-8") == before
+    )
     assert run(study, "--samples", "1", "--overwrite") == 0
     assert not (study / "out/sample_02.seg.nrrd").exists()

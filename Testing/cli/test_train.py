@@ -52,7 +52,7 @@ def train(data, tmp_path, capsys):
     def run(config: str | dict | None = None, *arguments: str, out: Path = tmp_path / "run", folder: bool = True):
         path = tmp_path / "config.yaml"
         if isinstance(config, str):
-            path.write_text(config)
+            path.write_text(config, encoding="utf-8")
         else:
             write_config(path, tiny_config(config))
         places = ["--out", str(out), "--device", "cpu", *(["--data", str(data)] if folder else [])]
@@ -155,7 +155,7 @@ def test_what_training_needs_is_named(train, monkeypatch):
 
 
 def arguments(tmp_path: Path, text: str, *more: str) -> list[str]:
-    (tmp_path / "config.yaml").write_text(text)
+    (tmp_path / "config.yaml").write_text(text, encoding="utf-8")
     return ["--config", str(tmp_path / "config.yaml"), "--out", str(tmp_path / "run"), *more]
 
 
@@ -191,7 +191,9 @@ def test_files_are_laid_over_each_other_and_the_command_line_over_all(tmp_path):
     text = (
         "method: probabilistic_unet\nmethod_config: {beta: 2.0}\noptimisation: {batch_size: 8, images: 80}\nseed: 3\n"
     )
-    (tmp_path / "over.yaml").write_text("optimisation: {batch_size: 4}\nseed: 4\nlabels: [{name: disc}]\n")
+    (tmp_path / "over.yaml").write_text(
+        "optimisation: {batch_size: 4}\nseed: 4\nlabels: [{name: disc}]\n", encoding="utf-8"
+    )
     _, config = parse(arguments(tmp_path, text, "--seed=5", "--config", str(tmp_path / "over.yaml")))
     assert (config.method, config.method_config["beta"], config.labels) == ("probabilistic_unet", 2.0, (Label("disc"),))
     assert (config.optimisation.batch_size, config.optimisation.images, config.seed) == (4, 80, 5)
@@ -206,7 +208,7 @@ def test_bundled_presets_are_laid_over_each_other_by_name():
 
 def test_a_file_goes_before_a_preset_of_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("phantom").write_text("seed: 77")
+    Path("phantom").write_text("seed: 77", encoding="utf-8")
     assert parse(["--config", "phantom", "--out", "x"])[1].seed == 77
 
 

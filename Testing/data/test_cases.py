@@ -45,7 +45,7 @@ def test_both_layouts_are_read_by_one_rule(tmp_path):
         write(tmp_path / f"10/label{rater}_.png", square())
     write(tmp_path / "a/b/image.png", ramp())
     write(tmp_path / "a/b/rater_Person1_Amira.png", square())
-    (tmp_path / "a/notes.txt").write_text("no case")
+    (tmp_path / "a/notes.txt").write_text("no case", encoding="utf-8")
     cases = read_cases(tmp_path)
     assert [c.identity for c in cases] == ["2", "10", "a/b"]
     assert [c.group for c in cases] == ["", "", "a"]
@@ -277,6 +277,7 @@ def test_lidc_crops():
     assert {c.load_image().shape for c in cases} == {(1, 128, 128)}
 
 
+@pytest.mark.slow
 def test_bu_bil():
     cases = read_cases(shared_path("data/bu_bil"))
     assert len(cases) == 213

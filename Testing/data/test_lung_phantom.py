@@ -249,7 +249,7 @@ def test_a_case_is_a_pure_function_of_seed_and_index_in_any_process():
     phantom_case(5, 16)
     assert fingerprint() == first
     code = f"import runpy; print(runpy.run_path({__file__!r})['fingerprint']())"
-    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8")
     assert other.stdout.strip() == first
     assert not np.array_equal(phantom_case(5, 18).image, phantom_case(5, 17).image)
     assert not np.array_equal(phantom_case(6, 17).image, phantom_case(5, 17).image)

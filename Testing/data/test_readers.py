@@ -70,8 +70,8 @@ def test_a_reader_in_one_function_trains_and_evaluates(arrays, tmp_path):
     assert checkpoint_of(tmp_path / "run")
     command = ["evaluate", "--model", str(tmp_path / "run" / "model"), "--data", str(folder), "--samples", "2"]
     assert cli.main([*command, "--no-figure", "--device", "cpu", "--out", str(tmp_path / "out")]) == 0
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    split = json.loads((tmp_path / "run" / "split.json").read_text())
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+    split = json.loads((tmp_path / "run" / "split.json").read_text(encoding="utf-8"))
     assert summary["cases"] == split["test"] and len(split["test"]) == 2
     assert [kind for _, kind, _ in asked] == ["arrays"] * 2
 

@@ -88,13 +88,13 @@ def test_fractions_without_sense_are_refused():
 def test_a_split_written_is_the_split_read(tmp_path):
     split = split_by_fraction(CASES)
     file = tmp_path / "split.json"
-    file.write_text(json.dumps(split.subjects()))
+    file.write_text(json.dumps(split.subjects()), encoding="utf-8")
     assert split_by_file(CASES, file) == split
 
 
 def test_unused_subjects_are_left_out(tmp_path):
     file = tmp_path / "split.json"
-    file.write_text(json.dumps({"train": ["c0"], "test": ["c1"], "unused": ["c2"]}))
+    file.write_text(json.dumps({"train": ["c0"], "test": ["c1"], "unused": ["c2"]}), encoding="utf-8")
     split = split_by_file(make("c", 3), file)
     assert split.subjects() == {"train": ["c0"], "validation": [], "test": ["c1"]}
     assert len(split.train) == 3
@@ -114,7 +114,7 @@ def test_unused_subjects_are_left_out(tmp_path):
 )
 def test_lists_that_do_not_fit_are_refused(tmp_path, content, words):
     file = tmp_path / "split.json"
-    file.write_text(json.dumps(content))
+    file.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(ValueError, match=words):
         split_by_file(make("c", 3), file)
 

@@ -30,6 +30,7 @@ EVERY_SAMPLER = [
 # Spread and frequencies under the exact score
 
 
+@pytest.mark.slow
 def test_ddpm_at_every_step_keeps_the_spread():
     for row in ("DDPM, posterior variance β̃", "DDPM, variance β", "DDPM, exact variance"):
         assert sampler_spread.spread(row, "trailing", 1000, 20_000, seed=1) == pytest.approx(1, abs=0.02)

@@ -27,12 +27,26 @@ def test_both_ends_are_even_and_reach_both_ends(total, count):
     assert np.all(np.diff(steps) >= 1)
 
 
-@pytest.mark.parametrize(("total", "count"), [(1000, 1), (1000, 3), (1000, 50), (1000, 999), (1000, 1000), (50, 7)])
+@pytest.mark.parametrize(
+    ("total", "count"),
+    [
+        (1000, 1),
+        (1000, 3),
+        (1000, 50),
+        (1000, 600),
+        (1000, 666),
+        (1000, 667),
+        (1000, 999),
+        (1000, 1000),
+        (50, 7),
+        (30, 20),
+    ],
+)
 def test_trailing_divides_the_schedule_and_ends_in_pure_noise(total, count):
-    """t_i + 1 is i·T/k, rounded: as far from the end of the schedule as from the data, and never t = 0 but with all."""
+    """t_i + 1 is i·T/k, rounded; t = 0 is taken only from two thirds of all steps on."""
     steps = trailing(total, count)
     np.testing.assert_allclose(steps + 1, np.arange(1, count + 1) * total / count, rtol=0, atol=0.5)
-    assert steps[-1] == total - 1 and np.all(np.diff(steps) >= 1) and (steps[0] == 0) == (count > total / 2)
+    assert steps[-1] == total - 1 and np.all(np.diff(steps) >= 1) and (steps[0] == 0) == (3 * count > 2 * total)
 
 
 def test_by_hand():
@@ -42,6 +56,7 @@ def test_by_hand():
     assert both_ends(10, 1).tolist() == trailing(10, 1).tolist() == [9]
     assert trailing(1000, 4).tolist() == [249, 499, 749, 999]
     assert trailing(10, 3).tolist() == [2, 6, 9]
+    assert trailing(10, 4).tolist() == [1, 4, 7, 9]  # 2.5 to even
     assert integer_stride(1000, 50).tolist() == list(range(0, 1000, 20))
     assert integer_stride(10, 4).tolist() == [0, 3, 6, 9]
 

@@ -158,3 +158,6 @@ def test_one_class_has_no_label_and_names_must_fit():
     assert "label" not in result((PAIR, PAIR)).as_dict()
     with pytest.raises(ValueError, match="1 classes need as many names, got core, halo"):
         by_label(sets, ["core", "halo"])
+    two = MaskSets(np.zeros((1, 4), np.uint8), np.zeros((1, 4), np.uint8), 2)
+    with pytest.raises(ValueError, match="named 'all classes', as the rows of all labels together"):
+        by_label(two, ["core", "all classes"])

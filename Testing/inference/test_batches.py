@@ -169,6 +169,7 @@ def test_not_even_one_row_fits(limits):
         drawn(ImagePlusNoise(**limits), 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ddpm", "ddim", "dpm++2m"])
 def test_cimd_masks_do_not_depend_on_the_batch_size(name):
     """In float64 the chains agree to 7e-13, although they multiply a change of their noise by up to 300: what is handed

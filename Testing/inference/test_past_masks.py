@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from AmbiguousSegLib.resources import find_model
 from AmbiguousSegLib.volume.geometry import Geometry
 
 PAST = REPOSITORY / "Testing" / "Past" / "masks.npz"  # its README says how it was made
+pytestmark = pytest.mark.slow
 SEED, SAMPLES = 1, 4
 SAMPLERS = {
     "own": SamplerSettings("dpm++2m", 10, "both_ends"),
@@ -35,23 +38,35 @@ def model() -> Model:
     return load_model(find_model("phantom-cimd-64"))
 
 
-@pytest.mark.parametrize(("name", "batch_size"), [("own", None), ("own", 5), ("ddpm", None), ("ddim", None)])
-def test_values_and_masks_are_those_of_the_past(past, model, name, batch_size):
-    """Masks but for pixels within rounding of the threshold; model and volume have the same pixels."""
+@pytest.fixture(scope="module")
+def drawn(past, model):
+    """Values of all samples and slices by the name of a sampler, each drawn once."""
+
+    @cache
+    def values(name: str) -> np.ndarray:
+        prepared = model.preprocessing.prepare(*volume_of(past))
+        slices, inf = prepared.slice_indices, float("inf")
+        found = draw_masks(model.method, prepared.image, slices, range(SAMPLES), SEED, SAMPLERS[name], 12, inf)
+        return torch.cat([values for _, values in found]).numpy().reshape(past["shape"])
+
+    return values
+
+
+def volume_of(past) -> tuple[np.ndarray, Geometry]:
     grid = [tuple(past[key].tolist()) for key in ("spacing_mm", "origin_mm", "direction")]
-    geometry = Geometry(tuple(int(n) for n in past["shape"][:0:-1]), *grid)
-    volume = past["image"][None].astype(np.float32)
+    return past["image"][None].astype(np.float32), Geometry(tuple(int(n) for n in past["shape"][:0:-1]), *grid)
+
+
+@pytest.mark.parametrize(("name", "batch_size"), [("own", None), ("own", 5), ("ddpm", None), ("ddim", None)])
+def test_values_and_masks_are_those_of_the_past(past, model, drawn, name, batch_size):
+    """Masks but for pixels within rounding of the threshold; model and volume have the same pixels."""
     then = np.unpackbits(past[f"{name}_masks"])[: past["shape"].prod()].reshape(past["shape"])
     values = past[f"{name}_values"].astype(np.float32)
 
-    prepared = model.preprocessing.prepare(volume, geometry)
-    slices, inf = prepared.slice_indices, float("inf")
-    drawn = draw_masks(model.method, prepared.image, slices, range(SAMPLES), SEED, SAMPLERS[name], 12, inf)
-    got = torch.cat([values for _, values in drawn]).numpy().reshape(values.shape)
-    assert np.abs(got - values).max() < ROUNDING
+    assert np.abs(drawn(name) - values).max() < ROUNDING
 
     request = SampleRequest(SAMPLES, seed=SEED, sampler=SAMPLERS[name], batch_size=batch_size)
-    masks = sample_volume(model, volume, geometry, request).masks
+    masks = sample_volume(model, *volume_of(past), request).masks
     decided = np.abs(values - 0.5) > ROUNDING
     assert decided.mean() > 0.999 and then.any()
     assert np.array_equal(masks[decided], then[decided])

@@ -223,6 +223,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read in kilobytes, as Linux reports it")
 def test_memory_grows_only_with_input_and_outputs():
     """From 16 to 512 slices: the input grows by 31 MiB and the masks by 16; a network layer held for all slices
@@ -230,6 +231,11 @@ def test_memory_grows_only_with_input_and_outputs():
 
     def peak(slices):
         run = [sys.executable, "-c", PEAK, str(slices)]
-        return int(subprocess.run(run, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout) / 1024
+        return (
+            int(
+                subprocess.run(run, cwd=REPOSITORY, capture_output=True, text=True, check=True, encoding="utf-8").stdout
+            )
+            / 1024
+        )
 
     assert peak(512) - peak(16) < 31 + 16 + 24

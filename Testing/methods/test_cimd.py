@@ -151,6 +151,7 @@ def test_timesteps_are_uniform_over_the_whole_schedule():
 SMALL_SAMPLERS = [("ddpm", 6), ("ddim", 6), ("dpm++2m-sde", 6)]
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize(("name", "steps"), SMALL_SAMPLERS)
 def test_samples_do_not_depend_on_their_batch(name, steps):
@@ -198,6 +199,7 @@ def test_samples_are_on_the_scale_of_masks(levels, estimate):
     close(got, torch.full_like(got, 1.0 if estimate == 1 else 0.0))
 
 
+@pytest.mark.slow
 def test_two_modes_are_learned_with_their_frequencies():
     """A blank image has the left third in 19 of 64 masks and the right half in the others."""
     torch.manual_seed(0)

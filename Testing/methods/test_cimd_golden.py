@@ -59,8 +59,8 @@ def in_precision(data: dict, dtype: torch.dtype) -> dict:
 @pytest.mark.parametrize(
     ("name", "steps", "dtype", "atol"),
     [
-        ("psample50", 50, torch.float64, 1e-5),
-        ("psample50", 50, torch.float32, 2e-5),
+        pytest.param("psample50", 50, torch.float64, 1e-5, marks=pytest.mark.slow),
+        pytest.param("psample50", 50, torch.float32, 2e-5, marks=pytest.mark.slow),
         ("tiny_all_in_one", 10, torch.float64, 2e-5),
         ("tiny_all_in_one", 10, torch.float32, 7e-5),
     ],
@@ -127,6 +127,7 @@ def test_golden_losses():
         close(terms[ours], data[theirs], 1e-6)
 
 
+@pytest.mark.slow
 def test_golden_gradients():
     """Of the mean loss, through the divergence too, in float64. The golden ones were made in float32.
 

@@ -122,7 +122,7 @@ def test_cropping_changes_nothing(monkeypatch):
     a[4:9, 5:11], b[6:13, 8:19] = blobs((5, 6), 3), blobs((7, 11), 4)
     spacing = (1.3, 0.9)
     cropped = surface.surface_distances(a, b, spacing)
-    monkeypatch.setattr(surface, "joint_box", lambda a, b: (slice(None), slice(None)))
+    monkeypatch.setattr(surface, "box_of_both", lambda a, b: (slice(None), slice(None)))
     whole = surface.surface_distances(a, b, spacing)
     assert all(np.array_equal(p, q) for p, q in zip(cropped, whole, strict=True))
     assert cropped[0].max() > 0
@@ -130,7 +130,7 @@ def test_cropping_changes_nothing(monkeypatch):
 
 def test_the_box_is_tight():
     a, b = single((10, 12), (2, 3)), single((10, 12), (7, 5))
-    assert surface.joint_box(a, b) == (slice(2, 8), slice(3, 6))
+    assert surface.box_of_both(a, b) == (slice(2, 8), slice(3, 6))
 
 
 def test_tensors_are_taken():

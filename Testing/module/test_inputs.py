@@ -41,7 +41,9 @@ def test_opening_the_module_loads_no_torch():
     paths = [str(REPOSITORY / part) for part in ("", "Testing", "AmbiguousSeg")]
     code = LOAD.format(paths=paths, module=str(REPOSITORY / "AmbiguousSeg" / "AmbiguousSeg.py"))
     environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, encoding="utf-8"
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -178,7 +178,7 @@ def test_export_of_the_tables(sampled, tmp_path):
         rows = list(csv.DictReader(file))
     stored = read_table(sampled.run.tables["comparison dice"])["rows"]
     assert [float(row["sample 01"]) for row in rows] == [row["sample 01"] for row in stored]
-    (tmp_path / "comparison.json").write_text("mine")
+    (tmp_path / "comparison.json").write_text("mine", encoding="utf-8")
     for answer, text in ((False, "mine"), (True, json.dumps(content, indent=2) + "\n")):  # asked before it is replaced
         dialogs.expect("QFileDialog.getExistingDirectory", str(tmp_path))
         dialogs.expect("confirmOkCancelDisplay", answer)

@@ -36,7 +36,7 @@ def test_golden_prior_and_posterior():
 
 
 def test_full_size_has_the_published_parameters():
-    expected = json.loads(shared_path("golden/cimd_encoders_keys.json").read_text())
+    expected = json.loads(shared_path("golden/cimd_encoders_keys.json").read_text(encoding="utf-8"))
     with torch.device("meta"):
         state = GaussianEncoder(GaussianEncoderConfig()).state_dict()
     shapes = {name: list(tensor.shape) for name, tensor in state.items()}

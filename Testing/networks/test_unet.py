@@ -99,7 +99,7 @@ def test_golden_attention(case):
 
 
 def test_full_size_has_the_published_parameters():
-    expected = json.loads(shared_path("golden/cimd_fullsize_unet_keys.json").read_text())
+    expected = json.loads(shared_path("golden/cimd_fullsize_unet_keys.json").read_text(encoding="utf-8"))
     with torch.device("meta"):
         state = UNet(UNetConfig(in_channels=5)).state_dict()
     assert {name: list(tensor.shape) for name, tensor in state.items()} == expected

@@ -118,7 +118,10 @@ def test_a_format_is_one_function(tmp_path, masks, maps):
     def raw(content):
         for stem, _, mask in content.masks:
             yield f"{stem}.raw", mask.astype(np.uint8).tofile
-        yield "labels.txt", lambda path: path.write_text(" ".join(label.name for label in content.labels))
+        yield (
+            "labels.txt",
+            lambda path: path.write_text(" ".join(label.name for label in content.labels), encoding="utf-8"),
+        )
 
     try:
         assert FORMATS["raw"] is raw and list(FORMATS)[:3] == ["seg_nrrd", "nifti", "dicom"]
@@ -127,7 +130,7 @@ def test_a_format_is_one_function(tmp_path, masks, maps):
         assert [path.name for path in written] == asked == ["sample_01.raw", "consensus.raw", "labels.txt"]
         for path, (_, _, mask) in zip(written, masks):
             np.testing.assert_array_equal(np.fromfile(path, np.uint8).reshape(GRID.shape), mask)
-        assert written[2].read_text() == "nodule"
+        assert written[2].read_text(encoding="utf-8") == "nodule"
         with pytest.raises(FileExistsError, match=r"sample_01\.raw exists"):
             export_masks(tmp_path / "out", "raw", masks, maps, GRID, [LABEL])
     finally:
@@ -206,9 +209,9 @@ def test_dicom_needs_its_series(tmp_path, masks):
 @pytest.mark.parametrize("form", FILES)
 def test_an_earlier_file_is_kept_unless_told(tmp_path, masks, maps, form):
     of_mask, of_map = SUFFIXES[form]
-    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     for name in (f"mean{of_map}", f"consensus{of_mask}"):
-        (tmp_path / name).write_text("earlier")
+        (tmp_path / name).write_text("earlier", encoding="utf-8")
         with pytest.raises(FileExistsError, match=f"{name} exists"):
             export_masks(tmp_path, form, masks, maps, GRID, [LABEL])
         assert named(tmp_path) == sorted(["notes.txt", name])
@@ -217,7 +220,7 @@ def test_an_earlier_file_is_kept_unless_told(tmp_path, masks, maps, form):
         for other in tmp_path.glob("*.nrrd"), tmp_path.glob("*.nii.gz"):
             for path in other:
                 path.unlink()
-    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "mine"
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -240,7 +243,7 @@ def test_a_full_disk_leaves_everything_as_it_was(tmp_path, monkeypatch, form, fa
     if overwrite:
         folder.mkdir(parents=True)
         for name in ("a.seg.nrrd", "a.nii.gz", DICOM_FILE):
-            (folder / name).write_text("earlier")
+            (folder / name).write_text("earlier", encoding="utf-8")
         before = dict.fromkeys(("a.seg.nrrd", "a.nii.gz", DICOM_FILE), "earlier")
     write, left = getattr(export, failing), [1 if failing == "write_segmentation" else 2]
 
@@ -255,7 +258,7 @@ def test_a_full_disk_leaves_everything_as_it_was(tmp_path, monkeypatch, form, fa
     with pytest.raises(OSError, match="No space left"):
         export_masks(folder, *arguments, source_files=["x"], overwrite=overwrite)
     if overwrite:
-        assert {path.name: path.read_text() for path in folder.iterdir()} == before
+        assert {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()} == before
     else:
         assert list(tmp_path.iterdir()) == []
 

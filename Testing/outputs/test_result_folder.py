@@ -56,7 +56,7 @@ def test_every_file_reads_back(sample_set, volume, tmp_path):
 
 def test_summary_states_volumes(sample_set, volume, tmp_path):
     write_outputs(sample_set, volume, tmp_path / "out")
-    summary = json.loads((tmp_path / "out/samples.json").read_text())
+    summary = json.loads((tmp_path / "out/samples.json").read_text(encoding="utf-8"))
     assert np.allclose(summary["volume"]["samples"], [0.024, 0.036, 0.0])
     assert np.isclose(summary["volume"]["mean"], 0.02)
     # percentiles by linear interpolation between 0, 0.024 and 0.036: 2.5 % of the way is 0.05 steps from an end
@@ -74,7 +74,7 @@ def test_an_earlier_result_is_kept_unless_told(sample_set, volume, tmp_path):
     fewer = SampleSet(sample_set.masks[:1], GRID, sample_set.provenance, (NODULE,))
     with pytest.raises(FileExistsError, match="earlier result"):
         write_outputs(fewer, volume, tmp_path / "out")
-    (tmp_path / "out/notes.txt").write_text("mine")
+    (tmp_path / "out/notes.txt").write_text("mine", encoding="utf-8")
     write_outputs(fewer, volume, tmp_path / "out", overwrite=True)
     names = {p.name for p in (tmp_path / "out").iterdir()}
     assert "sample_01.seg.nrrd" in names and "sample_02.seg.nrrd" not in names and "notes.txt" in names
@@ -82,21 +82,21 @@ def test_an_earlier_result_is_kept_unless_told(sample_set, volume, tmp_path):
 
 @pytest.mark.parametrize("name", ["mean.nrrd", "sample_07.seg.nrrd", "overview.png"])
 def test_a_file_of_one_of_the_names_is_kept_unless_told(sample_set, volume, tmp_path, name):
-    (tmp_path / name).write_text("mine")
-    (tmp_path / "sample_edited by Anna.seg.nrrd").write_text("mine")
-    (tmp_path / "sample_1.nrrd").write_text("mine")
+    (tmp_path / name).write_text("mine", encoding="utf-8")
+    (tmp_path / "sample_edited by Anna.seg.nrrd").write_text("mine", encoding="utf-8")
+    (tmp_path / "sample_1.nrrd").write_text("mine", encoding="utf-8")
     with pytest.raises(FileExistsError, match=f"holds {name}"):
         write_outputs(sample_set, volume, tmp_path)
-    assert {p.read_text() for p in tmp_path.iterdir()} == {"mine"}
+    assert {p.read_text(encoding="utf-8") for p in tmp_path.iterdir()} == {"mine"}
     written = write_outputs(sample_set, volume, tmp_path, overwrite=True)
     others = {"sample_edited by Anna.seg.nrrd", "sample_1.nrrd"}
     assert {p.name for p in tmp_path.iterdir()} == {p.name for p in written} | others
 
 
 def test_names_of_people_are_no_hindrance(sample_set, volume, tmp_path):
-    (tmp_path / "sample_edited by Anna.seg.nrrd").write_text("mine")
+    (tmp_path / "sample_edited by Anna.seg.nrrd").write_text("mine", encoding="utf-8")
     write_outputs(sample_set, volume, tmp_path)
-    assert (tmp_path / "sample_edited by Anna.seg.nrrd").read_text() == "mine"
+    assert (tmp_path / "sample_edited by Anna.seg.nrrd").read_text(encoding="utf-8") == "mine"
 
 
 @pytest.mark.parametrize("failing", ["write_segmentation", "write_volume", "write_png"])
@@ -169,7 +169,7 @@ def test_files_of_several_classes_read_back(two_classes, volume, tmp_path):
 
 def test_summary_states_the_volumes_of_each_class_and_of_all(two_classes, volume, tmp_path):
     write_outputs(two_classes, volume, tmp_path)
-    summary = json.loads((tmp_path / "samples.json").read_text())
+    summary = json.loads((tmp_path / "samples.json").read_text(encoding="utf-8"))
     assert "label" not in summary and [label["name"] for label in summary["labels"]] == ["Core", "halo"]
     assert np.allclose(summary["volume"]["samples"], [0.024, 0.036, 0.008])
     assert np.allclose(summary["volumes"]["Core"]["samples"], [0.008, 0, 0.008])
@@ -180,7 +180,7 @@ def test_summary_states_the_volumes_of_each_class_and_of_all(two_classes, volume
 
 
 def test_an_earlier_result_of_other_classes_goes_whole(sample_set, two_classes, volume, tmp_path):
-    (tmp_path / "mean_brain.nrrd").write_text("mine")
+    (tmp_path / "mean_brain.nrrd").write_text("mine", encoding="utf-8")
     first = write_outputs(two_classes, volume, tmp_path)
     assert "mean_core.nrrd" in earlier_files(tmp_path) and "mean_brain.nrrd" not in earlier_files(tmp_path)
     with pytest.raises(FileExistsError, match="earlier result"):
@@ -190,15 +190,15 @@ def test_an_earlier_result_of_other_classes_goes_whole(sample_set, two_classes, 
     again = write_outputs(two_classes, volume, tmp_path, overwrite=True)
     assert [p.name for p in again] == [p.name for p in first]
     assert {p.name for p in tmp_path.iterdir()} == {p.name for p in again} | {"mean_brain.nrrd"}
-    assert (tmp_path / "mean_brain.nrrd").read_text() == "mine"
+    assert (tmp_path / "mean_brain.nrrd").read_text(encoding="utf-8") == "mine"
 
 
 def test_a_file_named_as_a_map_of_a_class_is_kept_unless_told(two_classes, volume, tmp_path):
-    (tmp_path / "mean_core.nrrd").write_text("mine")
+    (tmp_path / "mean_core.nrrd").write_text("mine", encoding="utf-8")
     assert earlier_files(tmp_path) == [] and earlier_files(tmp_path, CLASSES) == ["mean_core.nrrd"]
     with pytest.raises(FileExistsError, match=r"holds mean_core\.nrrd"):
         write_outputs(two_classes, volume, tmp_path)
-    assert (tmp_path / "mean_core.nrrd").read_text() == "mine"
+    assert (tmp_path / "mean_core.nrrd").read_text(encoding="utf-8") == "mine"
 
 
 # Reading
@@ -227,9 +227,9 @@ def test_more_than_99_samples_are_in_the_order_of_their_numbers(tmp_path):
 @pytest.mark.parametrize(("label", "name"), [({"label": "nodule"}, "nodule"), ({}, DEFAULT_LABELS[0].name)])
 def test_a_result_of_before_there_were_several_classes(sample_set, volume, tmp_path, label, name):
     write_outputs(sample_set, volume, tmp_path)
-    summary = json.loads((tmp_path / "samples.json").read_text())
+    summary = json.loads((tmp_path / "samples.json").read_text(encoding="utf-8"))
     kept = {key: value for key, value in summary.items() if key not in ("label", "labels")}
-    (tmp_path / "samples.json").write_text(json.dumps(label | kept))
+    (tmp_path / "samples.json").write_text(json.dumps(label | kept), encoding="utf-8")
     result = read_result_folder(tmp_path)
     assert result.labels == (Label(name),)
     for crop, mask in zip(result.samples, sample_set.masks, strict=True):
@@ -265,7 +265,7 @@ def test_the_past_is_written_again_byte_for_byte(tmp_path):
         assert [new.GetMetaData(k) for k in new.GetMetaDataKeys()] == [
             old.GetMetaData(k) for k in old.GetMetaDataKeys()
         ]
-    summary = json.loads((tmp_path / "samples.json").read_text())
+    summary = json.loads((tmp_path / "samples.json").read_text(encoding="utf-8"))
     for key in ("label", "samples", "volume", "consensus", "grid"):
         assert summary[key] == result.summary[key]
 
@@ -274,9 +274,9 @@ def test_the_past_is_written_again_byte_for_byte(tmp_path):
     ("spoil", "message"),
     [
         (lambda folder: (folder / "samples.json").unlink(), r"holds no samples\.json"),
-        (lambda folder: (folder / "samples.json").write_text("{"), "does not describe samples"),
-        (lambda folder: (folder / "samples.json").write_text("[1]"), "does not describe samples"),
-        (lambda folder: (folder / "samples.json").write_text('{"samples": 3}'), "'grid'"),
+        (lambda folder: (folder / "samples.json").write_text("{", encoding="utf-8"), "does not describe samples"),
+        (lambda folder: (folder / "samples.json").write_text("[1]", encoding="utf-8"), "does not describe samples"),
+        (lambda folder: (folder / "samples.json").write_text('{"samples": 3}', encoding="utf-8"), "'grid'"),
         (lambda folder: edit(folder, labels=[]), r"does not describe samples .*1 to 255 labels, got 0"),
         (lambda folder: edit(folder, labels=["core", "halo"]), "does not describe samples"),
         (lambda folder: edit(folder, labels=[{"name": "core", "colour": 3}]), "does not describe samples"),
@@ -295,4 +295,4 @@ def test_what_is_no_result_is_told(two_classes, volume, tmp_path, spoil, message
 
 def edit(folder, **changes):
     path = folder / "samples.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")

@@ -29,5 +29,6 @@ def signal_in_step(number: int, images: int, rank: int) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if the tests run in a shell's background
     signal_in_step(signal.Signals[sys.argv[1]], int(sys.argv[2]), int(sys.argv[3]))
     raise SystemExit(main(sys.argv[4:]))

@@ -32,6 +32,7 @@ def run(config, data, folder, **options) -> bool:
     return make_trainer(config, data, folder, **options).run()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", [["lesion"], ["core", "halo"]], ids=len)
 @pytest.mark.parametrize("method", ["cimd", "probabilistic_unet"])
 def test_interrupted_twice_is_uninterrupted(data, tmp_path, method, labels):

@@ -121,6 +121,7 @@ def test_starting_later_gives_the_rest(cases):
     assert later[2] == positions[16:]
 
 
+@pytest.mark.slow
 def test_workers_change_nothing_even_when_they_are_signalled(cases):
     """Ctrl-C and job managers signal all processes; the trainer alone decides when to stop."""
     source = folder_source(cases)

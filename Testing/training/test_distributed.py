@@ -20,7 +20,7 @@ from tiny_training import (
 
 from AmbiguousSegLib.training.config import TrainingConfig
 
-pytestmark = pytest.mark.numerical
+pytestmark = [pytest.mark.slow, pytest.mark.numerical]
 
 # No dropout: its masks follow from a process' first row. Three held-out cases: unequal shares. Two microbatches for
 # each process: gradients are exchanged once, after the second.
@@ -36,7 +36,8 @@ def run_two(config: TrainingConfig, data: Path, folder: Path, program: list[str]
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
+        encoding="utf-8",
     )
 
 

@@ -14,6 +14,7 @@ from AmbiguousSegLib.inference.case_sampling import sample_case
 from AmbiguousSegLib.model import load_model
 from AmbiguousSegLib.training.dataset import batches, open_data
 
+pytestmark = pytest.mark.slow
 UPDATES, ROWS, SIDE = 30, 8, 32
 SETTINGS = {
     "dataset.size": [SIDE, SIDE],

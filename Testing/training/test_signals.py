@@ -36,6 +36,7 @@ def whole(config, data, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "workers"), [("SIGTERM", 0), ("SIGTERM", 1), ("SIGINT", 1)])
 def test_a_signalled_run_saves_and_goes_on(config, data, whole, tmp_path, capsys, name, workers):
     options = ["--config", str(write_config(tmp_path / "config.yaml", config)), "--data", str(data)]
@@ -46,7 +47,8 @@ def test_a_signalled_run_saves_and_goes_on(config, data, whole, tmp_path, capsys
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
+        encoding="utf-8",
     )
     assert ended.returncode == 0, ended.stderr
     said = [line for line in ended.stderr.splitlines() if "topped" in line]
@@ -69,7 +71,15 @@ def test_the_handlers_of_before_are_put_back(config, data, tmp_path):
     assert [signal.getsignal(number) for number in numbers] == before
 
 
-def test_a_second_ctrl_c_ends_at_once(config, data, tmp_path, capsys, monkeypatch):
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises, as in a terminal: a job in the background of a shell starts with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_ctrl_c_ends_at_once(config, data, tmp_path, interruptible):
     def twice(*_):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)

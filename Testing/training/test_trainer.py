@@ -193,7 +193,7 @@ def geds(monkeypatch):
 
 
 def kept(folder) -> int:
-    return json.loads((folder / "model" / "model.json").read_text())["card"]["training"]["images_seen"]
+    return json.loads((folder / "model" / "model.json").read_text(encoding="utf-8"))["card"]["training"]["images_seen"]
 
 
 def test_the_model_with_the_lowest_validation_ged_is_kept(data, tmp_path, geds):
@@ -250,7 +250,7 @@ def test_the_log_is_json_line_by_line(finished):
     validations = log_of(finished.folder, "validation")
     assert [(entry["images"], entry["cases"]) for entry in validations] == [(20, 2), (40, 2)]
     best = min(validations, key=lambda entry: entry["validation"]["ged_u"])
-    card = json.loads((finished.folder / "model" / "model.json").read_text())["card"]
+    card = json.loads((finished.folder / "model" / "model.json").read_text(encoding="utf-8"))["card"]
     assert {name: card["metrics"][name] for name in best["validation"]} == best["validation"]
     assert card["training"]["images_seen"] == best["images"]
 
@@ -262,9 +262,9 @@ def test_undefined_figures_are_null_in_the_log(tmp_path):
 
 
 def test_configuration_and_split_are_written_as_used(finished):
-    stored = json.loads((finished.folder / "config.json").read_text())
+    stored = json.loads((finished.folder / "config.json").read_text(encoding="utf-8"))
     assert stored == to_dict(finished.config) and from_dict(TrainingConfig, stored) == finished.config
-    split = json.loads((finished.folder / "split.json").read_text())
+    split = json.loads((finished.folder / "split.json").read_text(encoding="utf-8"))
     assert {part: len(subjects) for part, subjects in split.items()} == {"train": 6, "validation": 3, "test": 1}
     assert sorted(itertools.chain(*split.values())) == sorted(f"case{i}" for i in range(10))
     assert {case.identity for case in finished.held_out} <= set(split["validation"])

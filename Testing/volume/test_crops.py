@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from AmbiguousSegLib.volume.crops import Crop, bounding_box, joint_box, stack
+from AmbiguousSegLib.boxes import bounding_box
+from AmbiguousSegLib.volume.crops import Crop, joint_box, stack
 
 SHAPE = (5, 7, 6)
 RNG = np.random.default_rng(11)

@@ -341,7 +341,7 @@ def test_files_that_are_no_series_of_slices(tmp_path):
     refused(tmp_path, [files[0], files[1], files[1]], "lie at the same place")
     other = write_series(tmp_path / "other")
     refused(tmp_path, [files[0], files[1], other[2]], "belong to several series")
-    (tmp_path / "text.dcm").write_text("just text, long enough to hold no preamble" * 9)
+    (tmp_path / "text.dcm").write_text("just text, long enough to hold no preamble" * 9, encoding="utf-8")
     refused(tmp_path, [files[0], files[1], tmp_path / "text.dcm"], "text.dcm is not a DICOM file")
     placeless = write_series(tmp_path / "placeless", ImagePositionPatient=None)
     refused(tmp_path, [files[0], files[1], placeless[2]], "ImagePositionPatient is missing")

@@ -145,7 +145,7 @@ def test_cut_off_files_are_refused_in_one_line(tmp_path, name, share):
 
 def test_what_is_no_image_is_refused_in_one_line(tmp_path):
     for name, content in (("t.txt", "hello"), ("t.nrrd", "hello"), ("empty.png", "")):
-        (tmp_path / name).write_text(content)
+        (tmp_path / name).write_text(content, encoding="utf-8")
         with pytest.raises(ValueError, match=name) as error:
             io.read_image(tmp_path / name)
         one_line(error)

@@ -103,7 +103,11 @@ def test_a_nifti_on_a_disk_that_is_full_is_an_error(tmp_path):
         "    print('refused', error)\n"
     )
     run = subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "v.nii.gz"], cwd=REPOSITORY, capture_output=True, text=True
+        [sys.executable, "-c", code, tmp_path / "v.nii.gz"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
     )
     assert run.stdout.startswith("refused"), run.stderr
     assert list(tmp_path.iterdir()) == []

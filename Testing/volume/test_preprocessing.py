@@ -12,8 +12,9 @@ import SimpleITK as sitk
 import torch
 from scipy.spatial.transform import Rotation
 
+from AmbiguousSegLib.configuration import from_dict, to_dict
+from AmbiguousSegLib.label_maps import label_map_of
 from AmbiguousSegLib.volume.geometry import Geometry
-from AmbiguousSegLib.volume.label_maps import label_map_of
 from AmbiguousSegLib.volume.preprocessing import Intensity, Preprocessing
 
 IDENTITY = (1.0, 0, 0, 0, 1, 0, 0, 0, 1)
@@ -436,21 +437,21 @@ def test_impossible_preprocessing_is_refused(change, words):
 def test_plain_json_and_back(intensity, spacing_mm):
     channels = ("T1", "FLAIR") if isinstance(intensity, tuple) else ("CT",)
     preprocessing = model("coronal", spacing_mm, (32, 48), 16, intensity, channels)
-    data = json.loads(json.dumps(preprocessing.to_dict()))
-    assert data == preprocessing.to_dict()
-    assert Preprocessing.from_dict(data) == preprocessing
+    data = json.loads(json.dumps(to_dict(preprocessing)))
+    assert data == to_dict(preprocessing)
+    assert from_dict(Preprocessing, data) == preprocessing
 
 
 def test_unknown_and_missing_keys_are_named():
-    data = model().to_dict()
+    data = to_dict(model())
     with pytest.raises(ValueError, match="Unknown key Preprocessing.colour"):
-        Preprocessing.from_dict({**data, "colour": 1})
+        from_dict(Preprocessing, {**data, "colour": 1})
     with pytest.raises(ValueError, match="Missing key Preprocessing.plane"):
-        Preprocessing.from_dict({k: v for k, v in data.items() if k != "plane"})
+        from_dict(Preprocessing, {k: v for k, v in data.items() if k != "plane"})
     with pytest.raises(ValueError, match=r"Unknown key Preprocessing\.intensity\.gamma"):
-        Preprocessing.from_dict({**data, "intensity": {**data["intensity"], "gamma": 1}})
+        from_dict(Preprocessing, {**data, "intensity": {**data["intensity"], "gamma": 1}})
     with pytest.raises(ValueError, match=r"Unknown key Preprocessing\.intensity\[0\]\.gamma"):
-        Preprocessing.from_dict({**data, "intensity": [{**data["intensity"], "gamma": 1}]})
+        from_dict(Preprocessing, {**data, "intensity": [{**data["intensity"], "gamma": 1}]})
 
 
 # Memory

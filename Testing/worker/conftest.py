@@ -37,8 +37,10 @@ def make_runner(folder_of_folders, monkeypatch):
         return meaning(runner, message)
 
     monkeypatch.setattr(WorkerRunner, "_dispatch", note)
+    monkeypatch.setattr("AmbiguousSegBridge.worker_link.STOP_MS", 60_000)  # killed, it could not clear up
 
     def make(script=FAULTY, environment=QUICK, **options):
+        options = {"patience_ms": 10**6} | options  # a machine under load is no worker that hangs
         runner = WorkerRunner(script=script, environment=environment, **options)
         runners.append(runner)
         return runner
@@ -47,7 +49,7 @@ def make_runner(folder_of_folders, monkeypatch):
     errors.check()
     for runner in runners:
         runner.stop()
-    lifecycle.process_events(lambda: not any(map(alive, pids)), 30)
+    lifecycle.process_events(lambda: not any(map(alive, pids)))
 
 
 @pytest.fixture(scope="module")

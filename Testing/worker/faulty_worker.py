@@ -100,7 +100,7 @@ def exports(arguments, _folder, report):
     """Files for the user, of which the last is never ready."""
 
     def write(place):
-        (place / "first.txt").write_text("ready")
+        (place / "first.txt").write_text("ready", encoding="utf-8")
         report.progress(0.5)
         while True:
             time.sleep(0.001)

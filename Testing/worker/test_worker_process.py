@@ -324,7 +324,7 @@ def test_the_worker_ends_with_the_program_that_started_it(folder_of_folders, kin
     places = {"TMPDIR": str(folder_of_folders), "TEMP": str(folder_of_folders)}
     environment = {**os.environ, **QUICK, **places, "PYTHONPATH": os.pathsep.join(map(str, paths))}
     command = [sys.executable, str(HERE / "dying_gui.py"), kind]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as gui:
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, encoding="utf-8") as gui:
         pid = int(gui.stdout.readline())
         assert alive(pid) and len(list(folder_of_folders.iterdir())) == 1
         gui.kill()
@@ -350,7 +350,7 @@ def test_a_worker_that_is_told_garbage_ends(line):
     with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=pipe) as process:
         process.stdin.write(line)
         process.stdin.flush()
-        assert process.wait(60) == 2
+        assert process.wait(300) == 2
         assert b"Expected messages" in process.stderr.read()
 
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from AmbiguousSegLib.volume.label_maps import as_label_map, class_mask, label_map_of
+from AmbiguousSegLib.label_maps import as_label_map, class_mask, label_map_of
 
 EIGHTHS = 8  # sums of these are exact in floating point
 
