@@ -205,8 +205,8 @@ def test_encoders_come_along_under_either_prefix(tmp_path):
         config = model.method.config
         assert (config.acn_input, config.train_encoders, config.beta_ambiguity) == ("noise", False, 0.001)
         assert config.encoder.filters == (8, 16, 32, 48) and not any("AMN" in note for note in notes)
-        # The golden encoders' weights are float32 numbers, computed with in float64. In float32 the means over all pixels
-        # differ by up to 7e-7, and by how many threads share them.
+        # The golden encoders' weights are float32 numbers, computed with in float64. In float32 the means over all
+        # pixels differ by up to 7e-7, and by how many threads share them.
         image, mask = losses["x_start"].split(1, dim=1)
         epsilon = losses["model_output_eps"].double()
         for encoder, seen, name in ((model.method.amn, mask, "post"), (model.method.acn, epsilon, "prior")):
