@@ -128,6 +128,11 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Model:
     description = read_description(folder)
     try:
         method = build_method(description.method, description.method_config)
+        if method.samples_by_steps != description.samples_by_steps:
+            raise ValueError(
+                f"samples_by_steps is {description.samples_by_steps}, but for the method {description.method} it is "
+                f"{method.samples_by_steps}; correct it."
+            )
         model = Model(
             method,
             description.preprocessing,
@@ -157,6 +162,9 @@ def _load_weights(method: Method, path: Path, expected_sha256: str) -> None:
         state = load_tensors(data)
     except SafetensorError as error:
         raise ValueError(f"{path}: not a safetensors file: {error}") from error
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ValueError(f"{path}: {name} holds NaN or infinite weights; train or copy the model again.")
     load_state(method, state, path)
 
 
