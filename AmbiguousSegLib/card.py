@@ -7,6 +7,7 @@ from typing import Any
 
 from AmbiguousSegLib.description import ModelDescription
 from AmbiguousSegLib.metrics.figures import EVALUATE, FIGURES
+from AmbiguousSegLib.quality import Quality
 
 _BETTER = {"lower": " (lower is better)", "higher": " (higher is better)", "alike": " (best as among raters)", "": ""}
 
@@ -22,6 +23,7 @@ def card_html(model: ModelDescription) -> str:
         ("Images seen", [f"{seen:,}" if isinstance(seen, int) else _text(seen)]),
         ("Licence", [_text(card.training.get("licence"))]),
         ("Results", _results(card.metrics)),
+        ("Qualities", _qualities(model)),
         ("Does not know", card.limits),
     ]
     cells = "".join(
@@ -57,6 +59,18 @@ def _results(metrics: dict[str, Any]) -> list[str]:
     others = [key for key in metrics if key != "protocol" and key not in FIGURES]
     lines += [f"{key}: {_text(metrics[key]) or 'undefined'}" for key in others]
     return [*([protocol] if protocol else []), *lines] or ["none stated"]
+
+
+def _qualities(model: ModelDescription) -> list[str]:
+    """What was measured with each quality that the model describes itself; nothing where nothing was."""
+    lines = []
+    for quality in Quality:
+        preset = model.qualities.get(quality.value)
+        figures = {"GED u": preset.ged_u, "spread ratio": preset.spread_ratio} if preset is not None else {}
+        measured = [f"{title} {_text(value)}" for title, value in figures.items() if value is not None]
+        if preset is not None and measured:
+            lines.append(f"{quality.label()} ({preset.sampling.in_words()}): {', '.join(measured)}")
+    return lines
 
 
 def _text(value: Any, decimals: int = 3) -> str:

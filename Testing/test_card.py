@@ -13,6 +13,7 @@ from AmbiguousSegLib.description import Card, read_description
 from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.metrics.figures import FIGURES, figure
 from AmbiguousSegLib.model import save_model
+from AmbiguousSegLib.resources import find_model
 
 SPOKEN = Card(
     "lesions <2>",
@@ -74,6 +75,14 @@ def test_the_card_is_balanced_html_without_the_models_tags(tmp_path):
     assert "<2>" not in html and "<b>set" not in html and "two raters &amp; one" in html and "<i></td>" not in html
     for tag in ("p", "b", "i", "table", "tr", "td"):
         assert len(re.findall(rf"<{tag}[ >]", html)) == html.count(f"</{tag}>")
+
+
+def test_the_card_of_the_bundled_model_says_what_was_measured_with_each_quality():
+    html = card_html(read_description(find_model(None)))
+    row = re.search(r"<b>Qualities</b>&nbsp;</td><td>(.*?)</td>", html)[1]
+    fast, balanced = row.split("<br>")
+    assert fast == "Fast (dpm++2m, 10 steps, trailing): GED u 0.051, spread ratio 1.006"
+    assert balanced.startswith("Balanced (dpm++2m, 25 steps, trailing): GED u 0.05")
 
 
 def test_a_card_that_says_nothing(tmp_path):

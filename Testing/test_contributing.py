@@ -28,7 +28,7 @@ from AmbiguousSegLib.outputs.export_formats import FORMATS, export_masks
 from AmbiguousSegLib.volume.geometry import Geometry
 
 PAGE = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
-REGISTERED = {"brightness": METHODS, "flat": READERS, "empty_share": FIGURES, "once": SAMPLERS, "npy": FORMATS}
+REGISTERED = {"brightness": METHODS, "flat": READERS, "empty_share": FIGURES, "one_shot": SAMPLERS, "npy": FORMATS}
 GRID = Geometry((4, 3, 2), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
 
 
@@ -98,7 +98,7 @@ def test_the_figure(written):
 def test_the_sampler(written):
     written("A sampler")
     model, image = tiny_model(), np.random.default_rng(0).random((1, 16, 16), dtype=np.float32)
-    settings = [SamplerSettings("once", 1, options={"gain": 1.0}), SamplerSettings("ddim", 1)]  # the same in one step
+    settings = [SamplerSettings("one_shot", 1, options={"gain": 1.0}), SamplerSettings("ddim", 1)]  # the same in one step
     masks = [sample_case(model.method, "a", image, 3, 5, each, batch_size=2) for each in settings]
     assert masks[0].any() and np.array_equal(*masks)
 
@@ -119,5 +119,5 @@ def test_the_rest_is_code_and_every_link_leads_somewhere():
     headings = {h.lower().replace(" ", "-") for h in re.findall(r"^### (.+)$", PAGE, re.MULTILINE)}
     assert set(re.findall(r"\]\(#([^)]+)\)", PAGE)) == headings and len(headings) == 10
     for path in re.findall(r"`((?:AmbiguousSegLib|Testing|Resources|AmbiguousSeg)/[\w./]+)`", PAGE):
-        added = path.endswith(("brightness.py", "flat_folder.py", "once.py"))
+        added = path.endswith(("brightness.py", "flat_folder.py", "one_shot.py"))
         assert added or (REPOSITORY / path).exists(), path

@@ -175,7 +175,10 @@ def _data_file(path: Path) -> list[Path]:
 def is_done(folder: Path, request: dict, mrb: bool) -> bool:
     """True if ``folder`` holds the complete result of an equal request."""
     wanted = [folder / REQUEST, folder / RESULT] + [folder / SCENE] * mrb
-    return all(path.is_file() for path in wanted) and json.loads(wanted[0].read_text(encoding="utf-8")) == request
+    if not all(path.is_file() for path in wanted):
+        return False
+    earlier = json.loads(wanted[0].read_text(encoding="utf-8"))
+    return {"grid": None, **earlier} == request  # version 0.1 had one grid, the model's, and did not name it
 
 
 def run_jobs(jobs: Sequence[Job], options: argparse.Namespace, sample: Sample) -> list[Row]:

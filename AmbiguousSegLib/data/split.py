@@ -40,7 +40,8 @@ def split_by_fraction(cases: Sequence[Case], validation: float = 0.15, test: flo
 
     Of a group's n subjects, ⌊n · test⌋ go to test and ⌊n · validation⌋ to validation, at least one each where n ≥ 3
     and the fraction is not 0; the rest trains. The same subjects always split alike, in whatever order they come. A
-    subject with cases in several groups counts in the first of them.
+    subject with cases in several groups counts in the first of them. Where every group is one subject, as in
+    ``patient_7/slice_031``, all are split together.
 
     Raises:
         ValueError: fractions outside [0, 1), or so large that some group has nothing left to train on.
@@ -53,6 +54,8 @@ def split_by_fraction(cases: Sequence[Case], validation: float = 0.15, test: flo
     members: dict[str, list[str]] = defaultdict(list)
     for subject in sorted(group, key=lambda subject: hashlib.sha256(f"{seed}/{subject}".encode()).digest()):
         members[group[subject]].append(subject)
+    if all(len(subjects) == 1 for subjects in members.values()):
+        members = {"": [subject for (subject,) in members.values()]}  # still in the order of their hashes
     part = {}
     for name, subjects in members.items():
         tests, validations = (_count(len(subjects), fraction) for fraction in (test, validation))

@@ -10,8 +10,8 @@ import numpy as np
 
 from AmbiguousSegLib.ensemble.consensus import NoEstimate
 from AmbiguousSegLib.evaluation.comparison import CaseResult, Result, by_label, evaluate_case
+from AmbiguousSegLib.evaluation.consensus_masks import STAPLE_MARGIN_MM, majority_of, staple_of
 from AmbiguousSegLib.evaluation.findings import Agreement, Findings, Slice
-from AmbiguousSegLib.evaluation.fused import STAPLE_MARGIN_MM, fused_by_majority, fused_by_staple
 from AmbiguousSegLib.evaluation.rater_tables import rater_tables
 from AmbiguousSegLib.evaluation.table import Table
 from AmbiguousSegLib.label_maps import as_label_map
@@ -142,10 +142,10 @@ def compare_with_raters(
 
     fused, missing, anything = {}, [], np.any(samples, axis=0) | np.any(raters, axis=0)
     for who, masks in (("raters", raters), ("samples", samples)):
-        fused[f"{who} majority"] = fused_by_majority(masks, classes)
+        fused[f"{who} majority"] = majority_of(masks, classes)
         step()
         try:
-            fused[f"{who} STAPLE"] = fused_by_staple(masks, classes, anything, geometry, place.start)
+            fused[f"{who} STAPLE"] = staple_of(masks, classes, anything, geometry, place.start)
         except NoEstimate:
             missing.append(
                 f"STAPLE of the {len(masks)} {who} is undefined: with so many masks its probabilities are too small to "

@@ -61,6 +61,7 @@ class Format:
     files: Callable[[Content], Files]
 
 
+# All stand in this file: other modules of the room need packages that Slicer installs only when it samples.
 FORMATS: Registry[Format] = Registry("output format")
 
 

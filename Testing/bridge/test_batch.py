@@ -96,6 +96,16 @@ def test_what_is_done_is_skipped(study, capsys):
     assert "0 done, 3 skipped, 0 failed" in capsys.readouterr().out
 
 
+def test_what_version_0_1_did_is_skipped_unless_a_grid_is_asked_for(study):
+    study.run()
+    for path in study.out.glob("*/request.json"):
+        request = json.loads(path.read_text(encoding="utf-8"))
+        del request["grid"]  # it had one, and did not name it
+        path.write_text(json.dumps(request), encoding="utf-8")
+    assert study.run() == 0 and study.asked == []
+    assert study.run("--grid", "both_ends") == 0 and len(study.asked) == 3
+
+
 def test_resumes_with_what_an_interruption_left(study):
     study.run()
     (study.out / "b" / "samples.json").unlink()  # written last: without it the volume is not complete

@@ -53,6 +53,23 @@ def test_a_split_does_not_depend_on_order_and_does_on_the_seed():
     assert tests == ["a1", "a10", "a8"]  # the smallest three of SHA-256("0/a0") to ("0/a19"), computed apart
 
 
+def test_folders_of_one_subject_each_are_split_together():
+    """patient_7/slice_031: as if the patients' folders were no sets, which subjects in no set are."""
+    files = (Path("image.png"),), (Path("label0.png"),)
+    apart, together = (
+        [FolderCase(f"patient_{k}{mark}slice_{z}", f"patient_{k}", *files) for k in range(10) for z in range(3)]
+        for mark in "/_"
+    )
+    assert len({case.group for case in apart}) == 10 and {case.group for case in together} == {""}
+    split = split_by_fraction(apart, 0.2, 0.3)
+    assert {name: len(subjects) for name, subjects in split.subjects().items()} == {
+        "train": 5,
+        "validation": 2,
+        "test": 3,
+    }
+    assert split.subjects() == split_by_fraction(together, 0.2, 0.3).subjects()
+
+
 def test_a_subject_in_two_groups_stays_in_one_part():
     shared = [FolderCase(f"{g}/x", "x", (Path("i"),), (Path("l"),)) for g in "ab"]
     for seed in range(10):

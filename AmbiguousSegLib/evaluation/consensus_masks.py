@@ -14,7 +14,7 @@ from AmbiguousSegLib.volume.geometry import Geometry
 STAPLE_MARGIN_MM = 5.0
 
 
-def fused_by_majority(masks: np.ndarray, classes: int) -> np.ndarray:
+def majority_of(masks: np.ndarray, classes: int) -> np.ndarray:
     """What most of the masks say: label map, uint8 ``(Z, Y, X)``.
 
     One class: voxels that more than half of them mark. Several: the rule of ``consensus_of_means``.
@@ -28,7 +28,7 @@ def fused_by_majority(masks: np.ndarray, classes: int) -> np.ndarray:
     return consensus_of_means([(masks == label).mean(axis=0, dtype=np.float32) for label in range(1, classes + 1)])
 
 
-def fused_by_staple(
+def staple_of(
     masks: np.ndarray, classes: int, marked: np.ndarray, geometry: Geometry, start: tuple[int, ...]
 ) -> np.ndarray:
     """STAPLE's estimate in the box of ``marked``, ``STAPLE_MARGIN_MM`` wider as far as the volume reaches: label map.
