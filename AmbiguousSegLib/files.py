@@ -29,6 +29,15 @@ _under_way: dict[Path, _Work] = {}  # by temporary file or folder
 _removed: set[Path] = set()  # by remove_unfinished; a thread that still writes must not make them again
 
 
+def said(error: Exception) -> str:
+    """What an exception says, in one line; of the system's, without its number: "f.nrrd: no such file or directory"."""
+    if isinstance(error, OSError) and error.strerror:
+        told = error.strerror[:1].lower() + error.strerror[1:]
+        name = "" if error.filename is None else os.fsencode(error.filename).decode("utf-8", "backslashreplace")
+        return f"{name}: {told}; check path, permission and space." if name else f"{told}; check permission and space."
+    return " ".join(str(error).split())
+
+
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """Temporary name beside ``path``, renamed to it when the block ends well and removed when it does not.

@@ -22,6 +22,8 @@ from AmbiguousSegLib.methods import Method, build_method
 from AmbiguousSegLib.quality import QualityPreset
 from AmbiguousSegLib.volume.preprocessing import Preprocessing
 
+_STORED = (torch.float16, torch.float32)
+
 
 @dataclass
 class Model:
@@ -157,6 +159,11 @@ def _load_weights(method: Method, path: Path, expected_sha256: str) -> None:
         state = load_tensors(data)
     except SafetensorError as error:
         raise ValueError(f"{path}: not a safetensors file: {error}") from error
+    stored = next((name for name, t in state.items() if t.is_floating_point() and t.dtype not in _STORED), None)
+    if stored is not None:
+        raise ValueError(
+            f"{path}: {stored} is {state[stored].dtype}, expected float16 or float32; save the model again."
+        )
     load_state(method, state, path)
 
 
@@ -164,7 +171,8 @@ def load_state(method: torch.nn.Module, state: dict[str, torch.Tensor], origin: 
     """Strict loading with one line that says what differs.
 
     Raises:
-        ValueError: missing or surplus tensors, or other shapes.
+        ValueError: missing or surplus tensors, other shapes, integers in place of floating-point numbers or the other
+            way round, NaN or infinity.
     """
     own = method.state_dict()
     problems = [
@@ -179,4 +187,15 @@ def load_state(method: torch.nn.Module, state: dict[str, torch.Tensor], origin: 
     if problems:
         more = f" and {len(problems) - 1} more differences" if len(problems) > 1 else ""
         raise ValueError(f"{origin}: weights of another architecture: {problems[0]}{more}.")
+    for name, tensor in state.items():
+        if tensor.is_floating_point() != own[name].is_floating_point() or tensor.is_complex():
+            raise ValueError(
+                f"{origin}: {name} is {tensor.dtype}, expected {own[name].dtype} as in the network; save it again."
+            )
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            count = int((~torch.isfinite(tensor)).sum())
+            raise ValueError(
+                f"{origin}: {count} of {tensor.numel()} weights of {name} are NaN or infinite, expected finite ones; "
+                "take an earlier copy, or train again."
+            )
     method.load_state_dict(state)

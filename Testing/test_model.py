@@ -235,6 +235,27 @@ def test_other_bytes_with_their_checksum_are_no_weights(folder):
     refused(folder, "not a safetensors file")
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("half", [False, True])
+def test_weights_that_are_no_numbers_are_refused_by_the_name_of_a_tensor(folder, value, half):
+    state = load_file(folder / WEIGHTS_FILE)
+    name = next(name for name, tensor in state.items() if tensor.numel() > 3)
+    if half:
+        state = {key: tensor.half() for key, tensor in state.items()}
+    state[name].view(-1)[3] = value
+    put_weights(folder, state)
+    refused(folder, f"1 of .* weights of {name} are NaN or infinite, expected finite ones")
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16, torch.int32, torch.uint8, torch.bool])
+def test_weights_of_another_type_are_refused_by_the_name_of_a_tensor(folder, kind):
+    state = load_file(folder / WEIGHTS_FILE)
+    name = next(iter(state))
+    state[name] = state[name].to(kind)
+    put_weights(folder, state)
+    refused(folder, f"{name} is {kind}, expected .*float")
+
+
 @pytest.mark.parametrize("change", ["missing", "surplus", "shape", "several"])
 def test_weights_of_another_architecture_are_refused_by_the_name_of_a_tensor(folder, change):
     state = load_file(folder / WEIGHTS_FILE)

@@ -22,6 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):  # on Windows a redirected one is not UTF-8 and lacks characters of ours
             stream.reconfigure(errors="replace")
     from AmbiguousSegLib.cli.common import CommandError, program
+    from AmbiguousSegLib.files import said
 
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -52,5 +53,5 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return 1
     except (OSError, RuntimeError, FloatingPointError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {said(error)}", file=sys.stderr)
         return 1

@@ -18,7 +18,7 @@ from AmbiguousSegLib.cli.common import CommandError, check_out, figure_writer, p
 from AmbiguousSegLib.evaluation.comparison import Result
 from AmbiguousSegLib.evaluation.rater_comparison import RaterComparison, compare_with_raters
 from AmbiguousSegLib.evaluation.rater_tables import TABLE_TITLES
-from AmbiguousSegLib.files import write_together
+from AmbiguousSegLib.files import said, write_together
 from AmbiguousSegLib.labels import SEGMENTS_ARE
 from AmbiguousSegLib.outputs.result_folder import ResultFolder, read_result_folder
 from AmbiguousSegLib.volume.crops import Crop, joint_box, stack
@@ -52,7 +52,8 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         required=True,
         metavar="FILE",
-        help="Slicer segmentations (.seg.nrrd) or label volumes (0 background, 1 the first label and so on)",
+        help="Slicer segmentations (.seg.nrrd), DICOM segmentations, or label volumes (0 background, 1 the first label "
+        "and so on)",
     )
     p.add_argument(
         "--segments-are",
@@ -77,8 +78,8 @@ def main(arguments: list[str]) -> int:
     try:
         result = read_result_folder(options.results)
         raters = [rater for file in options.raters for rater in _read_raters(file, result, options)]
-    except OSError as error:
-        raise CommandError(str(error)) from error
+    except (OSError, ImportError) as error:
+        raise CommandError(said(error)) from error
     names = _names(raters)
     drawn = [rater.crop for rater in raters]
     box = joint_box([*result.samples, *drawn]) or (slice(0, 0),) * 3
@@ -118,7 +119,7 @@ def _checked(options: argparse.Namespace) -> Callable[[Path, Sequence[Result]], 
 def _read_raters(file: Path, result: ResultFolder, options: argparse.Namespace) -> list[_Rater]:
     """Every rater of a file on the samples' grid."""
     geometry = result.geometry
-    maps, grid, part = read_rater_maps(file, [label.name for label in result.labels], options.segments_are)
+    maps, grid, part = read_rater_maps(file, [label.name for label in result.labels], options.segments_are, geometry)
     found = []
     for name, label_map in maps.items():
         placed = placed_on(geometry, label_map, grid, part)

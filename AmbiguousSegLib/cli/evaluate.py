@@ -19,7 +19,7 @@ from AmbiguousSegLib.devices import choose_device
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.evaluation.comparison import CaseResult, Result, by_label, case_table, evaluate_case, summary_table
 from AmbiguousSegLib.evaluation.mode_frequencies import mode_frequencies
-from AmbiguousSegLib.files import write_together
+from AmbiguousSegLib.files import said, write_together
 from AmbiguousSegLib.inference.batches import OnBatchStep
 from AmbiguousSegLib.inference.case_sampling import case_number, sample_case
 from AmbiguousSegLib.labels import Label
@@ -140,7 +140,7 @@ def _load_models(options: argparse.Namespace) -> list[tuple[str, Model]]:
         folders = [find_model(name) for name in options.model]
         models = [load_model(folder, device) for folder in folders]
     except FileNotFoundError as error:
-        raise CommandError(str(error)) from error
+        raise CommandError(said(error)) from error
     given = given_of_sampler(options)
     if given and not any(model.method.samples_by_steps for model in models):
         raise CommandError(f"No model has a sampler: {', '.join(given)} have no effect here; leave them out.")

@@ -19,6 +19,7 @@ from AmbiguousSegLib.diffusion import samplers
 from AmbiguousSegLib.diffusion.samplers import SAMPLERS
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.diffusion.step_grids import STEP_GRIDS
+from AmbiguousSegLib.files import said
 from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
 from AmbiguousSegLib.model import Model, load_model
 from AmbiguousSegLib.outputs.result_folder import OVERVIEW, SUMMARY, earlier_files, write_outputs
@@ -40,6 +41,11 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="VOLUME",
         help="file or DICOM folder; several: the channels of one subject, in the order the model names them",
+    )
+    p.add_argument(
+        "--series",
+        metavar="UID",
+        help="which of several DICOM series or volumes, as the message that lists them names it",
     )
     p.add_argument("--model", default=None, help="model folder, or name of a bundled model (default: the bundled one)")
     p.add_argument("--samples", type=int, default=8, metavar="N", help="number of segmentations (default: 8)")
@@ -168,9 +174,9 @@ def main(arguments: list[str]) -> int:
         model = load_model(find_model(options.model), choose_device(options.device))
         check_out(options.out, earlier_files(options.out, model.labels), options.overwrite)  # maps of each class, too
         request = _request(options, model)
-        volume, geometry = read_volume(options.volume)
+        volume, geometry = read_volume(options.volume, options.series)
     except OSError as error:
-        raise CommandError(str(error)) from error
+        raise CommandError(said(error)) from error
     try:
         np.empty((options.samples, *geometry.shape), bool)  # fails at once, where sampling would first fill the memory
     except (MemoryError, ValueError) as error:

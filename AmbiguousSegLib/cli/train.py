@@ -22,6 +22,7 @@ from AmbiguousSegLib.data.transforms import AugmentationConfig
 from AmbiguousSegLib.devices import choose_device
 from AmbiguousSegLib.diffusion import samplers
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.files import said
 from AmbiguousSegLib.methods import METHODS
 from AmbiguousSegLib.resources import find_preset
 from AmbiguousSegLib.training.config import (
@@ -174,7 +175,7 @@ def _read_config(name: str) -> dict[str, Any]:
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise CommandError(f"{name}: cannot be read as YAML: {' '.join(str(error).split())}") from error
     except OSError as error:
-        raise CommandError(str(error)) from error
+        raise CommandError(said(error)) from error
     if not isinstance(config, dict):
         raise CommandError(f"{name}: expected a mapping of settings.")
     for section in ("method_config", *_SECTIONS):

@@ -10,6 +10,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from AmbiguousSegLib.label_maps import as_label_map
+from AmbiguousSegLib.volume.dicom_reading import has_series
+from AmbiguousSegLib.volume.file_checks import check_name, shown
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.image import components_of, one_line_errors, read_image
 from AmbiguousSegLib.volume.segment_header import is_segmentation
@@ -28,10 +30,14 @@ __all__ = [
 _FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0, "float64": 1.0}
 
 
-def read_volume(paths: Sequence[Path | str] | Path | str) -> tuple[np.ndarray, Geometry]:
+def read_volume(paths: Sequence[Path | str] | Path | str, series: str | None = None) -> tuple[np.ndarray, Geometry]:
     """Channels of one case, float32 ``(C, Z, Y, X)``, and their common grid.
 
     Each file gives one channel, or one per component (red, green, blue), in the order given. Values are as stored.
+
+    Args:
+        series: which volume of a DICOM folder or file with several, as the message that lists them names it; of
+            several paths it is that of the one that has it.
 
     Raises:
         ValueError: no file; grids that differ (both files and the property are named); a channel that holds NaN or
@@ -40,7 +46,9 @@ def read_volume(paths: Sequence[Path | str] | Path | str) -> tuple[np.ndarray, G
     paths = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     if not paths:
         raise ValueError("No image was given; give one file for each channel.")
-    images = [read_image(path) for path in paths]
+    if series is not None and len(paths) > 1 and not any(has_series(path, series) for path in paths):
+        raise ValueError(f"None of {', '.join(map(shown, paths))} holds the series {series}; choose one that is there.")
+    images = [read_image(path, series if len(paths) == 1 or has_series(path, series) else None) for path in paths]
     grids = [Geometry.of(image) for image in images]
     for path, grid in zip(paths, grids):
         if not grids[0].same_in_files(grid):
@@ -110,6 +118,7 @@ def is_flat(path: Path | str) -> bool:
     """True for a 2-D file, such as a picture: it does not tell where it lies along the third axis."""
     if Path(path).is_dir():
         return False
+    check_name(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     with one_line_errors(Path(path)):

@@ -13,6 +13,8 @@ import SimpleITK as sitk
 from AmbiguousSegLib.label_maps import as_label_map
 from AmbiguousSegLib.labels import segments_are_classes
 from AmbiguousSegLib.volume.crops import Crop
+from AmbiguousSegLib.volume.dicom_reading import is_dicom_seg
+from AmbiguousSegLib.volume.dicom_seg_reading import read_dicom_seg
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.image import components_of, read_image
 from AmbiguousSegLib.volume.io import file_stem, label_map_in, on_grid
@@ -35,21 +37,27 @@ class Segments(NamedTuple):
     part: bool
 
 
-def read_segments(path: Path | str) -> Segments:
+def read_segments(path: Path | str, onto: Geometry | None = None) -> Segments:
     """Masks of a file by name, and their grid.
 
     In a segmentation of Slicer (``.seg.nrrd``) they are its segments, in its order, which may overlap; a name that
-    occurs again gets its position in brackets. Any other file holds one binary mask, named as the file.
+    occurs again gets its position in brackets. So are those of a DICOM segmentation, each at the places of its frames.
+    Any other file holds one binary mask, named as the file.
+
+    Args:
+        onto: grid that the masks of a DICOM segmentation are wanted on: see ``dicom_seg_reading``.
 
     Raises:
         ValueError: a ``.seg.nrrd`` without segments; a layer or label that is no integer, or a layer that the file
             lacks; a file without segments as ``read_mask``.
     """
-    masks, grid, part = read_rater_maps(path, ("any",), "raters")
+    masks, grid, part = read_rater_maps(path, ("any",), "raters", onto)
     return Segments({name: mask.view(bool) for name, mask in masks.items()}, grid, part)
 
 
-def read_rater_maps(path: Path | str, labels: Sequence[str], segments_are: str = "auto") -> Segments:
+def read_rater_maps(
+    path: Path | str, labels: Sequence[str], segments_are: str = "auto", onto: Geometry | None = None
+) -> Segments:
     """Label map of each rater in a file, by the rater's name, and their grid.
 
     The segments of a segmentation are the classes of one rater, who is named as the file, or a rater each, as
@@ -59,11 +67,16 @@ def read_rater_maps(path: Path | str, labels: Sequence[str], segments_are: str =
     Args:
         labels: names of the classes 1 to K.
         segments_are: "auto" for the rule; "raters" or "classes" to say so instead.
+        onto: as ``read_segments``.
 
     Raises:
+        ImportError: a DICOM segmentation without pydicom.
         ValueError: segments that the rule refuses, or that overlap where they are classes (both are named); values
             that are no classes. Otherwise as ``read_segments``.
     """
+    if is_dicom_seg(path):
+        segments, grid = read_dicom_seg(path, onto)
+        return _raters_in(segments, grid, labels, segments_are, path)
     image = read_image(path)
     grid = Geometry.of(image)
     if not is_segmentation(image):
@@ -71,7 +84,13 @@ def read_rater_maps(path: Path | str, labels: Sequence[str], segments_are: str =
         if str(path).lower().endswith(".seg.nrrd") and not label_map.any():  # nobody's: not even an empty segment
             raise ValueError(f"{path} holds no segment; add one in Slicer's Segment Editor, even if it stays empty.")
         return Segments({file_stem(path): label_map}, grid, part=False)
-    segments = _segments_in(image, path)
+    return _raters_in(_segments_in(image, path), grid, labels, segments_are, path)
+
+
+def _raters_in(
+    segments: list[tuple[str, np.ndarray]], grid: Geometry, labels: Sequence[str], segments_are: str, path: Path | str
+) -> Segments:
+    """Segments as the classes of one rater, or as raters."""
     try:
         if segments_are_classes([name for name, _ in segments], labels, segments_are):
             masks = dict(segments)
@@ -95,7 +114,7 @@ def read_raters(
     Raises:
         ValueError: another grid. Otherwise as ``read_rater_maps``.
     """
-    masks, grid, part = read_rater_maps(path, labels, segments_are)
+    masks, grid, part = read_rater_maps(path, labels, segments_are, geometry)
     return [(name, on_grid(geometry or grid, mask, grid, part, path)) for name, mask in masks.items()]
 
 

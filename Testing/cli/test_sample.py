@@ -314,7 +314,7 @@ def test_a_failed_write_is_one_line_and_leaves_nothing(study, capsys, monkeypatc
 
     monkeypatch.setattr(outputs, "write_volume", fail)
     assert run(study, "--samples", "1") == 1
-    assert f"error: [Errno {number}] {reason}" in capsys.readouterr().err
+    assert f"error: {reason.lower()}" in capsys.readouterr().err
     assert not (study / "out").exists()
 
 
@@ -366,3 +366,38 @@ def test_an_earlier_result_is_kept_unless_told(study, capsys):
     )
     assert run(study, "--samples", "1", "--overwrite") == 0
     assert not (study / "out/sample_02.seg.nrrd").exists()
+
+
+def test_one_of_several_series_is_sampled(study, capsys):
+    pydicom = pytest.importorskip("pydicom")
+    from dicom_files import write_series
+
+    files = [write_series(study / "a"), write_series(study / "b")]
+    (study / "both").mkdir()
+    for name, own in zip("ab", files):
+        for file in own:
+            file.rename(study / "both" / f"{name}_{file.name}")
+    uids = [str(pydicom.dcmread(study / "both" / f"{name}_000.dcm").SeriesInstanceUID) for name in "ab"]
+    assert run(study, "--samples", "1", volumes=("both",)) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and all(uid in told for uid in uids) and "--series UID" in told
+    assert run(study, "--samples", "1", "--series", uids[1], volumes=("both",)) == 0
+    assert run(study, "--samples", "1", "--series", "1.2", "--overwrite", volumes=("both",)) == 2
+    assert "none of them 1.2" in capsys.readouterr().err
+    assert run(study, "--samples", "1", "--series", "1.2", "--overwrite") == 2
+    assert "scan.nrrd is not DICOM" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["gone", "no permission", "pipe"])
+def test_what_cannot_be_opened_is_one_line_without_a_number(study, capsys, kind):
+    path = study / "v.nrrd"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "no permission":
+        (study / "scan.nrrd").rename(path)
+        path.chmod(0)
+        if os.access(path, os.R_OK):
+            pytest.skip("root reads everything")
+    assert run(study, volumes=("v.nrrd",)) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "v.nrrd" in told and "Errno" not in told

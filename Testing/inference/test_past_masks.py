@@ -24,7 +24,10 @@ SAMPLERS = {
     "ddpm": SamplerSettings("ddpm", 5, "both_ends"),
     "ddim": SamplerSettings("ddim", 5, "both_ends", {"eta": 1.0}),
 }
-ROUNDING = 1e-3  # values are stored in steps of 1/2048; other processors round the chain differently
+# Values are stored in steps of 1/2048, so that they are off by 2.4e-4. How the processor rounds a chain shows beyond
+# that with "own" alone: DPM-Solver++ multiplies it at a few of its 49152 values, 4 of them under other vector units (up
+# to 1.3e-3) and 11 in float64 (up to 4.5e-3).
+STORED, ROUNDING = 5e-4, {"own": 1e-2, "ddpm": 5e-4, "ddim": 5e-4}
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +66,11 @@ def test_values_and_masks_are_those_of_the_past(past, model, drawn, name, batch_
     then = np.unpackbits(past[f"{name}_masks"])[: past["shape"].prod()].reshape(past["shape"])
     values = past[f"{name}_values"].astype(np.float32)
 
-    assert np.abs(drawn(name) - values).max() < ROUNDING
+    difference = np.abs(drawn(name) - values)
+    assert difference.max() < ROUNDING[name] and (difference > STORED).mean() < 5e-4
 
     request = SampleRequest(SAMPLES, seed=SEED, sampler=SAMPLERS[name], batch_size=batch_size)
     masks = sample_volume(model, *volume_of(past), request).masks
-    decided = np.abs(values - 0.5) > ROUNDING
+    decided = np.abs(values - 0.5) > ROUNDING[name]
     assert decided.mean() > 0.999 and then.any()
     assert np.array_equal(masks[decided], then[decided])
