@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+LARGEST = 2**63 - 1  # whole number that arrays and random numbers can take
+
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Nested dict of JSON types; tuples become lists."""
@@ -38,7 +40,7 @@ def from_dict(cls: type[T], data: Mapping[str, Any], where: str | None = None) -
     if not isinstance(data, Mapping):
         raise ValueError(f"{place or 'The file'} must be a mapping of settings, got {type(data).__name__}.")
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    unknown = sorted(set(data) - set(fields))
+    unknown = sorted(set(data) - set(fields), key=str)
     if unknown:
         raise ValueError(f"Unknown key {prefix}{unknown[0]}; known keys: {', '.join(fields)}.")
     required = {
@@ -94,6 +96,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return {key: _value(arguments[1], v, f"{where}.{key}") for key, v in value.items()}
     if hint is Any:
         return value
+    if hint in (int, float) and isinstance(value, int) and not -LARGEST <= value <= LARGEST:
+        raise ValueError(f"{where} must be a number of at most 2**63 - 1, got one of {value.bit_length()} bits.")
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (hint in (int, float) and isinstance(value, bool)):

@@ -130,9 +130,11 @@ def read_description(folder: Path | str) -> ModelDescription:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content.pop("format_version")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: not a model description.") from error
-    if version not in (1, FORMAT_VERSION):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"{path}: not a model description; expected one JSON object with a format_version, copy the model again."
+        ) from error
+    if type(version) is not int or version not in (1, FORMAT_VERSION):
         raise ValueError(
             f"{path}: format version {version!r}, this software reads versions 1 and {FORMAT_VERSION}; update the "
             "software, or save the model again with the version it was made by."
@@ -147,7 +149,16 @@ def read_description(folder: Path | str) -> ModelDescription:
 
 
 def _lifted(content: dict[str, Any]) -> dict[str, Any]:
-    """Format 1 as format 2: one label, in the card; a method that samples by steps is one that has a schedule."""
+    """Format 1 as format 2: one label, in the card; a method that samples by steps is one that has a schedule.
+
+    Raises:
+        ValueError: a key of format 2, which would be lost.
+    """
+    newer = [key for key in ("labels", "samples_by_steps", "qualities") if key in content]
+    if newer:
+        raise ValueError(
+            f"{newer[0]} is no key of format version 1, but of {FORMAT_VERSION}; write a description in one of them."
+        )
     config, card, sampling = (content.get(key) for key in ("method_config", "card", "sampling"))
     lifted = {**content, "samples_by_steps": isinstance(config, Mapping) and "schedule" in config, "labels": [{}]}
     if isinstance(card, Mapping):

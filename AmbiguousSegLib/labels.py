@@ -5,6 +5,7 @@ A mask is a label map: uint8, 0 is background, 1 to K are the model's labels in 
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,8 @@ LESION_TERMINOLOGY = (
     "~Anatomic codes - DICOM master list~^^~^^"
 )  # Slicer's TerminologyEntry: context~category~type~modifier~anatomic context~region~modifier
 MOST_LABELS = 255  # a label map is uint8
+_UNWRITABLE = ("Cc", "Cs", "Zl", "Zp")  # Unicode's controls, halves of characters, ends of lines: headers lose them
+_LONGEST = 50  # characters of up to four bytes; a file's name has at most 255
 SEGMENTS_ARE = ("auto", "raters", "classes")
 
 
@@ -28,6 +31,9 @@ class Label:
     def __post_init__(self) -> None:
         if not self.name.strip():
             raise ValueError("A label needs a name, got an empty one.")
+        for key, text in (("name", self.name), ("terminology", self.terminology)):
+            if any(unicodedata.category(c) in _UNWRITABLE for c in text):
+                raise ValueError(f"Label.{key} must be one line without control characters, got {text!r}; correct it.")
         if len(self.color) != 3 or not all(0 <= c <= 1 for c in self.color):
             raise ValueError(f"Label.color must be red, green, blue in [0, 1], got {self.color}.")
 
@@ -38,9 +44,9 @@ DEFAULT_LABELS = (Label(),)
 def file_names(labels: Sequence[Label]) -> list[str]:
     """A part of file names for each label: its name in lower case, all but letters and digits as "_".
 
-    Where two would be alike, each has the number of its label behind it.
+    Where two would be alike, each has the number of its label behind it. A long name is cut.
     """
-    names = ["".join(c if c.isalnum() else "_" for c in label.name.lower()) for label in labels]
+    names = ["".join(c if c.isalnum() else "_" for c in label.name.lower())[:_LONGEST] for label in labels]
     while len(set(names)) < len(names):  # a number may make a name that another label has
         names = [f"{name}_{k}" if names.count(name) > 1 else name for k, name in enumerate(names, start=1)]
     return names

@@ -130,6 +130,11 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Model:
     description = read_description(folder)
     try:
         method = build_method(description.method, description.method_config)
+        if method.samples_by_steps != description.samples_by_steps:
+            raise ValueError(
+                f"samples_by_steps is {description.samples_by_steps}, but for the method {description.method} it is "
+                f"{method.samples_by_steps}; correct it."
+            )
         model = Model(
             method,
             description.preprocessing,

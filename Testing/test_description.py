@@ -149,6 +149,8 @@ def test_samplers_of_earlier_versions(sampling, expected):
         (["ddim"], "sampler must be a mapping of settings, got list"),
         ({"name": "ddim", "step": 3}, r"Unknown key sampler\.step"),
         ({"name": 3}, r"sampler\.name must be str"),
+        ({"name": "ddim", "eta": 1, "options": {"eta": 0.2}}, "give options alone, got eta 1 too"),
+        ({"name": "ddim", "eta": 1, "options": 3}, "give options alone"),
     ],
 )
 def test_samplers_that_are_wrong_are_refused(sampling, message):
@@ -169,6 +171,8 @@ def test_a_model_of_format_1_is_saved_in_format_2(tmp_path):
 
 PLACES = [
     (["format_version"], 3, "format version 3, this software reads versions 1 and 2; update the software"),
+    (["format_version"], "2", "format version '2', this software reads"),
+    (["format_version"], True, "format version True, this software reads"),
     (["format_version"], ..., "not a model description"),
     (["method"], ..., "Missing key method."),
     (["method"], ["cimd"], "method must be str"),
@@ -193,6 +197,7 @@ LATER = [
     (["labels"], [], "1 to 255 labels, got 0"),
     (["labels"], [{"name": "a"}, {"name": "a"}], "Labels must differ in name, got a, a"),
     (["labels"], [{"name": "a", "color": [1, 2]}], "labels[0].color must hold 3 values"),
+    (["labels"], [{"name": "a\nb"}], "Label.name must be one line"),
     (["labels"], [{"name": "a", "size": 1}], "Unknown key labels[0].size"),
     (["samples_by_steps"], "yes", "samples_by_steps must be bool"),
     (["sampling", "eta"], 0.5, "Unknown key sampling.eta"),
@@ -205,6 +210,8 @@ EARLIER = [
     (["card", "label", "color"], [1, 2], "labels[0].color must hold 3 values"),
     (["card", "label", "size"], 1, "Unknown key labels[0].size"),
     (["card"], 3, "card must be a mapping"),
+    (["labels"], [{"name": "a"}], "labels is no key of format version 1"),
+    (["samples_by_steps"], True, "samples_by_steps is no key of format version 1"),
     (["sampling", "order"], 2, "Unknown key sampling.order"),
 ]
 
@@ -226,7 +233,7 @@ def test_what_loading_refuses_is_refused_in_one_line(tmp_path, version, place, v
         assert message in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1, 2]", "{}", "3", "\x00\x01", '"format_version"'])
+@pytest.mark.parametrize("text", ["", "{", "[1, 2]", "{}", "3", "[" * 100000, "\x00\x01", '"format_version"'])
 def test_a_file_that_is_no_description_is_refused(tmp_path, text):
     (saved(tiny_model(), tmp_path) / DESCRIPTION_FILE).write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match="not a model description"):

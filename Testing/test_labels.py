@@ -17,6 +17,20 @@ def test_a_label_has_a_name_and_a_colour(color):
         Label(" ")
 
 
+@pytest.mark.parametrize("text", ["core\nhalo", "core\x00", "\ud800", "a\u2028b", "a\tb"])
+def test_a_label_is_what_a_header_can_hold(text):
+    for wrong in ({"name": text}, {"terminology": text}):
+        with pytest.raises(ValueError, match=f"Label.{next(iter(wrong))} must be one line") as error:
+            Label(**wrong)
+        assert len(str(error.value).splitlines()) == 1
+    assert Label("\u3000Ödem\xa0(T2) 腫瘍").name.endswith("腫瘍")
+
+
+def test_long_names_fit_into_names_of_files():
+    names = file_names([Label("腫" * 300 + end) for end in "ab"])
+    assert len(set(names)) == 2 and all(len(f"variance_{name}.nrrd".encode()) <= 255 for name in names)
+
+
 def test_labels_are_one_to_255_of_different_names():
     check_labels([Label(str(k)) for k in range(255)])
     for labels in ([], [Label(str(k)) for k in range(256)]):

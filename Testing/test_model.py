@@ -187,6 +187,8 @@ def test_labels_of_several_classes(name):
         (SamplerSettings("euler"), "Unknown sampler 'euler'"),
         (SamplerSettings(grid="leading"), "Unknown step grid 'leading'"),
         (SamplerSettings("dpm++2m", options={"eta": 1.0}), "has no option 'eta'"),
+        (SamplerSettings("ddim", options={"eta": True}), "must be a finite number, got True"),
+        (SamplerSettings("ddim", options={"eta": float("nan")}), "must be a finite number, got nan"),
     ],
 )
 def test_samplers_are_known(model, settings, message):
@@ -274,6 +276,11 @@ def test_weights_of_another_architecture_are_refused_by_the_name_of_a_tensor(fol
         message = rf"is missing and {len(load_file(folder / WEIGHTS_FILE)) + 1} more differences\."
     put_weights(folder, state)
     refused(folder, f"weights of another architecture: .*{message}")
+
+
+def test_whether_a_method_samples_by_steps_is_said_as_it_is(folder):
+    edit(folder, samples_by_steps=False)
+    refused(folder, "samples_by_steps is False, but for the method cimd it is True")
 
 
 # Descriptions that name what there is not; Testing/test_description.py has those that are wrong in themselves

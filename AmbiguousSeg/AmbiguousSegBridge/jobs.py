@@ -28,6 +28,13 @@ ROUNDING = 1e-6  # of a slice
 Arguments = Mapping[str, Any]
 
 
+class Given(dict[str, Any]):
+    """Arguments of a job; one that is missing is a ValueError that names it."""
+
+    def __missing__(self, key: str) -> Any:
+        raise ValueError(f"The job lacks its argument {key!r}; restart Slicer, so that all parts are of one version.")
+
+
 class LoadedModel:
     """The model used last stays loaded, until its files change, or another model or device is asked for."""
 
@@ -144,6 +151,9 @@ def compare(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any
     """
     from AmbiguousSegLib.evaluation.rater_comparison import compare_with_raters
 
+    labels = arguments["labels"]
+    if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
+        raise ValueError(f"labels must be a list of the names of the classes, got {labels!r}.")
     samples, raters = _crops(folder, arguments["samples"]), _crops(folder, arguments["raters"])
     box = _box([*samples, *raters], margin=1)
     found = compare_with_raters(
@@ -152,7 +162,7 @@ def compare(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any
         _geometry(arguments),
         arguments["rater_names"],
         arguments["sample_names"],
-        labels=arguments["labels"],
+        labels=labels,
         box_start=tuple(span.start for span in box),
         on_progress=report.progress,
     )

@@ -159,7 +159,7 @@ def free_memory() -> int | None:
 
 def run(connection: Connection, message: dict[str, Any]) -> bool:
     """Do one job and tell how it ended; False if the process cannot go on."""
-    from AmbiguousSegBridge.jobs import JOBS
+    from AmbiguousSegBridge.jobs import JOBS, Given
     from AmbiguousSegBridge.report import Cancelled, Report, failure_of
 
     number, folder, kind = message["job"], Path(message["folder"]), message["kind"]
@@ -173,7 +173,7 @@ def run(connection: Connection, message: dict[str, Any]) -> bool:
             raise ValueError(f"Unknown job {kind!r}; known: {', '.join(JOBS)}.")
         report = Report(folder, send, lambda: connection.cancelled(number))
         report.check()
-        ending = "finished", {"result": JOBS[kind](message["arguments"], folder, report)}
+        ending = "finished", {"result": JOBS[kind](Given(message["arguments"]), folder, report)}
     except Cancelled:
         ending = "cancelled", {}
     except Exception as error:  # whatever is wrong with one job must not end the worker

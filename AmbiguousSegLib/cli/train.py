@@ -115,7 +115,7 @@ def parse(arguments: list[str]) -> tuple[Any, TrainingConfig]:
         config = completed(config)
         if METHODS[method].samples_by_steps:
             samplers.check(config.sampling)
-    except (jsonargparse.ArgumentError, ValueError, TypeError) as error:
+    except (jsonargparse.ArgumentError, ValueError, TypeError, OverflowError) as error:
         raise CommandError(" ".join(str(error).split())) from error
     return parsed, config
 
@@ -131,6 +131,8 @@ def _read_early(arguments: list[str]) -> tuple[str, list[dict[str, Any]], list[s
         known, rest = early.parse_known_args(arguments)
         old: dict[str, Any] = {} if known.label is None else {"card": {"label": known.label}}
         old |= {} if known.eta is None else {"sampling": {"eta": known.eta}}
+        if known.label is not None and any(word.partition("=")[0] == "--labels" for word in rest):
+            raise CommandError("--card.label is now called --labels; give --labels alone.")
         configs = [*map(_read_config, known.config), lifted(old)]
     except (argparse.ArgumentError, ValueError) as error:
         raise CommandError(str(error)) from error

@@ -69,9 +69,17 @@ def check(settings: SamplerSettings) -> None:
             raise ValueError(
                 f"The sampler {settings.name} has no option {option!r}; its options: {', '.join(known) or 'none'}."
             )
-        if isinstance(known[option], (int, float)) and not isinstance(value, (int, float)):
-            raise ValueError(f"The option {option} of the sampler {settings.name} must be a number, got {value!r}.")
+        if isinstance(known[option], (int, float)) and not _alike(value, known[option]):
+            expected = "true or false" if isinstance(known[option], bool) else "a finite number"
+            raise ValueError(f"The option {option} of the sampler {settings.name} must be {expected}, got {value!r}.")
     STEP_GRIDS[settings.grid]
+
+
+def _alike(value: Any, default: float) -> bool:
+    """Whether a value can stand in for a default that is a number, or true or false."""
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    return isinstance(value, (int, float)) and -math.inf < value < math.inf
 
 
 def run(

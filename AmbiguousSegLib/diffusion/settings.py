@@ -64,8 +64,13 @@ def lift_eta(data: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a sampler with the "eta" that earlier versions had beside the name among the options.
 
     DDIM alone had a use for it, and 0 is what it does without.
+
+    Raises:
+        ValueError: "eta" beside "options", which no version wrote.
     """
+    if "eta" in data and "options" in data:
+        raise ValueError(f"eta is now one of the sampler's options; give options alone, got eta {data['eta']!r} too.")
     lifted = {key: value for key, value in data.items() if key != "eta"}
     if data.get("eta", 0) != 0 and data.get("name", "ddim") == "ddim":
-        lifted["options"] = {**data.get("options", {}), "eta": data["eta"]}
+        lifted["options"] = {"eta": data["eta"]}
     return lifted

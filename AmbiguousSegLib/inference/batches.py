@@ -54,23 +54,27 @@ def draw_masks(
         scales them.
 
     Raises:
-        ValueError: ``batch_size`` below 1.
+        ValueError: ``batch_size`` below 1; a method that gave something else than ``Method`` says, NaN or infinity.
         RuntimeError: not even one row fits into the device's memory.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-    device = next(method.parameters()).device
+    device, sizes = next(method.parameters()).device, set[tuple[int, ...]]()
     batches = _Batches(device, batch_size, lambda: tuple(image(slices[0]).shape[1:]))
     kept: dict[int, Prepared] = {}
 
     def prepare(numbers: Sequence[int]) -> None:
-        kept.update(zip(numbers, zip(*prepare_slices(method, image, numbers), strict=True), strict=True))
+        def measured(number: int) -> Tensor:
+            sizes.add(tuple((pixels := image(number)).shape[1:]))
+            return pixels
+
+        kept.update(zip(numbers, zip(*prepare_slices(method, measured, numbers), strict=True), strict=True))
 
     def draw(rows: Sequence[Row]) -> Tensor:
         prepared = tuple(torch.stack(parts) for parts in zip(*(kept[number] for number, _ in rows), strict=True))
         noise = RowNoise(seed, rows, device=device, slice_period=slice_period)
         step = None if on_step is None else partial(on_step, len(rows))
-        return method.sample(prepared, noise, settings, step).float().cpu()
+        return _checked(method, method.sample(prepared, noise, settings, step), rows, sizes)
 
     left = list(slices)
     while left:
@@ -93,7 +97,44 @@ def draw_masks(
 def prepare_slices(method: Method, image: Callable[[int], Tensor], slices: Sequence[int]) -> Prepared:
     """``method.prepare`` of these slices, on its device, one row for each."""
     device = next(method.parameters()).device
-    return method.prepare(torch.stack([image(number) for number in slices]).to(device))
+    prepared = method.prepare(torch.stack([image(number) for number in slices]).to(device))
+    if not isinstance(prepared, tuple) or not all(
+        isinstance(p, Tensor) and p.shape[:1] == (len(slices),) for p in prepared
+    ):
+        parts = prepared if isinstance(prepared, (tuple, list)) else [prepared]
+        got = ", ".join(str(tuple(p.shape)) if isinstance(p, Tensor) else type(p).__name__ for p in parts)
+        raise ValueError(
+            f"prepare of the method {method.name} must give a tuple of tensors with {len(slices)} rows, one per slice, "
+            f"got {type(prepared).__name__} of {got or 'nothing'}; correct the method."
+        )
+    return prepared
+
+
+def _checked(method: Method, values: Tensor, rows: Sequence[Row], sizes: set[tuple[int, ...]]) -> Tensor:
+    """What a method drew for these rows, float32 on the CPU; ValueError unless it is values of all classes.
+
+    No value that is no number is taken for background.
+    """
+    shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+    if (
+        not isinstance(values, Tensor)
+        or values.is_complex()
+        or shape not in [(len(rows), method.classes, *size) for size in sizes]
+    ):
+        expected = " or ".join(str((len(rows), method.classes, *size)) for size in sorted(sizes))
+        raise ValueError(
+            f"sample of the method {method.name} must give real numbers of shape {expected} (rows, classes, H, W), got "
+            f"{shape}{f' of {values.dtype}' if isinstance(values, Tensor) else ''}; correct the method."
+        )
+    values = values.float().cpu()
+    wrong = ~torch.isfinite(values).flatten(1).all(1)
+    if wrong.any():
+        number, sample = rows[int(wrong.nonzero()[0])]
+        raise ValueError(
+            f"The method {method.name} gave NaN or infinite values for {int(wrong.sum())} of {len(rows)} masks, first "
+            f"for sample {sample} of slice {number}; check the model's weights and the image, or sample on the CPU."
+        )
+    return values
 
 
 def _bytes(prepared: Prepared) -> int:

@@ -166,7 +166,7 @@ class AttentionBlock(nn.Module):
         super().__init__()
         head_channels = config.num_head_channels
         self.heads = channels // head_channels if head_channels else config.num_heads
-        if channels % self.heads or (head_channels and channels % head_channels):
+        if not self.heads or channels % self.heads or (head_channels and channels % head_channels):
             raise ValueError(f"{channels} channels cannot be split into attention heads as configured: {config}.")
         self.order = config.attention_order
         self.norm = GroupNorm(config.norm_groups, channels)

@@ -145,7 +145,12 @@ def read_result_folder(folder: Path | str) -> ResultFolder:
     """
     folder = Path(folder)
     content, geometry, labels = _read_summary(folder)
-    files = {int(m[1]): f for f in folder.iterdir() if (m := SAMPLE_FILE.fullmatch(f.name))}
+    files: dict[int, Path] = {}
+    for file in sorted(folder.iterdir()):
+        if match := SAMPLE_FILE.fullmatch(file.name):
+            if int(match[1]) in files:
+                raise ValueError(f"{folder} holds sample {int(match[1])} twice, also as {file.name}; remove one.")
+            files[int(match[1])] = file
     if len(files) != content["samples"] or not files:
         told = f"{folder} holds {len(files)} samples, but {SUMMARY} names {content['samples']}; sample again."
         raise ValueError(told)
@@ -170,7 +175,7 @@ def _read_summary(folder: Path) -> tuple[dict[str, Any], Geometry, tuple[Label, 
         if "labels" in content:
             labels = tuple(from_dict(Label, entry, "labels") for entry in content["labels"])
         else:
-            labels = (Label(content["label"]),) if "label" in content else DEFAULT_LABELS
+            labels = (from_dict(Label, {"name": content["label"]}, "label"),) if "label" in content else DEFAULT_LABELS
         check_labels(labels)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{folder / SUMMARY} does not describe samples ({error}); sample again.") from error

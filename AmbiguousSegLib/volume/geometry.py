@@ -49,7 +49,7 @@ class Geometry:
     direction: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if len(self.size) != 3 or min(self.size) < 1:
+        if len(self.size) != 3 or not all(isinstance(n, (int, np.integer)) and 1 <= n < 2**31 for n in self.size):
             raise ValueError(f"Geometry.size must be three positive integers (x, y, z), got {self.size}.")
         if len(self.spacing_mm) != 3 or not all(np.isfinite(s) and s > 0 for s in self.spacing_mm):
             raise ValueError(f"Geometry.spacing_mm must be three positive numbers, got {self.spacing_mm}.")

@@ -194,7 +194,7 @@ def _binary(components: list[np.ndarray], threshold: float | None, path: Path | 
         jpeg = str(path).lower().endswith((".jpg", ".jpeg"))
         for c in components:
             top = 255 if jpeg and c.any() else c.max()  # what is not 0 or 255 in a JPEG is a trace of compression
-            if top < 0 or not np.all((c == 0) | (c == top)):
+            if not 0 <= top < np.inf or not np.all((c == 0) | (c == top)):
                 raise ValueError(
                     f"{path} is not a binary mask: it holds {_some_values(c)}. Expected 0 and one positive value; "
                     "choose one label, or pass threshold=0.5 to cut grey values (JPEG) at half of full scale."

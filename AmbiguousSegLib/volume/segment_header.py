@@ -24,7 +24,7 @@ def segments_of(image: sitk.Image, layers: int, path: Path | str) -> Iterator[tu
     """Name, layer and label of each segment, in the file's order.
 
     Raises:
-        ValueError: a layer or label that is no integer, or a layer that the file lacks.
+        ValueError: a layer or label that is no integer, a label below 1, or a layer that the file lacks.
     """
     keys = image.GetMetaDataKeys()
     for number in itertools.takewhile(lambda number: f"Segment{number}_ID" in keys, itertools.count()):
@@ -42,6 +42,11 @@ def segments_of(image: sitk.Image, layers: int, path: Path | str) -> Iterator[tu
                 f"{path}: segment {name!r} has the layer {layer!r} and the label {label!r}, expected integers; save "
                 "it again."
             ) from error
+        if numbers[1] < 1:
+            raise ValueError(
+                f"{path}: segment {name!r} has the label {label}, expected 1 or more: 0 is what no segment marks; save "
+                "it again."
+            )
         if not 0 <= numbers[0] < layers:
             raise ValueError(f"{path}: segment {name!r} is in layer {layer}, but the file has {layers}; save it again.")
         yield name, *numbers

@@ -297,3 +297,16 @@ def test_an_export_that_is_cancelled_after_some_files_leaves_none(tmp_path, file
     with pytest.raises(report.Cancelled):
         jobs.export(arguments, job, report.Report(job, print, lambda: next(asked) > files))
     assert next(asked) == files + 2 and not out.exists()
+
+
+@pytest.mark.parametrize("labels", [[asdict(Label())], "lesion", None])
+def test_labels_of_a_comparison_are_names(told, tmp_path, labels):
+    with pytest.raises(ValueError, match="labels must be a list of the names of the classes"):
+        jobs.compare({"labels": labels}, tmp_path, told.report)
+
+
+def test_an_argument_that_is_missing_is_named(told, tmp_path):
+    for job, first in (("compare", "labels"), ("export", "masks"), ("modes", "masks"), ("sample", "model")):
+        with pytest.raises(ValueError, match=f"The job lacks its argument '{first}'") as error:
+            jobs.JOBS[job](jobs.Given(), tmp_path, told.report)
+        assert report.failure_of(error.value)["kind"] == "bad_input"

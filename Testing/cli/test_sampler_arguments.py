@@ -58,7 +58,9 @@ def test_eta_is_still_taken_and_says_what_it_is_now(caplog):
     [
         (["--sampler", "ddpm", "--eta", "1"], "The sampler ddpm has no option 'eta'; its options: none"),
         (["--sampler-option", "rho=7"], "The sampler ddim has no option 'rho'; its options: eta"),
-        (["--sampler-option", "eta=much"], "option eta of the sampler ddim must be a number, got 'much'"),
+        (["--sampler-option", "eta=much"], "option eta of the sampler ddim must be a finite number, got 'much'"),
+        (["--sampler-option", "eta=nan"], "must be a finite number, got nan"),
+        (["--sampler-option", "eta=inf"], "must be a finite number, got inf"),
         (["--quality", "fast", "--grid", "trailing"], "--quality fast chooses sampler and steps; leave out --grid"),
     ],
 )

@@ -267,14 +267,17 @@ def test_settings_of_another_method_are_refused(tmp_path):
         ("dataset: {size: [16]}", ["dataset.size"]),
         ("dataset: {intensity: {rule: window, low: x, high: 3}}", ["dataset.intensity"]),
         ("validation: {cases: few}", ["validation.cases", "few"]),
-        ("sampling: {name: ddim, options: {eta: none}}", ["option eta of the sampler ddim must be a number", "none"]),
-        ("sampling: {name: ddim, eta: none}", ["option eta of the sampler ddim must be a number", "none"]),
+        ("sampling: {name: ddim, options: {eta: none}}", ["option eta of the sampler ddim must be a finite number", "none"]),
+        ("sampling: {name: ddim, eta: none}", ["option eta of the sampler ddim must be a finite number", "none"]),
         ("sampling: {options: {eta: 1}}", ["ddpm has no option 'eta'"]),
         ("sampling: {grid: leading}", ["Unknown step grid 'leading'"]),
         ("labels: core", ["labels"]),
         ("labels: [core]", ["labels[0] must be a mapping", "str"]),
         ("labels: [{name: core}, {name: core}]", ["Labels must differ in name, got core, core"]),
         ("labels: [{name: core}]\ncard: {label: core}", ["card.label is now called labels"]),
+        ("sampling: {eta: 1, options: {eta: 0}}", ["give options alone, got eta 1 too"]),
+        ("sampling: {eta: 1, options: 3}", ["give options alone"]),
+        (f"optimisation: {{learning_rate: 1{'0' * 400}}}", ["int too large"]),
         ("method_config: {classes: 2}", ["method_config.classes is 2, but there are 1 label(s), lesion"]),
         ("augmentation: {flip: 3}", ["augmentation.flip", "3"]),
         ("method_config: {unet: {dropout: x}}", ["method_config.unet.dropout", "x"]),
@@ -371,3 +374,8 @@ def test_help_names_every_section(capsys):
     assert ended.value.code == 0
     for key in ("--optimisation.batch_size", "--method_config.unet.dropout", "--dataset.size", "--resume"):
         assert key in text
+
+
+def test_labels_under_both_names_are_refused(tmp_path):
+    with pytest.raises(CommandError, match="--card.label is now called --labels; give --labels alone"):
+        parse(arguments(tmp_path, "seed: 1", "--labels", "[{name: a}]", "--card.label", "b"))

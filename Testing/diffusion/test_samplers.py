@@ -281,7 +281,7 @@ def test_a_sampler_of_ones_own_is_one_function():
         ({"grid": "leading"}, "Unknown step grid 'leading'"),
         ({"name": "ddpm", "options": {"eta": 1.0}}, "The sampler ddpm has no option 'eta'; its options: none"),
         ({"name": "ddim", "options": {"rho": 1.0}}, "no option 'rho'; its options: eta"),
-        ({"name": "ddim", "options": {"eta": "1"}}, "option eta of the sampler ddim must be a number, got '1'"),
+        ({"name": "ddim", "options": {"eta": "1"}}, "option eta of the sampler ddim must be a finite number, got '1'"),
     ],
 )
 def test_settings_that_there_are_not_are_refused(changes, message):

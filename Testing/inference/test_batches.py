@@ -39,6 +39,10 @@ class ImagePlusNoise(Method):
         self.most, self.most_prepared, self._classes = most, most_prepared, classes
         self.sizes, self.prepared = [], []
 
+    @property
+    def classes(self) -> int:
+        return self._classes
+
     def training_loss(self, batch, noise):
         raise NotImplementedError
 
@@ -188,3 +192,68 @@ def test_cimd_masks_do_not_depend_on_the_batch_size(name):
         results.append(torch.cat([values for _, values in batches]))
     for one, other in itertools.pairwise(results):
         torch.testing.assert_close(other, one, rtol=0, atol=6e-8)
+
+
+class Wrong(ImagePlusNoise):
+    """Gives what it is told to make of the right answer."""
+
+    def __init__(self, prepared=lambda parts: parts, sampled=lambda values: values) -> None:
+        super().__init__()
+        self._make_prepared, self._make_sampled = prepared, sampled
+
+    def prepare(self, image):
+        return self._make_prepared(super().prepare(image))
+
+    def sample(self, prepared, noise, settings, on_step=None):
+        return self._make_sampled(super().sample(prepared, noise, settings, on_step))
+
+
+def one_pixel(value):
+    def of(values):
+        values[-1, 0, 1, 2] = value
+        return values
+
+    return of
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_pixel_that_is_no_number_is_never_taken_for_background(value):
+    with pytest.raises(ValueError, match=r"method test gave NaN or infinite values for 1 of 4 masks, .*of slice 6"):
+        drawn(Wrong(sampled=one_pixel(value)), 4)
+
+
+@pytest.mark.parametrize(
+    ("sampled", "message"),
+    [
+        (lambda values: values[:, 0], r"of shape \(4, 1, 2, 3\) \(rows, classes, H, W\), got \(4, 2, 3\)"),
+        (lambda values: values[:1], r"got \(1, 1, 2, 3\)"),
+        (lambda values: values.expand(-1, 2, -1, -1), r"got \(4, 2, 2, 3\)"),
+        (lambda values: values[..., :2], r"got \(4, 1, 2, 2\)"),
+        (lambda values: values.to(torch.complex64), "of torch.complex64"),
+        (lambda values: values.numpy(), "got ndarray"),
+    ],
+)
+def test_a_method_that_samples_something_else_is_refused(sampled, message):
+    with pytest.raises(ValueError, match=message) as error:
+        drawn(Wrong(sampled=sampled), 4)
+    assert "\n" not in str(error.value) and "correct the method" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("prepared", "message"),
+    [
+        (lambda parts: parts[0], "got Tensor of"),
+        (list, "got list of"),
+        (lambda parts: (parts[0], parts[1][:1]), r"with 4 rows, one per slice, got tuple of \(4, 1, 2, 3\), \(1,\)"),
+        (lambda parts: (parts[0], None), "NoneType"),
+    ],
+)
+def test_a_method_that_prepares_something_else_is_refused(prepared, message):
+    with pytest.raises(ValueError, match=message):
+        drawn(Wrong(prepared=prepared), 4)
+
+
+def test_whole_numbers_and_truth_values_are_values():
+    got = drawn(Wrong(sampled=lambda values: values > 0), 4)
+    expected = drawn(ImagePlusNoise(), 4)
+    assert all(torch.equal(got[row], (expected[row] > 0).float()) for row in SAMPLE_BY_SAMPLE)

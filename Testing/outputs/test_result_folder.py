@@ -296,3 +296,20 @@ def test_what_is_no_result_is_told(two_classes, volume, tmp_path, spoil, message
 def edit(folder, **changes):
     path = folder / "samples.json"
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
+
+
+def test_two_files_of_one_sample_are_refused(sample_set, volume, tmp_path):
+    write_outputs(sample_set, volume, tmp_path)
+    (tmp_path / "sample_002.seg.nrrd").write_bytes((tmp_path / "sample_02.seg.nrrd").read_bytes())
+    with pytest.raises(ValueError, match="holds sample 2 twice"):
+        read_result_folder(tmp_path)
+
+
+@pytest.mark.parametrize("size", [[float("nan")] * 3, [1e400] * 3, [12, 10, "5"], [10**400, 10, 5], [12.5, 10, 5]])
+def test_a_grid_of_no_whole_numbers_is_refused(sample_set, volume, tmp_path, size):
+    write_outputs(sample_set, volume, tmp_path)
+    summary = json.loads((tmp_path / "samples.json").read_text(encoding="utf-8"))
+    summary["grid"]["size"] = size
+    (tmp_path / "samples.json").write_text(json.dumps(summary), encoding="utf-8")
+    with pytest.raises(ValueError, match="size must be three positive integers"):
+        read_result_folder(tmp_path)

@@ -192,3 +192,11 @@ def test_segments_that_slicer_saves(tmp_path):
     assert list(found) == [f"rater {k}" for k in range(4)]
     for mask, own in zip(masks, found.values()):
         np.testing.assert_array_equal(io.placed_on(GRID, own, grid), mask)
+
+
+@pytest.mark.parametrize("label", [0, -1])
+def test_a_segment_that_would_be_the_background_is_refused(tmp_path, label):
+    path = tmp_path / "wrong.seg.nrrd"
+    write_layers(path, blocks(1).astype(np.uint8), [segment("A", 0, label)])
+    with pytest.raises(ValueError, match=f"segment 'A' has the label {label}, expected 1 or more"):
+        segments.read_segments(path)
