@@ -267,7 +267,10 @@ def test_settings_of_another_method_are_refused(tmp_path):
         ("dataset: {size: [16]}", ["dataset.size"]),
         ("dataset: {intensity: {rule: window, low: x, high: 3}}", ["dataset.intensity"]),
         ("validation: {cases: few}", ["validation.cases", "few"]),
-        ("sampling: {name: ddim, options: {eta: none}}", ["option eta of the sampler ddim must be a finite number", "none"]),
+        (
+            "sampling: {name: ddim, options: {eta: none}}",
+            ["option eta of the sampler ddim must be a finite number", "none"],
+        ),
         ("sampling: {name: ddim, eta: none}", ["option eta of the sampler ddim must be a finite number", "none"]),
         ("sampling: {options: {eta: 1}}", ["ddpm has no option 'eta'"]),
         ("sampling: {grid: leading}", ["Unknown step grid 'leading'"]),
