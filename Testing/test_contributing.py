@@ -98,7 +98,7 @@ def test_the_figure(written):
 def test_the_sampler(written):
     written("A sampler")
     model, image = tiny_model(), np.random.default_rng(0).random((1, 16, 16), dtype=np.float32)
-    settings = [SamplerSettings("one_shot", 1, options={"gain": 1.0}), SamplerSettings("ddim", 1)]  # the same in one step
+    settings = [SamplerSettings("one_shot", 1, options={"gain": 1.0}), SamplerSettings("ddim", 1)]  # in one step alike
     masks = [sample_case(model.method, "a", image, 3, 5, each, batch_size=2) for each in settings]
     assert masks[0].any() and np.array_equal(*masks)
 
