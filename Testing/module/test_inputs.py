@@ -86,7 +86,7 @@ def test_ticking_only_slices_begins_with_all_of_them(driver):
     driver.ui.lastSliceSpinBox.value = 5
     driver.ui.firstSliceSpinBox.value = 9
     driver.settle()
-    assert not driver.ui.generateButton.enabled and "behind" in driver.ui.generateButton.toolTip
+    assert not driver.ui.generateButton.enabled and "comes after" in driver.ui.generateButton.toolTip
 
 
 def test_quality_shows_its_steps(driver):
