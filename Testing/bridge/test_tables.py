@@ -101,7 +101,7 @@ def test_what_does_not_fit_is_refused(scene, run):
             tables.scatter(scene, run, "plot", TABLE, x, y, "title")
         assert node_names(scene) == before
     remove_run(scene, run)
-    with pytest.raises(ValueError, match="not in the scene"):
+    with pytest.raises(ValueError, match="no longer in the scene"):
         tables.write_table(scene, run, "comparison", TABLE)
 
 
