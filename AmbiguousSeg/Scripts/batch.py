@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import importlib.util
 import io
 import json
 import re
@@ -237,6 +238,8 @@ def library_sampler(options: argparse.Namespace) -> Sample:
     from AmbiguousSegLib.outputs.result_folder import write_outputs
     from AmbiguousSegLib.volume.io import read_volume
 
+    if options.mrb:
+        check_scene()
     try:
         model = load_model(options.model, choose_device(options.device))
         sampler = sampler_settings(model, options)
@@ -285,6 +288,13 @@ def check_packages() -> None:
         packages.ensure(False)
     except packages.PackagesError as error:
         raise ImportError(str(error)) from error
+
+
+def check_scene() -> None:
+    """ValueError with what to run if nothing here can write a scene: before hours of sampling, not after them."""
+    if "slicer" not in sys.modules and importlib.util.find_spec("slicer") is None:
+        python = shlex.quote(sys.executable)
+        raise ValueError(f"--mrb needs slicer-core. Run: {python} -m pip install slicer-core, or leave out --mrb.")
 
 
 def how_to_install() -> str:

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,11 +103,23 @@ def main(arguments: list[str]) -> int:
             for name, rater in zip(names, raters)
         ],
     }
+    if (note := _sampled_part(result.summary)) is not None:
+        summary = comparison.tables["summary"]
+        comparison.tables["summary"] = replace(summary, notes=(note, *summary.notes))
     _write(comparison, origin, options.out, write_figure if comparison.slices.cases else None)
     print(comparison.tables["summary"].text(), end="")
     if write_figure is not None and not comparison.slices.cases:
         print(f"No sample and no rater marks anything, so that there is no {FIGURE_FILE}.", file=sys.stderr)
     return 0
+
+
+def _sampled_part(summary: dict[str, Any]) -> str | None:
+    """What to know where only a part of the volume was sampled; None where all of it was."""
+    slices = summary.get("slice_range")
+    if slices is None and summary.get("region_lps_mm") is None:
+        return None
+    part = "A REGION WAS" if slices is None else f"SLICES {slices[0]} TO {slices[1]} WERE"
+    return f"ONLY {part} SAMPLED: what raters marked elsewhere counts as missed by every sample"
 
 
 def _checked(options: argparse.Namespace) -> Callable[[Path, Sequence[Result]], None] | None:

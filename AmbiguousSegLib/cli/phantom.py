@@ -35,6 +35,7 @@ def main(arguments: list[str]) -> int:
     options = p.parse_args(arguments)
     if options.raters < 1 or options.seed < 0 or (options.cases is not None and options.cases < 1):
         raise CommandError("--raters and --cases must be at least 1, --seed at least 0.")
+    _check_stale(options)
     if options.volume:
         _write_volume(options.out, options)
     else:
@@ -42,6 +43,21 @@ def main(arguments: list[str]) -> int:
             _write_case(options.out / f"case_{index:04d}", index, options)
     print(f"{options.out}: done")
     return 0
+
+
+def _check_stale(options: argparse.Namespace) -> None:
+    """CommandError if masks of an earlier call would stay among those of this one."""
+    raters = range(1, options.raters + 1)
+    if options.volume:
+        pattern, written = "rater_*.seg.nrrd", {f"rater_{k}.seg.nrrd" for k in raters}
+    else:
+        pattern = "case_*/rater_*.png"
+        written = {f"case_{index:04d}/rater_{k}.png" for index in range(options.cases) for k in raters}
+    stale = sorted({file.relative_to(options.out).as_posix() for file in options.out.glob(pattern)} - written)
+    if stale:
+        raise CommandError(
+            f"{options.out} holds {stale[0]}, which would stay among the new masks; choose another --out."
+        )
 
 
 def _write_volume(out: Path, options: argparse.Namespace) -> None:

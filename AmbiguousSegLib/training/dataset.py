@@ -146,9 +146,14 @@ def open_data(
         labels: of the masks, 1 to K.
 
     Raises:
-        ValueError: no folder given, unusable cases, an empty training part, a phantom with other labels than it has.
+        ValueError: no folder given, or one for the phantom, unusable cases, an empty training part, a phantom with
+            other labels than it has.
     """
     if config.kind == PHANTOM:
+        if folder is not None:
+            raise ValueError(
+                f"{folder} would not be read, as dataset.kind is phantom; add --dataset.kind folder, or drop --data."
+            )
         classes = phantom_classes([label.name for label in labels])
         return (
             PhantomSource(config.phantom_seed, config.size, config.phantom_spacing_mm, config.target, classes),

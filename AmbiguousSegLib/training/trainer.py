@@ -75,7 +75,9 @@ class Trainer:
         if size % processes:
             raise ValueError(f"optimisation.batch_size {size} cannot be shared by {processes} processes evenly.")
         if not held_out:
-            raise ValueError("No held-out case to validate on; give the split a validation part.")
+            raise ValueError(
+                "No held-out case to validate on; raise dataset.validation_fraction, or name a split file."
+            )
         if source.classes != len(config.labels):
             raise ValueError(
                 f"The data has masks of {source.classes} labels, the configuration names {len(config.labels)}; open "

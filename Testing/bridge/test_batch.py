@@ -373,6 +373,15 @@ def test_settings_that_contradict_start_nothing(study, capsys, arguments, messag
     assert message in capsys.readouterr().err and not study.out.exists()
 
 
+def test_without_slicer_core_a_scene_is_refused_before_anything_is_sampled(study, capsys, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    study.sampler = study.batch.library_sampler
+    monkeypatch.delitem(sys.modules, "slicer", raising=False)
+    assert study.run("--mrb") == 2
+    assert "Nothing was started. --mrb needs slicer-core. Run: " in capsys.readouterr().err
+    assert not study.out.exists()
+
+
 def test_a_quality_reaches_the_samples(study):
     save_model(tiny_model(), study.folder / "model")
     geometry = Geometry((18, 16, 1), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1, 0, 0, 0, 1))

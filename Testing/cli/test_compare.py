@@ -67,9 +67,11 @@ def test_files_hold_the_tables_of_the_library(study, capsys):
     markdown = (study / "out/comparison.md").read_text(encoding="utf-8")
     assert {path.name for path in (study / "out").iterdir()} == FILES
     assert list(content["tables"]) == TABLES
+    part = "ONLY A REGION WAS SAMPLED: what raters marked elsewhere counts as missed by every sample"
     for key in TABLES:
         stored = Table.from_dict(content["tables"][key])
-        assert (stored.columns, stored.notes) == (expected[key].columns, expected[key].notes)
+        notes = (part,) * (key == "summary") + expected[key].notes
+        assert (stored.columns, stored.notes) == (expected[key].columns, notes)
         for row, wanted in zip(stored.rows, expected[key].rows, strict=True):
             assert row == pytest.approx(wanted)
         assert stored.markdown() in markdown
@@ -85,6 +87,16 @@ def test_files_hold_the_tables_of_the_library(study, capsys):
     assert Table.from_dict(content["tables"]["summary"]).text() == capsys.readouterr().out
     picture = sitk.ReadImage(str(study / "out/disagreement.png"))
     assert np.ptp(sitk.GetArrayViewFromImage(picture)) > 0
+
+
+@pytest.mark.parametrize(("slices", "notes"), [([2, 5], ["ONLY SLICES 2 TO 5 WERE SAMPLED"]), (None, [])])
+def test_a_part_of_the_slices_is_told(study, slices, notes):
+    settings = {"seed": 7, "model": {"name": "toy"}, "slice_range": slices, "region_lps_mm": None}
+    image = np.zeros((1, *GRID.shape), np.float32)
+    write_outputs(SampleSet(SAMPLES, GRID, settings), image, study / "part")
+    assert run(study, "--no-figure", results="part") == 0
+    told = read(study)["tables"]["summary"]["notes"]
+    assert [note.split(":")[0] for note in told if "SAMPLED" in note] == notes
 
 
 def test_every_segment_of_a_file_is_a_rater(study):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 import SimpleITK as sitk
 
 from AmbiguousSegLib import cli
@@ -62,3 +63,20 @@ def test_raters_of_a_two_class_volume_are_segmentations_of_core_and_halo(tmp_pat
 def test_impossible_numbers_are_one_line(tmp_path, capsys):
     assert cli.main(["phantom", "--cases", "0", "--out", str(tmp_path / "x")]) == 2
     assert capsys.readouterr().err.startswith("error: ") and not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    ("what", "fewer", "stale"),
+    [
+        (["--cases", "2"], ["--cases", "1"], "case_0001/rater_1.png"),
+        (["--cases", "1", "--raters", "3"], ["--cases", "1", "--raters", "2"], "case_0000/rater_3.png"),
+        (["--volume", "--raters", "3"], ["--volume", "--raters", "2"], "rater_3.seg.nrrd"),
+    ],
+)
+def test_masks_of_an_earlier_call_are_never_mixed_in(tmp_path, capsys, what, fewer, stale):
+    for _ in range(2):  # the same again is written over
+        assert cli.main(["phantom", *what, "--out", str(tmp_path)]) == 0
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*.*") if file.is_file()}
+    assert cli.main(["phantom", *fewer, "--seed", "1", "--out", str(tmp_path)]) == 2
+    assert f"holds {stale}, which would stay among the new masks" in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*.*") if file.is_file()} == before

@@ -143,7 +143,7 @@ def test_a_full_disk_ends_in_one_line(train, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    refused(train({"optimisation.images": 4}), "No space left on device", code=1)
+    refused(train({"optimisation.images": 4}), "no space left on device", code=1)
 
 
 def test_what_training_needs_is_named(train, monkeypatch):

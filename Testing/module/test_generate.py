@@ -416,7 +416,7 @@ def test_a_worker_killed_from_outside_loses_nothing_that_was_shown(driver):
     os.kill(driver.widget.logic.runner.about["pid"], 9)
     driver.wait(lambda: not driver.widget.generate.busy)
     (text,) = dialogs.texts("errorDisplay")
-    assert "what is there stays" in text
+    assert "the samples made so far are kept" in text
     kept = len(driver.run.samples)
     assert 1 <= kept < 30 and driver.run.mean is not None
     driver.wait(lambda: "modes" in driver.run.tables)  # by a fresh worker

@@ -250,6 +250,11 @@ def test_training_never_changes_the_cases_in_memory(cases):
             np.testing.assert_array_equal(now, then)
 
 
+def test_a_folder_is_never_left_unread(data):
+    with pytest.raises(ValueError, match="would not be read, as dataset.kind is phantom; add --dataset.kind folder"):
+        open_data(DataConfig(kind="phantom"), data, 0)
+
+
 def test_no_folder_is_refused():
     with pytest.raises(ValueError, match="No data folder given; name one with --data"):
         open_data(DataConfig(), None, 0)
