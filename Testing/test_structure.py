@@ -17,7 +17,7 @@ FLOORS = [
     {"registry", "labels", "label_maps", "boxes", "configuration", "files", "resources", "devices"},
     {"networks", "diffusion", "metrics", "volume"},
     {"data", "methods", "ensemble", "quality"},
-    {"description", "evaluation"},
+    {"description", "evaluation", "layouts"},
     {"model", "card"},
     {"inference", "plotting", "published"},
     {"outputs", "training"},

@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 
 from AmbiguousSegLib.configuration import check_field
-from AmbiguousSegLib.data.readers import READERS
-from AmbiguousSegLib.volume.preprocessing import Intensity
+from AmbiguousSegLib.data.readers import AUTO, READERS
+from AmbiguousSegLib.volume.preprocessing import Intensity, Preprocessing
 
 PHANTOM = "phantom"
 EIGHT_BIT = Intensity("full_scale", high=255.0)
@@ -20,40 +20,44 @@ class DataConfig:
     """What is trained on.
 
     Attributes:
-        kind: name of a reader of folders, see ``data.readers``, or "phantom" (generated, endless).
-        size: height and width that cases are brought to.
-        channels: name of each image channel, as users will see them.
-        spacing_mm: pixel spacing of the training images at ``size``, or None if they have none in common; then a
-            region of a volume is resized to ``size`` as a whole when sampling.
-        plane: orientation of the slices: "axial", "coronal", "sagittal" or "stored".
-        intensity: how values of a volume become the [0, 1] of the training images when sampling: for images that were
-            cut from CT by a window, that window in HU; for images used as they are, their full scale.
+        kind: name of a reader, see ``data.readers``; "auto": the one that recognises the data; or "phantom" (generated,
+            endless).
+        size, channels, spacing_mm, plane, intensity: how slices are made, in training and by the model alike: the
+            fields of ``Preprocessing``, see there. Pictures do not know their pixels: with ``spacing_mm``, a picture at
+            ``size`` is taken to have that spacing. Of larger slices, patches of ``size`` are trained on.
         target: "random_rater": each item is one rater's mask, drawn anew each time; "mean": the mean of all masks
             (DDPM-det-Seg of the CIMD paper).
         subject_pattern: regular expression with one group that finds the subject in a case's identity.
         split_file: JSON file of the split; otherwise subjects are split by fraction.
         validation_fraction, test_fraction, split_seed: the split by fraction.
+        empty_share: share of items from slices that nobody marked; None: each slice as often as any other.
+        shift: how far from the middle of a patch the marked place lies that it was cut around: uniform in ± this share
+            of the side, each axis on its own. For slices larger than ``size``.
         phantom_seed: first number of the phantom's cases; held-out cases use the next seeds.
         workers: processes that prepare items; they change nothing but the speed.
+        cache_mb: MB of prepared slices that each process keeps.
     """
 
-    kind: str = "folder"
+    kind: str = AUTO
     size: tuple[int, int] = (128, 128)
     channels: tuple[str, ...] = ("image",)
     spacing_mm: float | None = None
     plane: str = "stored"
-    intensity: Intensity = EIGHT_BIT
+    intensity: Intensity | tuple[Intensity, ...] = EIGHT_BIT
     target: str = "random_rater"
     subject_pattern: str | None = None
     split_file: str | None = None
     validation_fraction: float = 0.15
     test_fraction: float = 0.15
     split_seed: int = 0
+    empty_share: float | None = None
+    shift: float = 0.25
     phantom_seed: int = 0
     workers: int = 0
+    cache_mb: int = 512
 
     def __post_init__(self) -> None:
-        kinds = (*READERS, PHANTOM)
+        kinds = (AUTO, *READERS, PHANTOM)
         check_field(self, self.kind in kinds, "kind", f"one of {', '.join(kinds)}")
         check_field(self, self.target in TARGETS, "target", f"one of {', '.join(TARGETS)}")
         check_field(self, min(self.size) >= 1, "size", "two positive integers")
@@ -62,7 +66,15 @@ class DataConfig:
         check_field(self, positive, "spacing_mm", "positive, or null")
         check_field(self, _is_pattern(self.subject_pattern), "subject_pattern", "a regular expression, or null")
         check_field(self, self.phantom_seed >= 0, "phantom_seed", "0 or more")
+        check_field(self, self.empty_share is None or 0 <= self.empty_share < 1, "empty_share", "in [0, 1), or null")
+        check_field(self, 0 <= self.shift <= 0.5, "shift", "in [0, 0.5]")
         check_field(self, self.workers >= 0, "workers", "0 or more")
+        check_field(self, self.cache_mb >= 0, "cache_mb", "0 or more")
+        self.preprocessing()  # refuses what does not go together
+
+    def preprocessing(self, size_multiple: int = 1) -> Preprocessing:
+        """How slices are made, for a network that needs sides that are multiples of ``size_multiple``."""
+        return Preprocessing(self.channels, self.plane, self.spacing_mm, self.size, size_multiple, self.intensity)
 
     @property
     def phantom_spacing_mm(self) -> float:

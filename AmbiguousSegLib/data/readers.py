@@ -1,30 +1,34 @@
 """Readers of data on disk, by name, and what each of them gives: cases.
 
-A reader is one function in one file of this room, which registers itself::
+A reader is one function in one file of the room ``layouts``, which registers itself::
 
     @READERS.register("my_layout")
     def read(folder: Path, config: DataConfig, labels: Sequence[Label]) -> list[Case]: ...
 
-Then ``dataset.kind: my_layout`` trains on what it finds, and evaluation reads the same way.
+Then ``dataset.kind: my_layout`` trains on what it finds, and evaluation reads the same way. A second function, registered
+in ``LAYOUTS`` under the same name, lets ``dataset.kind: auto`` find it by itself.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable, Sequence
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from skimage.transform import resize
 
 from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.registry import Registry
+from AmbiguousSegLib.volume.geometry import Geometry
 
 if TYPE_CHECKING:
     from AmbiguousSegLib.data.config import DataConfig
 
-_ROUNDING = 1e-9  # of shares of area
+log = logging.getLogger(__name__)
+
+AUTO = "auto"
 
 
 class Case(Hashable, Protocol):
@@ -43,84 +47,118 @@ class Case(Hashable, Protocol):
         """Set that it belongs to, each of which is split on its own; empty if there is one."""
 
     @property
+    def part(self) -> str:
+        """Part of the split that the data itself puts it in: "train", "validation" or "test"; empty if it says none."""
+
+    @property
+    def modality(self) -> str:
+        """As DICOM names it: "CT", "MR"; empty if unknown."""
+
+    @property
     def rater_names(self) -> tuple[str, ...]:
         """Raters in the order of ``load_masks``."""
 
-    def load_image(self) -> np.ndarray:
-        """Image: float32 ``(C, H, W)`` in [0, 1]."""
+    def load_image(self) -> tuple[np.ndarray, Geometry]:
+        """Channels as stored, real numbers ``(C, Z, Y, X)``, and their grid; a picture is a volume of one slice."""
 
     def load_masks(self) -> np.ndarray:
-        """Masks of R ≥ 1 raters on the image's grid: label maps, uint8 ``(R, H, W)``, of the labels of the reader."""
+        """Masks of R ≥ 1 raters on the image's grid: label maps, uint8 ``(R, Z, Y, X)``, of the reader's labels.
+
+        Whoever marked nothing is an empty mask.
+        """
 
 
 Reader = Callable[[Path, "DataConfig", Sequence[Label]], Sequence[Case]]
-"""Called with the data folder, the settings of the data and the labels 1 to K of the masks; gives all cases."""
+"""Called with the data folder or file, the settings of the data and the labels 1 to K of the masks; gives all cases."""
 
-READERS: Registry[Reader] = Registry("reader of data", room="AmbiguousSegLib.data")
+
+@dataclass(frozen=True)
+class Layout:
+    """What a folder or file was recognised as.
+
+    Attributes:
+        words: for people: "nnU-Net dataset Dataset007_Lesion: 120 training images".
+        specific: it bears marks of its own, such as ``dataset.json``; general layouts are asked after all specific ones.
+    """
+
+    words: str
+    specific: bool = True
+
+
+READERS: Registry[Reader] = Registry("reader of data", room="AmbiguousSegLib.layouts")
+LAYOUTS: Registry[Callable[[Path], Layout | None]] = Registry("layout of data", room="AmbiguousSegLib.layouts")
+"""What recognises the data of the reader of the same name: called with the data folder or file; None: it is not that."""
+
+
+def recognised(folder: Path) -> tuple[str, str]:
+    """Name of the reader for this folder or file, and in words what it was recognised as.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        ValueError: no layout is recognised, or several are; the readers to choose from are named.
+    """
+    if not folder.exists():
+        raise FileNotFoundError(f"{folder}: there is no such folder or file; check the path given as data.")
+    found = {name: layout for name in LAYOUTS if (layout := LAYOUTS[name](folder)) is not None}
+    fitting = {name: layout for name, layout in found.items() if layout.specific} or found
+    if not fitting:
+        raise ValueError(
+            f"{folder}: no layout of data is recognised here; arrange the files as the documentation shows, list them "
+            f"in a CSV or JSON file, or name the reader with dataset.kind: {', '.join(READERS)}."
+        )
+    if len(fitting) > 1:
+        seen = "; ".join(f"{name} ({layout.words})" for name, layout in fitting.items())
+        raise ValueError(f"{folder} can be read in several ways: {seen}. Name the one you mean with dataset.kind.")
+    ((name, layout),) = fitting.items()
+    return name, layout.words
 
 
 def read_all(folder: Path, config: DataConfig, labels: Sequence[Label]) -> Sequence[Case]:
-    """All cases that the reader ``config.kind`` finds in ``folder``; ValueError if there is none, or by the reader."""
-    cases = READERS[config.kind](folder, config, labels)
+    """All cases that the reader ``config.kind`` finds in ``folder``, or the one that ``recognised`` names.
+
+    Raises:
+        ValueError: there is none, two bear one identity, or by the reader.
+    """
+    kind = config.kind
+    if kind == AUTO:
+        kind, words = recognised(folder)
+        log.info("%s: recognised as %s (reader %s).", folder, words, kind)
+    cases = READERS[kind](folder, config, labels)
     if not cases:
-        raise ValueError(f"{folder}: no cases found by the reader {config.kind}; check the folder, and dataset.kind.")
+        raise ValueError(f"{folder}: no cases found by the reader {kind}; check the folder, and dataset.kind.")
+    seen: set[str] = set()
+    for case in cases:
+        if case.identity in seen:
+            raise ValueError(f"{folder}: two cases are called {case.identity!r}; give each a name of its own.")
+        seen.add(case.identity)
     return cases
 
 
-@cache
-def load_case(case: Case, size: tuple[int, int], classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Image and masks of a case at ``size`` as ``resized`` gives them, read once.
+def load_case(case: Case, classes: int) -> tuple[np.ndarray, Geometry, np.ndarray]:
+    """Channels ``(C, Z, Y, X)``, their grid and the masks ``(R, Z, Y, X)`` of a case, checked.
 
     Raises:
         ValueError: by the reader; or it gave something else than a ``Case`` should, for ``classes`` labels.
     """
-    image, masks = case.load_image(), case.load_masks()
-    if image.dtype != np.float32 or image.ndim != 3 or masks.dtype != np.uint8 or masks.ndim != 3:
+    values, geometry = case.load_image()
+    masks = case.load_masks()
+    if values.ndim != 4 or values.dtype.kind not in "iuf" or masks.dtype != np.uint8 or masks.ndim != 4:
         raise ValueError(
-            f"{case.identity}: expected an image float32 (C, H, W) and masks uint8 (R, H, W), got {image.dtype} "
-            f"{image.shape} and {masks.dtype} {masks.shape}; correct the reader."
+            f"{case.identity}: expected an image of real numbers (C, Z, Y, X) and masks uint8 (R, Z, Y, X), got "
+            f"{values.dtype} {values.shape} and {masks.dtype} {masks.shape}; correct the reader."
         )
-    if len(masks) == 0 or masks.shape[1:] != image.shape[1:]:
+    if not len(values) or values.shape[1:] != geometry.shape:
         raise ValueError(
-            f"{case.identity}: expected masks of at least one rater on the image's grid {image.shape[1:]}, got "
-            f"{masks.shape}; correct the reader."
+            f"{case.identity}: an image of shape {values.shape} does not fit its grid {geometry.shape}; correct the "
+            "reader."
+        )
+    if len(masks) != len(case.rater_names) or len(masks) == 0 or masks.shape[1:] != values.shape[1:]:
+        raise ValueError(
+            f"{case.identity}: expected masks of {len(case.rater_names)} rater(s), at least one, on the image's grid "
+            f"{values.shape[1:]}, got {masks.shape}; correct the reader."
         )
     if masks.max() > classes:
         raise ValueError(
             f"{case.identity}: a mask holds the label {masks.max()}, but there are {classes}; name every label."
         )
-    return resized(image, masks, size)
-
-
-def resized(image: np.ndarray, masks: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Image and masks brought to ``size`` (H, W), both axes on their own.
-
-    Args:
-        image: float32 (C, H, W): linear interpolation, low-passed where it shrinks.
-        masks: uint8 label maps (R, H, W): a new pixel gets the label that has the largest share of its area, background
-            among them. Of equal shares the lowest label wins, and background last: with one class, a pixel is marked
-            if at least half of it is.
-
-    Returns:
-        Image float32 (C, *size), masks uint8 (R, *size); the same arrays if they have that size already.
-    """
-    if image.shape[1:] == tuple(size):
-        return image, masks
-    image = resize(image, (len(image), *size), order=1, mode="edge", anti_aliasing=True, preserve_range=True)
-    rows, columns = (_area_weights(old, new) for old, new in zip(masks.shape[1:], size, strict=True))
-    labels = np.zeros((len(masks), *size), np.uint8)
-    largest, background = np.zeros(labels.shape), np.ones(labels.shape)
-    for label in range(1, masks.max(initial=0) + 1):
-        share = rows @ (masks == label).astype(float) @ columns.T
-        larger = share > largest + _ROUNDING
-        largest[larger], labels[larger] = share[larger], label
-        background -= share
-    return image.astype(np.float32), np.where(largest >= background - 2 * _ROUNDING, labels, np.uint8(0))
-
-
-def _area_weights(old: int, new: int) -> np.ndarray:
-    """(new, old) share of each old pixel in each new one along an axis; rows sum to 1."""
-    edges_old, edges_new = np.arange(old + 1) / old, np.arange(new + 1) / new
-    low = np.maximum(edges_new[:-1, None], edges_old[None, :-1])
-    high = np.minimum(edges_new[1:, None], edges_old[None, 1:])
-    return np.clip(high - low, 0, None) * new
+    return values, geometry, masks
