@@ -14,7 +14,7 @@ import numpy as np
 
 from AmbiguousSegLib.data.inspection import Inspection
 from AmbiguousSegLib.training.plan_augmentation import augmentation, in_plane
-from AmbiguousSegLib.training.plan_intensity import Choice, ceiling, intensity, is_hounsfield
+from AmbiguousSegLib.training.plan_intensity import Choice, Near, ceiling, intensity, is_hounsfield
 from AmbiguousSegLib.volume.geometry import SliceAxes
 
 ANISOTROPIC = 1.5  # coarsest spacing against the next: above it slices are cut across the coarsest axis
@@ -45,13 +45,14 @@ class Images:
     hounsfield: bool
 
 
-def plan_images(seen: Sequence[Inspection], gpu: bool, names: Sequence[str] = ()) -> Images:
+def plan_images(seen: Sequence[Inspection], gpu: bool, names: Sequence[str] = (), near: Near = ()) -> Images:
     """Settings ``dataset.size`` to ``dataset.intensity``, and ``augmentation``.
 
     Args:
         seen: of each case.
         gpu: whether a GPU trains, which affords larger slices.
         names: of the channels, where they are known.
+        near: as ``plan_intensity.intensity``.
 
     Raises:
         ValueError: no case; cases with different numbers of channels.
@@ -71,13 +72,13 @@ def plan_images(seen: Sequence[Inspection], gpu: bool, names: Sequence[str] = ()
     known = not flat or _spacing_known(seen, any(hounsfield) or bool(modality))
     plane = _plane(seen, flat, known)
     spacing, size, patches = _grid(seen, plane[1], known, flat, gpu)
-    channels = _channels(seen, modality, names)
+    channels = _channels(seen, "CT" if all(hounsfield) else modality, names)
     choices = (
         plane,
         spacing,
         size,
         channels,
-        intensity(seen, hounsfield, flat),
+        intensity(seen, hounsfield, not known, near),
         *augmentation(seen, plane[1], size[1], spacing[1], all(hounsfield)),
     )
     return Images(choices, tuple(size[1]), flat, patches, all(hounsfield))
@@ -196,8 +197,7 @@ def _channels(seen: Sequence[Inspection], modality: str, names: Sequence[str]) -
     if len(names) == count:
         return "dataset.channels", list(names), "named by the data"
     if count == 1:
-        told = "one channel" + (f", {modality} by the files" if modality else "")
-        return "dataset.channels", [modality or "image"], told
+        return "dataset.channels", [modality or "image"], "one channel"
     if count == 3 and all(ceiling(v) == 255 for case in seen for v in case.values):
         return "dataset.channels", ["red", "green", "blue"], "three channels of 8 bits"
     return "dataset.channels", [f"channel_{k}" for k in range(1, count + 1)], f"{count} channels that nothing names"

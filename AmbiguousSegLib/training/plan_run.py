@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from AmbiguousSegLib.data.inspection import Inspection
 from AmbiguousSegLib.data.split import split_by_fraction
 from AmbiguousSegLib.training.plan_intensity import Choice
+from AmbiguousSegLib.training.plan_speed import SpeedOf
 
 # Widths of the levels from 32 to 256 pixels; the lowest is 6 to 11 pixels wide, and has attention.
 _WIDTHS = {3: [1, 2, 4], 4: [1, 2, 4, 4], 5: [1, 1, 2, 4, 4], 6: [1, 1, 2, 2, 4, 4]}
@@ -20,20 +20,8 @@ _STEPS, _SAMPLES, _VALIDATIONS, _VALIDATION_CASES = 4, 8, 10, 64
 # On the real nodules GED fell from .307 at 8,000 images to .220 at 16,000 and .214 at 32,000; on 150 images of BU-BIL
 # it still fell at 24,000, which is 160 times each.
 _FEW_IMAGES, _ENOUGH_IMAGES, _MOST_IMAGES, _LEAST_EPOCHS, _MOST_EPOCHS = 16_000, 64_000, 2_000_000, 20, 500
+_MINUTES, _MOST_OVER = 60.0, 2.0  # where no time is asked for; how much longer it may take for _LEAST_EPOCHS
 _FULL_USE = 0.9  # of the time asked for: the rest is for reading data and writing files
-
-
-@dataclass(frozen=True)
-class Speed:
-    """What a network does on a device: images trained a second, evaluations a second when it samples, MB needed."""
-
-    trained_per_s: float
-    evaluated_per_s: float
-    memory_mb: float
-
-
-SpeedOf = Callable[[dict[str, Any], tuple[int, int], int], Speed]
-"""Called with the configuration of the method, the size of the slices and the batch."""
 
 
 @dataclass(frozen=True)
@@ -43,19 +31,19 @@ class Machine:
     Attributes:
         device: "cpu", "cuda" or "mps".
         cores: that this process may use.
-        minutes: that the training may take.
+        minutes: that the training may take; None: an hour, or what a training needs at least.
         speed: measures how fast a network trains here.
         images: how many to train on whatever the time; None: as many as fit in it.
     """
 
     device: str
     cores: int
-    minutes: float
+    minutes: float | None
     speed: SpeedOf
     images: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.minutes < math.inf:
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
             raise ValueError(f"The minutes that a training may take must be positive, got {self.minutes}.")
         if self.images is not None and self.images < 1:
             raise ValueError(f"The number of images to train on must be at least 1, got {self.images}.")
@@ -144,14 +132,17 @@ def plan_run(
         validation: held-out cases.
     """
     batch = _BATCH_GPU if machine.gpu else _BATCH_CPU
+    workers = min(8, max(machine.cores - 1, 1)) if machine.gpu else 0
     speed = machine.speed(method | ({"classes": classes} if classes > 1 else {}), size, batch)
     cases = min(validation, _VALIDATION_CASES)
     checks_s = _VALIDATIONS * cases * _SAMPLES * _STEPS / speed.evaluated_per_s
-    images, why = _images(items, speed, checks_s, machine, batch)
-    expected = (images / speed.trained_per_s + checks_s) / _FULL_USE / 60
+    # Without workers, items are prepared in turns with the steps; with them, beside these.
+    image_s = 1 / speed.trained_per_s, 1 / speed.prepared_per_s
+    per_s = 1 / (max(image_s[0], image_s[1] / workers) if workers else sum(image_s))
+    images, why = _images(items, per_s, checks_s, machine, batch)
+    expected = (images / per_s + checks_s) / _FULL_USE / 60
     every = max(batch, images // _VALIDATIONS)
     steps = images / batch
-    workers = min(8, machine.cores - 1) if machine.gpu else 0
     choices: list[Choice] = [
         (
             "dataset.workers",
@@ -177,83 +168,21 @@ def plan_run(
     return Run(tuple(choices), expected, speed.memory_mb)
 
 
-def _images(items: int, speed: Speed, checks_s: float, machine: Machine, batch: int) -> tuple[int, str]:
+def _images(items: int, per_s: float, checks_s: float, machine: Machine, batch: int) -> tuple[int, str]:
     if machine.images is not None:
-        return max(machine.images, batch), "as asked for"
-    per_s = speed.trained_per_s
-    fit = (60 * machine.minutes * _FULL_USE - checks_s) * per_s
-    why = f"{machine.minutes:g} minutes at {per_s:.3g} images a second on {machine.device}"
+        return max(machine.images, batch), f"as asked for; each of {items} slices {machine.images / items:.0f} times"
+    minutes = _MINUTES if machine.minutes is None else machine.minutes
+    fit = (60 * minutes * _FULL_USE - checks_s) * per_s
+    why = f"{minutes:g} minutes at {per_s:.3g} images a second on {machine.device}"
     most = min(max(_MOST_EPOCHS * items, _ENOUGH_IMAGES), _MOST_IMAGES)
-    least = min(_LEAST_EPOCHS * items, 1.5 * fit)  # cheap if it costs at most half as much again
+    least = _FEW_IMAGES if machine.minutes is None else 1000
+    if machine.minutes is None and fit < _LEAST_EPOCHS * items < _MOST_OVER * fit:
+        least = max(least, _LEAST_EPOCHS * items)
     if fit > most:
         fit, why = most, f"more than {most:,} of {items} slices would hardly help"
     elif fit < least:
-        fit, why = least, f"{why} would be less than {_LEAST_EPOCHS} times each slice"
-    fit = max(fit, 1000)
+        fit, why = least, f"{why} are fewer than {least:,}, which a training needs"
     images = int(fit // 1000) * 1000 if fit >= 20_000 else int(fit // 100) * 100
     if images < _FEW_IMAGES:
         why += f"; fewer than {_FEW_IMAGES:,} are rarely enough: give it more time"
     return images, f"{why}; each of {items} slices {images / items:.0f} times"
-
-
-def measured_speed(device: str, seconds: float = 4.0) -> SpeedOf:
-    """What measures a network on this device with random data, for about ``seconds`` seconds."""
-
-    def measure(method: dict[str, Any], size: tuple[int, int], batch: int) -> Speed:
-        import torch
-
-        from AmbiguousSegLib.devices import choose_device
-        from AmbiguousSegLib.diffusion.noise import TRAINING, RowNoise
-        from AmbiguousSegLib.methods import Batch, build_method
-
-        where = choose_device(device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            net = build_method("cimd", method).to(where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-            image = torch.rand(batch, net.image_channels, *size).to(where)
-            mask = (torch.rand(batch, net.classes, *size) > 0.5).float().to(where)
-        optimizer = torch.optim.AdamW(net.parameters(), lr=1e-6)
-        noise = RowNoise(0, [(row, 0) for row in range(batch)], TRAINING, where)
-
-        def wait() -> None:
-            if where.type == "cuda":
-                torch.cuda.synchronize(where)
-
-        def step() -> None:
-            optimizer.zero_grad(set_to_none=True)
-            with torch.autocast(where.type, torch.bfloat16, enabled=where.type == "cuda"):
-                net.training_loss(Batch(image, mask), noise)["loss"].backward()
-            optimizer.step()
-
-        def evaluate() -> None:
-            with torch.inference_mode():
-                net.losses(
-                    image, 2 * mask - 1, torch.zeros(batch, dtype=torch.long, device=where), torch.zeros_like(mask)
-                )
-
-        rates = [batch * _per_second(work, wait, seconds / 2) for work in (step, evaluate)]
-        memory = torch.cuda.max_memory_allocated(where) if where.type == "cuda" else _peak_bytes()
-        return Speed(rates[0], rates[1], memory / 1e6)
-
-    return measure
-
-
-def _per_second(work: Callable[[], None], wait: Callable[[], None], seconds: float) -> float:
-    work()  # the first one is slow
-    wait()
-    started, count = time.perf_counter(), 0
-    while count < 2 or time.perf_counter() - started < seconds:
-        work()
-        count += 1
-        wait()
-    return count / (time.perf_counter() - started)
-
-
-def _peak_bytes() -> float:
-    try:
-        import resource
-    except ImportError:  # Windows
-        return math.nan
-    import sys
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
