@@ -88,7 +88,8 @@ def listed(folder: Path) -> tuple[list[str], list[str]]:
     Raises:
         ValueError: the folder cannot be listed.
     """
-    folders, files = [], []
+    folders: list[str] = []
+    files: list[str] = []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
@@ -105,7 +106,8 @@ def listed(folder: Path) -> tuple[list[str], list[str]]:
 
 def glimpse(folder: Path, most: int = 2000) -> tuple[list[str], list[str]]:
     """As ``listed``, of the first ``most`` entries, for recognisers: silent, and empty where nothing can be listed."""
-    folders, files = [], []
+    folders: list[str] = []
+    files: list[str] = []
     try:
         with os.scandir(folder) as entries:
             for entry in islice(entries, most):
