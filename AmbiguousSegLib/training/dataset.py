@@ -23,7 +23,7 @@ from AmbiguousSegLib.data.config import PHANTOM
 from AmbiguousSegLib.data.evaluation_cases import EvaluationCase, held_out_cases, loaded_cases
 from AmbiguousSegLib.data.inspection import Inspection
 from AmbiguousSegLib.data.lung_phantom import phantom_case, phantom_classes, window
-from AmbiguousSegLib.data.readers import read_all
+from AmbiguousSegLib.data.readers import read_all, with_reader
 from AmbiguousSegLib.data.slices import Slice, SliceStore, index
 from AmbiguousSegLib.data.split import Split, split_cases
 from AmbiguousSegLib.data.transforms import AugmentationConfig, draw_augmentation, one_hot
@@ -241,7 +241,8 @@ def open_data(
         return TrainingData(config, phantom, None, tuple(held_out))
     if folder is None:
         raise ValueError("No data folder given; name one with --data, or set dataset.kind to phantom.")
-    kind, cases = read_all(folder, data, labels)
+    data = with_reader(folder, data)
+    cases = read_all(folder, data, labels)
     split = split_cases(data, cases)
     if not split.train:
         raise ValueError(f"{folder}: the split leaves no case to train on.")
@@ -260,5 +261,4 @@ def open_data(
         data.empty_share,
     )
     held_out = loaded_cases([s for s in slices if s.case not in trained], store, validation.cases)
-    config = replace(config, dataset=replace(data, kind=kind))
-    return TrainingData(config, source, split, tuple(held_out), tuple(seen[: len(split.train)]))
+    return TrainingData(replace(config, dataset=data), source, split, tuple(held_out), tuple(seen[: len(split.train)]))
