@@ -128,5 +128,5 @@ def _rows_of_csv(file: Path) -> tuple[list[str], list[Row]]:
             if any(cell.strip() for cell in cells.values()):
                 rows.append((where, {key: cell.strip() for key, cell in cells.items()}))
     except csv.Error as error:
-        raise ValueError(f"{shown(file)}, line {table.line_num}: {error}; correct the line.") from error
+        raise ValueError(f"{shown(file)}, after line {table.line_num}: {error}; correct it.") from error
     return keys, rows

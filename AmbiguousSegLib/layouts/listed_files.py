@@ -119,7 +119,7 @@ def read_files(
         cases.append(case)
     if missing:
         raise ValueError(
-            f"{shown(file)}: {len(missing):,} of the files are not there: {some(missing)}; correct the paths."
+            f"{shown(file)}: {len(missing)} of the files are not there: {some(missing)}; correct the paths."
         )
     return cases
 
