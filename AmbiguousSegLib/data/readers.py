@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -113,19 +113,25 @@ def recognised(folder: Path) -> tuple[str, str]:
     return name, layout.words
 
 
+def with_reader(folder: Path, config: DataConfig) -> DataConfig:
+    """The settings with the reader's name in place of "auto"; what was recognised is logged. Errors as ``recognised``."""
+    if config.kind != AUTO:
+        return config
+    kind, words = recognised(folder)
+    log.info("%s: recognised as %s (reader %s).", folder, words, kind)
+    return replace(config, kind=kind)
+
+
 def read_all(folder: Path, config: DataConfig, labels: Sequence[Label]) -> Sequence[Case]:
-    """All cases that the reader ``config.kind`` finds in ``folder``, or the one that ``recognised`` names.
+    """All cases that the reader ``config.kind``, see ``with_reader``, finds in ``folder``.
 
     Raises:
         ValueError: there is none, two bear one identity, or by the reader.
     """
-    kind = config.kind
-    if kind == AUTO:
-        kind, words = recognised(folder)
-        log.info("%s: recognised as %s (reader %s).", folder, words, kind)
-    cases = READERS[kind](folder, config, labels)
+    config = with_reader(folder, config)
+    cases = READERS[config.kind](folder, config, labels)
     if not cases:
-        raise ValueError(f"{folder}: no cases found by the reader {kind}; check the folder, and dataset.kind.")
+        raise ValueError(f"{folder}: no cases found by the reader {config.kind}; check the folder, and dataset.kind.")
     seen: set[str] = set()
     for case in cases:
         if case.identity in seen:
