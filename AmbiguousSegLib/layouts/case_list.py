@@ -19,7 +19,8 @@ from AmbiguousSegLib.data.readers import LAYOUTS, READERS, Case, Layout
 from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.layouts.arrays import read_arrays
 from AmbiguousSegLib.layouts.json_file import read_bounded, read_json
-from AmbiguousSegLib.layouts.listed_files import Row, read_files
+from AmbiguousSegLib.layouts.listed import Described
+from AmbiguousSegLib.layouts.listed_files import Columns, Row, read_files
 from AmbiguousSegLib.volume.file_checks import shown
 
 _SUFFIXES = (".csv", ".tsv", ".json")
@@ -31,9 +32,28 @@ _MANY = re.compile(r"(image|rater|mask|label)s?", re.IGNORECASE)  # of JSON: sev
 def recognise(folder: Path) -> Layout | None:
     """A list, or a folder with ``cases.csv``, ``cases.tsv`` or ``cases.json``; JSON of another kind is no list."""
     if folder.suffix.lower() in _SUFFIXES and folder.is_file():
-        return Layout(f"list of cases {shown(folder.name)}") if _may_be_list(folder) else None
+        return _layout(folder, f"list of cases {shown(folder.name)}")
     found = [name for name in NAMES if (folder / name).is_file()]
-    return Layout(f"folder with the list of cases {', '.join(found)}") if found else None
+    if len(found) == 1:
+        return _layout(folder / found[0], f"folder with the list of cases {found[0]}", surely=True)
+    return Layout(f"folder with the lists of cases {', '.join(found)}") if found else None
+
+
+def _layout(file: Path, words: str, surely: bool = False) -> Layout | None:
+    """What a file is; damaged ones are lists, which their reader will say."""
+    try:
+        if file.suffix.lower() != ".json":
+            keys, _ = _rows_of_csv(file)
+        else:
+            stored = read_json(file)
+            first = stored[0] if isinstance(stored, list) and stored else stored
+            keys = list(_flat(first)) if isinstance(first, dict) else []
+            if not surely and not any(key == "npz" or key.casefold().startswith("image") for key in keys):
+                return None
+        channels = tuple(name for _, name in Columns.of(keys).images)
+    except (OSError, ValueError):
+        return Layout(words)
+    return Described(words, channels=channels if all(map(_is_name, channels)) else ())
 
 
 @READERS.register("list")
@@ -70,16 +90,8 @@ def _list_in(folder: Path) -> Path:
     return found[0]
 
 
-def _may_be_list(file: Path) -> bool:
-    """Whether a file is a list, or damaged, which its reader will say."""
-    if file.suffix.lower() != ".json":
-        return True
-    try:
-        stored = read_json(file)
-    except (OSError, ValueError):
-        return True
-    first = stored[0] if isinstance(stored, list) and stored else stored
-    return isinstance(first, dict) and any(key == "npz" or key.casefold().startswith("image") for key in first)
+def _is_name(channel: str) -> bool:
+    return bool(channel) and not channel.isdecimal()
 
 
 def _entries_of_json(file: Path) -> tuple[list[Row], list[Row]]:

@@ -21,9 +21,15 @@ from AmbiguousSegLib.data.readers import LAYOUTS, READERS, Layout
 from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.layouts.case_list import NAMES as LISTS
 from AmbiguousSegLib.layouts.json_file import read_json
-from AmbiguousSegLib.layouts.listed import channel_order
+from AmbiguousSegLib.layouts.listed import Described, channel_order
 from AmbiguousSegLib.layouts.names import field_mm, glimpse, is_picture, listed, some, subject_finder
-from AmbiguousSegLib.layouts.nnunet_labels import DESCRIPTION, describes_nnunet, labels_beside, stored_labels
+from AmbiguousSegLib.layouts.nnunet_labels import (
+    DESCRIPTION,
+    describes_nnunet,
+    labels_beside,
+    named_labels,
+    stored_labels,
+)
 from AmbiguousSegLib.volume.file_checks import shown
 
 _log = logging.getLogger(__name__)
@@ -52,15 +58,22 @@ def recognise(folder: Path) -> Layout | None:
         return None
     if not describes_nnunet(described) or any((folder / name).is_file() for name in LISTS):
         return None
-    words = f"nnU-Net dataset {shown(folder.resolve().name)}"
     if isinstance(described.get("dataset"), dict):
-        return Layout(f"{words}: {len(described['dataset']):,} training images")
+        return _layout(folder, described, f"{len(described['dataset']):,}")
     ending = str(described.get("file_ending", _ENDING))
     _, names = glimpse(folder / "imagesTr", _MOST_SEEN)
     first = [name for name in names if name.endswith(f"_0000{ending}")]
     if not first or (folder / "labelsTr" / first[0]).is_file():  # names that happen to end in four digits
         return None
-    return Layout(f"{words}: {'at least ' if len(names) == _MOST_SEEN else ''}{len(first):,} training images")
+    return _layout(folder, described, f"{'at least ' if len(names) == _MOST_SEEN else ''}{len(first):,}")
+
+
+def _layout(folder: Path, described: Mapping[str, Any], count: str) -> Layout:
+    file, words = folder / DESCRIPTION, f"nnU-Net dataset {shown(folder.resolve().name)}: {count} training images"
+    try:
+        return Described(words, channels=tuple(_channels(described, file)), labels=named_labels(described, file))
+    except ValueError:  # its reader will say so
+        return Layout(words)
 
 
 @READERS.register("nnunet")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from colorsys import hsv_to_rgb
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from AmbiguousSegLib.labels import Label
+from AmbiguousSegLib.labels import Label, check_labels
 from AmbiguousSegLib.layouts.json_file import read_json
 from AmbiguousSegLib.layouts.names import some
 from AmbiguousSegLib.volume.file_checks import shown
@@ -17,6 +18,7 @@ _log = logging.getLogger(__name__)
 
 DESCRIPTION = "dataset.json"
 _LARGEST = 65535
+_GOLDEN = 0.618034  # of a turn: hues that stay apart, however many there are
 
 
 def describes_nnunet(described: Any) -> bool:
@@ -63,8 +65,9 @@ def stored_labels(described: Mapping[str, Any], labels: Sequence[Label], file: P
             the classes; classes that share values (regions) as different labels.
     """
     classes = classes_of(described, file)
-    namesakes = {name.casefold(): name for name in classes}
-    found = [namesakes.get(label.name.casefold()) for label in labels]
+    alike = {name.casefold(): name for name in classes}
+    namesakes = {**alike, **{name: name for name in classes}}
+    found = [namesakes.get(label.name, alike.get(label.name.casefold())) for label in labels]
     names = some(list(classes), 10)
     if len(labels) == 1 and found[0] is None:
         if len(classes) > 1:
@@ -94,6 +97,21 @@ def stored_labels(described: Mapping[str, Any], labels: Sequence[Label], file: P
                 )
             meant[value] = label
     return tuple(sorted(meant.items()))
+
+
+def named_labels(described: Mapping[str, Any], file: Path) -> tuple[Label, ...]:
+    """A label for each class, in the order of the values; none where classes share values, or cannot be labels."""
+    try:
+        classes = classes_of(described, file)
+        values = [value for own in classes.values() for value in own]
+        if len(set(values)) < len(values):
+            return ()
+        names = sorted(classes, key=classes.__getitem__)
+        labels = tuple(Label(name, hsv_to_rgb(k * _GOLDEN % 1, 0.7, 0.95)) for k, name in enumerate(names))
+        check_labels(labels)
+    except ValueError:
+        return ()
+    return labels
 
 
 def classes_of(described: Mapping[str, Any], file: Path) -> dict[str, tuple[int, ...]]:

@@ -399,3 +399,21 @@ def test_json_of_other_kinds_is_no_list(tmp_path):
     ):
         (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
         assert (recognise(tmp_path / name) is not None) == found
+
+
+@pytest.mark.parametrize(
+    ("content", "channels"),
+    [
+        ("image_T1;image_t2;rater\n", ("T1", "t2")),
+        ("image;rater\n", ()),
+        ('[{"images": {"T1": "a", "ADC": "b"}, "rater": "c"}]', ("T1", "ADC")),
+        ('[{"images": ["a", "b"], "rater": "c"}]', ()),
+        ("image;colour\n", ()),
+        ("[", ()),
+    ],
+)
+def test_a_list_names_its_channels(tmp_path, content, channels):
+    name = "cases.json" if content.startswith("[") else "cases.csv"
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    for place in (tmp_path, tmp_path / name):
+        assert getattr(recognise(place), "channels", ()) == channels

@@ -292,3 +292,26 @@ def test_what_is_not_recognised(tmp_path):
     dataset(tmp_path / "own")
     (tmp_path / "own" / "cases.csv").write_text("image,rater\n", encoding="utf-8")
     assert recognise(tmp_path / "own") is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ({"background": 0, "TZ": 2, "PZ": 1}, ["PZ", "TZ"]),
+        ({"background": 0, "whole": [1, 2], "core": 2}, []),
+        ({"background": 0, "a": 1, "ignore": 2}, []),
+        ({"background": 0, "a\n": 1}, []),
+    ],
+)
+def test_a_dataset_names_its_channels_and_labels(tmp_path, labels, names):
+    layout = recognise(dataset(tmp_path, {**VERSION_2, "labels": labels}))
+    assert layout.channels == ("T2", "ADC") and [label.name for label in layout.labels] == names
+    assert len({label.color for label in layout.labels}) == len(names)
+    if names:
+        (case, _) = read_all(tmp_path, DataConfig(channels=layout.channels), layout.labels)
+        assert counts(case, 2) == [[111, 7, 2]]
+
+
+def test_labels_that_differ_by_case_alone(tmp_path):
+    pairs = stored_labels({"labels": {"b": 0, "Core": 1, "core": 2}}, [Label("core"), Label("Core")], tmp_path)
+    assert pairs == ((1, 2), (2, 1))
