@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 
@@ -44,9 +44,9 @@ def read(folder: Path, config: DataConfig, labels: Sequence[Label]) -> list[File
     """Every picture with a mask.
 
     Group: the diagnosis, where a CSV file gives it. Subject: the patient, else the lesion, that a CSV file gives, else
-    the picture; or by ``subject_pattern``. Part: as the folders of the masks, else of the pictures, are named, if there
-    are several parts. With one label a mask marks it; with several it marks the one that is the diagnosis, and
-    pictures with other diagnoses are left out with a warning, as are those without a mask, and consensus masks.
+    the picture; or by ``subject_pattern``. Part: as the folders of the masks, else of the pictures, are named, if that
+    is a split. With one label a mask marks it; with several it marks the one that is the diagnosis, and pictures with
+    other diagnoses are left out with a warning, as are those without a mask, and consensus masks.
 
     Raises:
         ValueError: no picture has a mask; two masks of one rater; two pictures that a mask may belong to; several
@@ -57,8 +57,12 @@ def read(folder: Path, config: DataConfig, labels: Sequence[Label]) -> list[File
     named_subject = subject_finder(config.subject_pattern)
     both = sorted(masks.keys() & images.keys(), key=by_number)
     image_of = {identity: _nearest(folder, images[identity], masks[identity][0][1]) for identity in both}
+    if config.subject_pattern is None:
+        subjects = {identity: tables.subject(identity) for identity in both}
+    else:
+        subjects = {identity: named_subject(identity) for identity in both}
     parts = {identity: _part(folder, masks[identity][0][1], image_of[identity]) for identity in both}
-    tells = len(set(parts.values()) - {""}) > 1
+    tells = _are_parts(folder, parts, subjects)
     cases, others = [], Counter[str]()
     for identity, image in image_of.items():
         diagnosis = tables.diagnosis.get(identity, "")
@@ -69,7 +73,7 @@ def read(folder: Path, config: DataConfig, labels: Sequence[Label]) -> list[File
         cases.append(
             FileCase(
                 identity=identity,
-                subject=tables.subject(identity) if config.subject_pattern is None else named_subject(identity),
+                subject=subjects[identity],
                 images=(image,),
                 raters=tuple(RaterFile(name, file, labels=values) for name, file in masks[identity]),
                 label_names=tuple(label.name for label in labels),
@@ -159,6 +163,21 @@ def _part(folder: Path, mask: Path, image: Path) -> str:
             if part := part_in(re.split(r"[^A-Za-z]+", name)):
                 return part
     return ""
+
+
+def _are_parts(folder: Path, parts: Mapping[str, str], subjects: Mapping[str, str]) -> bool:
+    """True if what folders tell is a split: several parts, one for each picture, no subject in two of them."""
+    if len(set(parts.values()) - {""}) < 2:
+        return False
+    untold = [identity for identity, part in parts.items() if not part]
+    parts_of: dict[str, set[str]] = defaultdict(set)
+    for identity, subject in subjects.items():
+        parts_of[subject].add(parts[identity])
+    divided = [subject for subject, its in parts_of.items() if len(its) > 1]
+    if untold or divided:
+        why = f"none is told for {some(untold)}" if untold else f"pictures of {some(divided)} are in two"
+        log.warning("%s: training, validation and test are not taken from the folders' names: %s.", folder, why)
+    return not untold and not divided
 
 
 def _nearest(folder: Path, images: Sequence[Path], mask: Path) -> Path:

@@ -70,6 +70,20 @@ def test_a_single_part_is_none_and_pixels_may_be_told(tmp_path):
     assert case.load_image()[1].spacing_mm[:2] == (1.0, 1.0)  # 8 mm in 8 columns, 6 mm in 6 rows
 
 
+def test_parts_that_divide_a_patient_or_leave_pictures_out_are_not_taken(tmp_path, caplog):
+    for number, part in ((1, "Training"), (2, "Training"), (3, "Test")):
+        picture(tmp_path / f"{part}_Input", number)
+        mask(tmp_path / f"{part}_GroundTruth", number)
+    assert [c.part for c in read(tmp_path)] == ["train", "train", "test"]
+    (tmp_path / "metadata.csv").write_text("isic_id,patient_id\nISIC_0000001,IP_1\nISIC_0000003,IP_1\n")
+    assert [(c.part, c.subject) for c in read(tmp_path)] == [("", "IP_1"), ("", "ISIC_0000002"), ("", "IP_1")]
+    assert "not taken from the folders' names: pictures of IP_1 are in two." in caplog.text
+    picture(tmp_path / "more", 4)
+    mask(tmp_path / "more", 4)
+    assert {c.part for c in read(tmp_path)} == {""}
+    assert "none is told for ISIC_0000004." in caplog.text
+
+
 def test_2017_superpixels_and_diagnoses(tmp_path):
     data = tmp_path / "ISIC-2017_Training_Data"
     for number in (1, 2, 3):
