@@ -136,7 +136,7 @@ def test_the_cache_keeps_no_more_than_it_may_and_changes_nothing():
 
 def test_a_copy_for_another_process_is_small_and_gives_the_same():
     case = replace(MadeCase(), opened=[])
-    slices, _, store = opened([case])
+    _, _, store = opened([case])
     store.load(case, 3)
     copied = pickle.dumps(store)
     assert len(copied) < 2000 < sum(array.nbytes for array in store.load(case, 3))
@@ -188,7 +188,7 @@ def test_patches_are_cut_around_what_somebody_marked():
     corners = set()
     for position in range(300):
         one = source.slice_at(position)
-        image, target, corner = source.draw(position, np.random.default_rng([1, position]))
+        image, _, corner = source.draw(position, np.random.default_rng([1, position]))
         height, width = image.shape[1:]
         assert 0 <= corner[0] <= height - 8 and 0 <= corner[1] <= width - 8
         union = source.store.load(one.case, one.number)[1].any(0)
