@@ -7,6 +7,7 @@ import logging
 import sys
 
 SUBCOMMANDS = {
+    "prepare": "read and check data once, and keep it in a form that trains fast",
     "sample": "sample plausible segmentations of a volume or image",
     "train": "train a method from a configuration file",
     "evaluate": "score models against several raters on held-out cases",
