@@ -73,7 +73,10 @@ class Intensity:
             return 0.0, high
         if self.rule == "window":
             return low, high
-        low, high = (least, greatest) if self.rule == "minmax" else np.percentile(channel, (low, high))
+        if self.rule == "minmax":
+            low, high = least, greatest
+        else:  # of floats: numpy's percentiles of whole numbers overflow where neighbours differ by more than their type
+            low, high = np.percentile(channel.astype(np.float32, copy=False), (low, high))
         if not low < high:
             raise ValueError(f"Channel {name} is {low:g} (nearly) everywhere; is it the intended image?")
         return float(low), float(high)
