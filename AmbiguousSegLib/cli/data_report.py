@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from AmbiguousSegLib.data.inspection import Inspection
 from AmbiguousSegLib.data.prepared_cases import PreparedCase
 from AmbiguousSegLib.data.prepared_writing import Outcome, Skipped
@@ -23,7 +25,7 @@ _COLUMNS = (
     *(Column("largest_mm", "largest lesion, mm", 1), Column("status", "status"), Column("reason", "reason")),
 )
 _SHOWN = ("identity", "size", "spacing_mm", "channels", "kept", "range", "raters", "labels", "marked", "largest_mm")
-_TITLES = {"range": "values", "marked": "marked slices", "kept": "type"}
+_TITLES = {c.key: c.title for c in _COLUMNS} | {"range": "values", "marked": "marked slices", "kept": "type"}
 
 
 def report(outcomes: Sequence[Outcome], labels: Sequence[Label]) -> Table:
@@ -43,17 +45,13 @@ def report_json(table: Table, head: dict[str, Any]) -> str:
 def for_people(table: Table) -> str:
     """The report for a terminal: the columns that matter, the first rows, and every case that was skipped."""
     read = [row for row in table.rows if row["status"] == "ok"]
-    columns = tuple(Column(key, _TITLES.get(key, _title(key)), 1) for key in _SHOWN)
+    columns = tuple(Column(key, _TITLES[key], 1) for key in _SHOWN)
     rows = tuple({key: _short(row, key) for key in _SHOWN} for row in read[:_MOST_ROWS])
     lines = [Table(columns, rows, table.notes).text().rstrip()]
     if len(read) > _MOST_ROWS:
         lines.append(f"… and {len(read) - _MOST_ROWS} more, in report.csv")
     lines += [f"skipped: {row['identity']}: {row['reason']}" for row in table.rows if row["status"] != "ok"]
     return "\n".join(lines)
-
-
-def _title(key: str) -> str:
-    return next(column.title for column in _COLUMNS if column.key == key)
 
 
 def _row(one: Outcome, labels: Sequence[Label]) -> dict[str, Value]:
@@ -66,7 +64,7 @@ def _row(one: Outcome, labels: Sequence[Label]) -> dict[str, Value]:
         "size": " × ".join(map(str, seen.geometry.size)),
         "spacing_mm": "" if one.pictured else " × ".join(f"{mm:.4g}" for mm in seen.geometry.spacing_mm),
         "channels": len(seen.values),
-        "kept": one.dtype.lstrip("<|"),
+        "kept": np.dtype(one.dtype).name,
         "least": min(channel.least for channel in seen.values),
         "greatest": max(channel.greatest for channel in seen.values),
         "raters": len(seen.raters),

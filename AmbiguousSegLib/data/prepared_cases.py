@@ -223,8 +223,8 @@ def case_of(line: Mapping[str, Any], files: Mapping[str, Path]) -> PreparedCase:
     places = {key: line[key] for key in ("image", "marks")}
     blocks = {key: Block(files[key], p["start"], p["bytes"], p["crc32"]) for key, p in places.items()}
     stated = {key: value for key, value in line.items() if key not in ("image", "marks", "pictured")}
-    marked = [[i for first, last in runs for i in range(first, last + 1)] for runs in stated["marked"]]
-    seen = from_dict(Inspection, {**stated, "marked": marked})
+    z, y, x = (tuple(i for first, last in runs for i in range(first, last + 1)) for runs in stated["marked"])
+    seen = replace(from_dict(Inspection, {**stated, "marked": [[], [], []]}), marked=(z, y, x))
     dtype, shape = np.dtype(places["image"]["dtype"]), places["image"]["shape"]
     count = blocks["image"].count
     if shape != [len(seen.values), *seen.geometry.shape] or math.prod(shape) * dtype.itemsize != count:
