@@ -1,6 +1,6 @@
 """Cases of prepared data: where their values and masks lie in its two files, and how ``prepared.json`` says it.
 
-The first line of ``prepared.json`` is its head, every other line a case; whole it is one JSON object. Images are arrays
+The second line of ``prepared.json`` is its head, each one behind it a case; whole it is one JSON object. Images are arrays
 ``(C, Z, Y, X)``, in the order of memory, of little-endian numbers. Masks are what ``packed`` makes of them.
 """
 
@@ -25,7 +25,8 @@ from AmbiguousSegLib.volume.file_checks import check_file, shown
 from AmbiguousSegLib.volume.geometry import Geometry
 
 INDEX = "prepared.json"
-FORM, VERSION = "AmbiguousSeg prepared data", 1
+VERSION = 1
+START = '{"form": "AmbiguousSeg prepared data", "crc32": '  # of the index; the checksum is of all lines but the first
 REMEDY = "prepare the data again (ambiguousseg prepare … --overwrite)"
 _ROW = np.dtype("<i4")
 _SMALL = 1 << 20  # bytes that are read rather than mapped: for pictures that is faster
@@ -234,45 +235,39 @@ def case_of(line: Mapping[str, Any], files: Mapping[str, Path]) -> PreparedCase:
 
 def index_text(head: Mapping[str, Any], lines: Sequence[str]) -> str:
     """The text of ``prepared.json``."""
-    body = _body(lines)
-    whole = {"form": FORM, "version": VERSION, **head, "cases": len(lines), "crc32": zlib.crc32(body.encode())}
-    return f'{{"head": {json.dumps(whole)},\n{body}'
+    whole = {"version": VERSION, **head, "cases": len(lines)}
+    rest = f'"head": {json.dumps(whole)},\n"cases": [\n' + ",\n".join(lines) + "\n]}\n"
+    return f"{START}{zlib.crc32(rest.encode())},\n{rest}"
 
 
 def read_head(path: Path) -> dict[str, Any]:
-    """The head of a ``prepared.json``, from its first line.
+    """The head of a ``prepared.json``, from its second line.
 
     Raises:
         ValueError: not ours, damaged, or of a later version. OSError: as ``check_file``.
     """
     check_file(path)
     with open(path, "rb") as file:
+        file.readline()
         return _head(path, file.readline())
 
 
 def read_index(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The head, and for each case what ``case_line`` wrote; errors as ``read_head``."""
     check_file(path)
-    text = path.read_bytes()
-    line, _, body = text.partition(b"\n")
-    head = _head(path, line)
-    if zlib.crc32(body) != head["crc32"]:
+    first, _, rest = path.read_bytes().partition(b"\n")
+    if first != f"{START}{zlib.crc32(rest)},".encode():
         raise ValueError(f"{shown(path)} is damaged or was changed: it does not agree with its checksum; {REMEDY}.")
-    return head, json.loads(b"{" + body)["cases"]
-
-
-def _body(lines: Sequence[str]) -> str:
-    return '"cases": [\n' + ",\n".join(lines) + "\n]}\n"
+    head, _, cases = rest.partition(b"\n")
+    return _head(path, head), json.loads(b"{" + cases)["cases"]
 
 
 def _head(path: Path, line: bytes) -> dict[str, Any]:
     try:
-        head = json.loads(line.rstrip()[:-1] + b"}")["head"]
-        form, version = head["form"], head["version"]
+        head = json.loads(b"{" + line.rstrip().removesuffix(b",") + b"}")["head"]
+        version = int(head["version"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{shown(path)} is damaged or not of prepared data; {REMEDY}.") from error
-    if form != FORM or not isinstance(version, int):
-        raise ValueError(f"{shown(path)} is not of prepared data; {REMEDY}.")
+        raise ValueError(f"{shown(path)} is damaged, or not of prepared data; {REMEDY}.") from error
     if version > VERSION:
         raise ValueError(f"{shown(path)} is of form {version}, this version reads {VERSION}; {REMEDY}, or update.")
     return head

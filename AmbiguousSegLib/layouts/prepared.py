@@ -10,7 +10,7 @@ from pathlib import Path
 
 from AmbiguousSegLib.configuration import from_dict
 from AmbiguousSegLib.data.config import DataConfig
-from AmbiguousSegLib.data.prepared_cases import INDEX, REMEDY, PreparedCase, case_of, read_head, read_index
+from AmbiguousSegLib.data.prepared_cases import INDEX, REMEDY, START, PreparedCase, case_of, read_head, read_index
 from AmbiguousSegLib.data.readers import LAYOUTS, READERS, Layout
 from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.volume.file_checks import check_file, shown
@@ -26,7 +26,7 @@ def recognise(folder: Path) -> Layout | None:
         if not path.is_file():
             return None
         with open(path, "rb") as file:
-            ours = file.read(9) == b'{"head": '
+            ours = file.read(len(START)) == START.encode()
     except OSError:
         return None
     if not ours:
