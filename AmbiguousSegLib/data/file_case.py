@@ -115,7 +115,8 @@ def _jpeg_mask(path: Path, geometry: Geometry, classes: int) -> np.ndarray:
     if classes > 1:
         raise ValueError(f"{path}: JPEG blurs labels: store masks of {classes} classes as PNG or TIFF.")
     mask = read_mask(path, geometry, threshold=0.5)
-    if not mask.any() and (brightest := max(c.max() for c in components_of(read_image(path)))) > 0:
+    image = read_image(path)  # kept while its voxels are looked at: components are views
+    if not mask.any() and (brightest := max(component.max() for component in components_of(image))) > 0:
         raise ValueError(f"{path}: mask is not black and white: brightest value {brightest}, expected 255.")
     return mask.view(np.uint8)
 
