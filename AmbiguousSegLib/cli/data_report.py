@@ -50,7 +50,8 @@ def for_people(table: Table) -> str:
     lines = [Table(columns, rows, table.notes).text().rstrip()]
     if len(read) > _MOST_ROWS:
         lines.append(f"… and {len(read) - _MOST_ROWS} more, in report.csv")
-    lines += [f"skipped: {row['identity']}: {row['reason']}" for row in table.rows if row["status"] != "ok"]
+    bad = [(str(row["identity"]), str(row["reason"])) for row in table.rows if row["status"] != "ok"]
+    lines += [f"skipped: {'' if why.startswith(name) else f'{name}: '}{why}" for name, why in bad]
     return "\n".join(lines)
 
 

@@ -7,6 +7,7 @@ import logging
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from AmbiguousSegLib.data.prepared_cases import INDEX
 from AmbiguousSegLib.data.prepared_writing import Outcome, Skipped, bytes_needed, probing, write_prepared
 from AmbiguousSegLib.data.readers import AUTO, READERS, read_all, recognised
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label, check_labels
+from AmbiguousSegLib.volume.file_checks import size_text
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ def main(arguments: list[str]) -> int:
         kind, words = (options.kind, f"reader {options.kind}") if options.kind != AUTO else recognised(data)
         _check_places(data, out, kind, options.overwrite)
         print(f"{data}: {words}", file=sys.stderr)
-        cases = read_all(data, probing(DataConfig(kind=kind, subject_pattern=config.subject_pattern)), labels)
+        _, cases = read_all(data, probing(replace(config, kind=kind)), labels)
         _check_space(out, bytes_needed(cases, len(labels)), len(cases))
         head: dict[str, Any] = {
             **{"data": data.resolve().name, "kind": kind, "words": words},
@@ -56,7 +58,7 @@ def main(arguments: list[str]) -> int:
     print(for_people(tables[0]))
     skipped = sum(isinstance(one, Skipped) for one in outcomes)
     size = sum(file.stat().st_size for file in out.iterdir() if file.is_file())
-    print(f"{out}: {len(outcomes) - skipped} case(s), {_readable(size)}")
+    print(f"{out}: {len(outcomes) - skipped} case(s), {size_text(size)}")
     if skipped and not options.skip_bad:
         print(
             f"error: {skipped} of {len(outcomes)} case(s) cannot be read and are left out, for the reasons above; mend "
@@ -72,11 +74,14 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     p.add_argument("--data", type=Path, required=True, help="folder of cases, or list of them (CSV, JSON)")
     p.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="new folder; it becomes --data of train")
     kinds = f"how the data are read: {', '.join(READERS)} (default: {AUTO}, by what recognises them)"
-    p.add_argument("--dataset.kind", dest="kind", default=AUTO, metavar="KIND", help=kinds)
+    p.add_argument("--dataset.kind", "--kind", dest="kind", default=AUTO, metavar="KIND", help=kinds)
     pattern = "regular expression with one group that finds the subject in a case's name"
-    p.add_argument("--dataset.subject_pattern", dest="subject_pattern", metavar="PATTERN", help=pattern)
-    labels = "what the values 1, 2, … of the masks are: '[{name: core}, {name: halo}]' (default: one label)"
-    p.add_argument("--labels", metavar="YAML", help=labels)
+    names = "--dataset.subject_pattern", "--subject-pattern"
+    p.add_argument(*names, dest="subject_pattern", metavar="REGEX", help=pattern)
+    labels = (
+        "what the values 1, 2, … of the masks are: core halo, or '[{name: core}, {name: halo}]' (default: one label)"
+    )
+    p.add_argument("--labels", nargs="+", metavar="NAME", help=labels)
     p.add_argument("--skip-bad", action="store_true", help="exit with 0 though cases were skipped")
     p.add_argument("--jobs", type=int, default=1, metavar="N", help="read N cases at once (default: 1)")
     p.add_argument("--overwrite", action="store_true", help="replace what was prepared in FOLDER before")
@@ -88,23 +93,28 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-def _labels(text: str | None) -> tuple[Label, ...]:
-    """Labels from the command line, as ``train`` takes them."""
-    if text is None:
+def _labels(words: Sequence[str] | None) -> tuple[Label, ...]:
+    """Labels from the command line: names, or a list as ``train`` takes it."""
+    if words is None:
         return DEFAULT_LABELS
+    given = _yaml(" ".join(words)) if words[0].startswith("[") else [{"name": word} for word in words]
+    try:
+        labels = tuple(from_dict(Label, label, f"labels[{i}]") for i, label in enumerate(given))
+        check_labels(labels)
+    except ValueError as error:
+        raise CommandError(f"--labels: {error}") from error
+    return labels
+
+
+def _yaml(text: str) -> list[Any]:
     try:
         import yaml
     except ImportError as error:
-        raise CommandError(f"--labels needs {error.name}; install AmbiguousSegLib[train].") from error
+        raise CommandError(f"--labels needs {error.name}; install AmbiguousSegLib[train], or give names.") from error
     try:
-        given = yaml.safe_load(text)
-        if not isinstance(given, list):
-            raise ValueError(f"expected a list such as [{{name: core}}, {{name: halo}}], got {given!r}.")
-        labels = tuple(from_dict(Label, label, f"labels[{i}]") for i, label in enumerate(given))
-        check_labels(labels)
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise CommandError(f"--labels: {' '.join(str(error).split())}") from error
-    return labels
+        return list(yaml.safe_load(text))
+    except (yaml.YAMLError, RecursionError) as error:
+        raise CommandError(f"--labels cannot be read as YAML: {' '.join(str(error).split())}") from error
 
 
 def _check_places(data: Path, out: Path, kind: str, overwrite: bool) -> None:
@@ -131,17 +141,7 @@ def _check_space(out: Path, needed: int, cases: int) -> None:
     """Say how much room the cases will take, about; CommandError if there is less."""
     nearest = next(place for place in (out.resolve(), *out.resolve().parents) if place.exists())
     free = shutil.disk_usage(nearest).free
-    told = f"{cases} case(s) take about {_readable(needed)}, {_readable(free)} are free"
+    told = f"{cases} case(s) take about {size_text(needed)}, {size_text(free)} are free"
     if needed > free:
         raise CommandError(f"{out}: {told}; make room, or choose another --out.")
     print(f"{out}: {told}", file=sys.stderr)
-
-
-def _readable(count: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            break
-        count /= 1000
-    else:
-        unit = "TB"
-    return f"{count:.{0 if count >= 10 or unit == 'bytes' else 1}f} {unit}"

@@ -1,7 +1,7 @@
 """Cases of prepared data: where their values and masks lie in its two files, and how ``prepared.json`` says it.
 
-The second line of ``prepared.json`` is its head, each one behind it a case; whole it is one JSON object. Images are arrays
-``(C, Z, Y, X)``, in the order of memory, of little-endian numbers. Masks are what ``packed`` makes of them.
+The second line of ``prepared.json`` is its head, each one behind it a case; whole it is one JSON object. Images are
+arrays ``(C, Z, Y, X)``, in the order of memory, of little-endian numbers. Masks are what ``packed`` makes of them.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Block:
     crc32: int
 
     def load(self) -> np.ndarray:
-        """The bytes, uint8 ``(count,)``; many of them come from the disk as they are looked at.
+        """The bytes, uint8 ``(count,)``; many of them are a memmap, which comes from the disk as it is looked at.
 
         Raises:
             FileNotFoundError: the file is gone. ValueError: it is too short.
@@ -59,8 +59,7 @@ class Block:
             if self.count < _SMALL:
                 loaded = np.fromfile(self.file, np.uint8, self.count, offset=self.start)
             else:
-                mapped = np.memmap(self.file, np.uint8, "r", offset=self.start, shape=(self.count,))
-                loaded = np.asarray(mapped)
+                loaded = np.memmap(self.file, np.uint8, "r", offset=self.start, shape=(self.count,))
         except FileNotFoundError as error:
             told = "is gone; was the data prepared again meanwhile? Start again with what is there now."
             raise FileNotFoundError(f"{shown(self.file)} {told}") from error
@@ -136,8 +135,8 @@ class PreparedCase:
     def load_image(self) -> tuple[np.ndarray, Geometry]:
         """Channels ``(C, Z, Y, X)`` with the values of the original, often of a smaller type, and their grid.
 
-        The array may not be written to. Of a volume, what is looked at is read from the disk at that moment; the first
-        time, everything is, for its checksum.
+        The array may not be written to. Of 1 MB and more it is a memmap: what is looked at is read from the disk then;
+        the first time, everything is, for its checksum.
 
         Raises:
             ValueError, OSError: as ``Block.check``.

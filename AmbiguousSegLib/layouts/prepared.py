@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.prepared_cases import INDEX, REMEDY, START, PreparedCase, case_of, read_head, read_index
 from AmbiguousSegLib.data.readers import LAYOUTS, READERS, Layout
 from AmbiguousSegLib.labels import Label
+from AmbiguousSegLib.layouts.names import some, subject_finder
 from AmbiguousSegLib.volume.file_checks import check_file, shown
 
 log = logging.getLogger(__name__)
@@ -67,12 +67,12 @@ def read(folder: Path, config: DataConfig, labels: Sequence[Label]) -> list[Prep
         if file.stat().st_size != size:
             raise ValueError(f"{shown(file)} has {file.stat().st_size} bytes, expected {size}; {REMEDY}.")
     if skipped:
-        more = ", …" if len(skipped) > 3 else ""
         log.warning(
-            "%s: %d of %d cases are missing, as prepare could not read them: %s%s (report.csv says why).",
-            *(folder, len(skipped), len(skipped) + len(cases), ", ".join(skipped[:3]), more),
+            "%s: %d of %d cases are missing, as prepare could not read them: %s (report.csv says why).",
+            *(folder, len(skipped), len(skipped) + len(cases), some(skipped)),
         )
-    return [_as_told(case, config) for case in cases]
+    subject_of = None if config.subject_pattern is None else subject_finder(config.subject_pattern)
+    return [_as_told(case, config, subject_of) for case in cases]
 
 
 def labels_of(head: dict) -> tuple[Label, ...]:
@@ -80,16 +80,10 @@ def labels_of(head: dict) -> tuple[Label, ...]:
     return tuple(from_dict(Label, label, "labels") for label in head["labels"])
 
 
-def _as_told(case: PreparedCase, config: DataConfig) -> PreparedCase:
+def _as_told(case: PreparedCase, config: DataConfig, subject_of: Callable[[str], str] | None) -> PreparedCase:
     """A case with what the settings tell of subjects and of the pixels of pictures, as the other readers tell it."""
     if case.pictured and config.spacing_mm is not None:
         case = replace(case, field_mm=(config.spacing_mm * config.size[0], config.spacing_mm * config.size[1]))
-    if config.subject_pattern is None:
-        return case
-    found = re.search(config.subject_pattern, case.identity)
-    if found is None or not found.groups() or found[1] is None:
-        raise ValueError(
-            f"dataset.subject_pattern {config.subject_pattern!r} does not find a subject, by its one group, in "
-            f"{case.identity!r}; correct it."
-        )
-    return replace(case, seen=replace(case.seen, subject=found[1]))
+    if subject_of is not None:
+        case = replace(case, seen=replace(case.seen, subject=subject_of(case.identity)))
+    return case
