@@ -113,8 +113,8 @@ def recognised(folder: Path) -> tuple[str, str]:
     return name, layout.words
 
 
-def read_all(folder: Path, config: DataConfig, labels: Sequence[Label]) -> Sequence[Case]:
-    """All cases that the reader ``config.kind`` finds in ``folder``, or the one that ``recognised`` names.
+def read_all(folder: Path, config: DataConfig, labels: Sequence[Label]) -> tuple[str, Sequence[Case]]:
+    """The reader ``config.kind``, or the one that ``recognised`` names, and all cases that it finds in ``folder``.
 
     Raises:
         ValueError: there is none, two bear one identity, or by the reader.
@@ -131,7 +131,7 @@ def read_all(folder: Path, config: DataConfig, labels: Sequence[Label]) -> Seque
         if case.identity in seen:
             raise ValueError(f"{folder}: two cases are called {case.identity!r}; give each a name of its own.")
         seen.add(case.identity)
-    return cases
+    return kind, cases
 
 
 def load_case(case: Case, classes: int) -> tuple[np.ndarray, Geometry, np.ndarray]:
