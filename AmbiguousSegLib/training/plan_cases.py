@@ -72,9 +72,9 @@ def near_marks(cases: Sequence[Case], seen: Sequence[Inspection]) -> list[tuple[
 
 
 def _read(folder: Path, config: DataConfig, labels: Sequence[Label], on_case: Any) -> tuple[Sequence[Case], list[Any]]:
-    cases = read_all(folder, config, labels)
-    split_cases(config, cases)  # parts that contradict each other are found before anything is read
-    cases = [case for case in cases if case.part != "test"]
+    _, found = read_all(folder, config, labels)
+    split_cases(config, found)  # parts that contradict each other are found before anything is read
+    cases = [case for case in found if case.part != "test"]
     told = None if on_case is None else lambda number: on_case(number, len(cases))
     return cases, inspect_all(cases, len(labels), told)
 

@@ -123,7 +123,8 @@ def plan_split(seen: Sequence[Inspection]) -> tuple[list[Choice], list[Inspectio
     ]
     config = DataConfig(validation_fraction=validation, test_fraction=test)
     split = split_cases(config, cast("Sequence[Case]", seen))  # it looks at subjects, groups and parts
-    return choices, *(cast("list[Inspection]", list(part)) for part in (split.train, split.validation))
+    train, held_out = (cast("list[Inspection]", list(part)) for part in (split.train, split.validation))
+    return choices, train, held_out
 
 
 def plan_run(
@@ -184,7 +185,8 @@ def _images(items: int, per_s: float, checks_s: float, machine: Machine, batch: 
         fit, why = most, f"more than {most:,} of {items} slices would hardly help"
     elif fit < least:
         fit, why = least, f"{why} are fewer than {least:,}, which a training needs"
-    images = int(fit // 1000) * 1000 if fit >= 20_000 else int(fit // 100) * 100
+    fit = round(fit)
+    images = fit // 1000 * 1000 if fit >= 20_000 else fit // 100 * 100
     if images < _FEW_IMAGES:
         why += f"; fewer than {_FEW_IMAGES:,} are rarely enough: give it more time"
     return images, f"{why}; each of {items} slices {images / items:.0f} times"
