@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from shared_data import shared_path
 
 from AmbiguousSegLib.cli.common import CommandError
 from AmbiguousSegLib.cli.train import parse
-from AmbiguousSegLib.data.cases import read_cases
+from AmbiguousSegLib.data.file_case import FileCase, RaterFile
 from AmbiguousSegLib.data.split import split_cases
 from AmbiguousSegLib.diffusion import samplers
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
@@ -106,26 +108,23 @@ def test_the_shares_held_out_give_the_papers_test_sets(data):
     assert read(CIMD[data]).dataset.test_fraction * total == pytest.approx(test, rel=0.005)
 
 
-def test_ms_patients_stay_together(tmp_path):
+def test_ms_patients_stay_together():
     """Five patients: one to test, as the paper has it, one to pick the model, three to train."""
-    for patient in range(1, 6):
-        for scan in range(1, 5):
-            folder = tmp_path / f"training{patient:02d}_{scan:02d}_090"
-            folder.mkdir()
-            for file in ("image_0", "image_1", "image_2", "image_3", "rater_1", "rater_2"):
-                (folder / f"{file}.png").touch()
     config = read(CIMD["ms"]).dataset
-    split = split_cases(config, read_cases(tmp_path, config.subject_pattern))
+    scans = [f"training{patient:02d}_{scan:02d}_090" for patient in range(1, 6) for scan in range(1, 5)]
+    rater = (RaterFile("1", None),)
+    cases = [FileCase(scan, re.search(config.subject_pattern, scan)[1], (Path(scan),), rater) for scan in scans]
+    split = split_cases(config, cases)
     assert [len(part) for part in split.subjects().values()] == [3, 1, 1]
     assert [len(part) for part in (split.train, split.validation, split.test)] == [12, 4, 4]
 
 
 def test_the_published_layout_is_read_by_the_lidc_preset():
     config = read(CIMD["lidc"])
-    source, split, channels = open_data(config.dataset, shared_path("data/lidc_crops"), config.seed)
-    image, mask = source.pair(0, np.random.default_rng(0))
-    assert channels == 1 and image.shape == mask.shape == (1, 128, 128)
-    assert {case.rater_names for case in split.train} == {("label0", "label1", "label2", "label3")}
+    data = open_data(config, shared_path("data/lidc_crops"))
+    image, mask, corner = data.source.draw(0, np.random.default_rng(0))
+    assert corner == (0, 0) and image.shape == mask.shape == (1, 128, 128)
+    assert {case.rater_names for case in data.split.train} == {("label0", "label1", "label2", "label3")}
 
 
 @pytest.mark.parametrize("data", CIMD)

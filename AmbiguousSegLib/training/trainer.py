@@ -28,7 +28,7 @@ from AmbiguousSegLib.metrics.figures import average
 from AmbiguousSegLib.model import Model, load_state, save_model
 from AmbiguousSegLib.plotting.pictures import write_png
 from AmbiguousSegLib.training.checkpoint import FILE, Progress, load_checkpoint, save_checkpoint
-from AmbiguousSegLib.training.config import TrainingConfig, completed
+from AmbiguousSegLib.training.config import completed
 from AmbiguousSegLib.training.dataset import TrainingData, batches
 from AmbiguousSegLib.training.ema import averaged_model
 from AmbiguousSegLib.training.learning_rate import learning_rate
