@@ -147,10 +147,10 @@ def test_what_the_implicit_ensembles_paper_sets(tmp_path):
 
 def test_the_published_layout_is_read_by_the_lidc_preset():
     config = read(CIMD["lidc"])
-    source, split, channels = open_data(config.dataset, shared_path("data/lidc_crops"), config.seed)
-    image, mask = source.pair(0, np.random.default_rng(0))
-    assert channels == 1 and image.shape == mask.shape == (1, 128, 128)
-    assert {case.rater_names for case in split.train} == {("label0", "label1", "label2", "label3")}
+    data = open_data(config, shared_path("data/lidc_crops"))
+    image, mask, corner = data.source.draw(0, np.random.default_rng(0))
+    assert corner == (0, 0) and image.shape == mask.shape == (1, 128, 128)
+    assert {case.rater_names for case in data.split.train} == {("label0", "label1", "label2", "label3")}
 
 
 @pytest.mark.parametrize("data", CIMD)

@@ -136,7 +136,7 @@ def _folder(options: argparse.Namespace, models: Sequence[tuple[str, Model]]) ->
     config = next(iter(configs.values()), DataConfig())
     pattern = options.subject_pattern or next(iter(patterns), None)
     config = replace(config, kind=next(iter(own), AUTO), subject_pattern=pattern)
-    _, cases = read_all(Path(options.data), config, first.labels)
+    cases = read_all(Path(options.data), config, first.labels)
     _check_channels(models, len(inspect(cases[0], len(first.labels)).values), options.data)
     chosen, how = _part(options, configs, cases)
     if not chosen:

@@ -15,14 +15,16 @@ from typing import Any
 
 import torch
 
-from AmbiguousSegLib.cli.common import CommandError, program
+from AmbiguousSegLib.cli.common import CommandError, program, progress_bar
 from AmbiguousSegLib.configuration import from_dict, to_dict
 from AmbiguousSegLib.data.config import DataConfig
+from AmbiguousSegLib.data.readers import AUTO
 from AmbiguousSegLib.data.transforms import AugmentationConfig
 from AmbiguousSegLib.devices import choose_device
 from AmbiguousSegLib.diffusion import samplers
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.files import said
+from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.methods import METHODS
 from AmbiguousSegLib.model import Model, load_model
 from AmbiguousSegLib.resources import find_model, find_preset
@@ -35,6 +37,8 @@ from AmbiguousSegLib.training.config import (
     lifted,
 )
 from AmbiguousSegLib.training.dataset import open_data
+from AmbiguousSegLib.training.plan import plan_for
+from AmbiguousSegLib.training.plan_file import in_words
 from AmbiguousSegLib.training.start import check_start, config_from
 from AmbiguousSegLib.training.trainer import Trainer
 
@@ -110,7 +114,7 @@ def _base(arguments: list[str]) -> tuple[list[dict[str, Any]], Model | None]:
     Without a file, a run that is resumed goes on as it began, and any other on a folder of data is planned first.
     """
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in ("--config", "--from", "--dataset.kind", "--labels", "--device"):
+    for name in ("--config", "--from", "--dataset.kind", "--dataset.subject_pattern", "--labels", "--device"):
         early.add_argument(name, dest=name.strip("-").replace(".", "_"))
     for name in ("--data", "--out"):
         early.add_argument(name, type=Path, dest=name.strip("-"))
@@ -239,7 +243,27 @@ def _read_config(name: str) -> dict[str, Any]:
 
 
 def _planned(known: argparse.Namespace) -> dict[str, Any]:
-    raise CommandError("No configuration given; name a preset or file with --config.")
+    """A configuration planned for the data and this machine; what was chosen is told."""
+    with progress_bar("looking at the data to plan") as bar:
+        made = plan_for(
+            known.data,
+            known.dataset_kind or AUTO,
+            _labels_given(known.labels),
+            device=known.device or "auto",
+            subject_pattern=known.dataset_subject_pattern,
+            on_case=lambda number, of: bar(number / of),
+        )
+    for line in in_words(made).splitlines():
+        log.info("%s", line)
+    return made.config
+
+
+def _labels_given(text: str | None) -> tuple[Label, ...] | None:
+    import yaml
+
+    if text is None:
+        return None
+    return from_dict(TrainingConfig, {"labels": yaml.safe_load(text)}, "").labels
 
 
 def _join_processes(device: str, processes: int) -> torch.device:

@@ -54,7 +54,7 @@ def patch_around(marked: np.ndarray, size: tuple[int, int]) -> tuple[slice, slic
 
 
 def _in_turn(slices: Sequence[Slice]) -> list[Slice]:
-    """Slices by their rank in their case, from the middle of its marked slices outwards, then in the order of the cases."""
+    """Slices by their rank in their case, from the middle of its marked ones outwards, then in order of the cases."""
     of_case: dict[str, list[Slice]] = {}
     for one in slices:
         if one.marked or one.of == 1:

@@ -77,7 +77,7 @@ class FileCase:
         0.
 
         Raises:
-            ValueError: as ``read_raters``; a mask on another grid; values that are no labels; a JPEG of several classes.
+            ValueError: as ``read_raters``; a mask on another grid; values that are no labels; JPEG of several classes.
         """
         geometry = self._grid()
         return np.stack([self._mask(rater, geometry) for rater in self.raters])
@@ -131,7 +131,7 @@ def _renumbered(path: Path, geometry: Geometry, labels: Sequence[tuple[int, int]
         mask[here], known = label, known | here
     if not known.all():
         raise ValueError(
-            f"{path} holds the value {stored[~known].flat[0]:g}, expected 0 and {', '.join(str(v) for v, _ in labels)}; "
-            "say which class it is, or remove it."
+            f"{path} holds the value {stored[~known].flat[0]:g}, expected 0 and {', '.join(str(v) for v, _ in labels)}"
+            "; say which class it is, or remove it."
         )
     return on_grid(geometry, mask, Geometry.of(image), False, path)

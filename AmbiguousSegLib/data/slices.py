@@ -48,7 +48,7 @@ class _Kept(Generic[Key, Value]):
 
 @dataclass(frozen=True)
 class Slice:
-    """A slice of a case, by its number as ``Preprocessing.prepare`` counts, and whether anybody marked anything there."""
+    """A slice of a case, by its number as ``Preprocessing.prepare`` counts, and whether anybody marked it."""
 
     case: Case
     number: int
@@ -128,7 +128,7 @@ def index(
         on_case: called with the number of cases read so far.
 
     Raises:
-        ValueError: as ``inspect`` and ``Preprocessing.limits``; another number of channels than ``preprocessing`` names.
+        ValueError: as ``inspect`` and ``Preprocessing.limits``; other channels than ``preprocessing`` names.
     """
     slices, seen, limits = [], [], {}
     for number, case in enumerate(cases, start=1):

@@ -23,7 +23,7 @@ from AmbiguousSegLib.data.config import PHANTOM
 from AmbiguousSegLib.data.evaluation_cases import EvaluationCase, held_out_cases, loaded_cases
 from AmbiguousSegLib.data.inspection import Inspection
 from AmbiguousSegLib.data.lung_phantom import phantom_case, phantom_classes, window
-from AmbiguousSegLib.data.readers import read_all
+from AmbiguousSegLib.data.readers import read_all, with_reader
 from AmbiguousSegLib.data.slices import Slice, SliceStore, index
 from AmbiguousSegLib.data.split import Split, split_cases
 from AmbiguousSegLib.data.transforms import AugmentationConfig, draw_augmentation, one_hot
@@ -97,7 +97,7 @@ class CaseSource:
         return _parted(self.slices)[marked]
 
     def _corner(self, image: np.ndarray, masks: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
-        """Where the patch begins: a marked pixel, or where there is none one that is not black, lies around its middle."""
+        """Where the patch begins: a marked pixel, or else one that is not black, lies around its middle."""
         room = np.array(image.shape[1:]) - self.size
         if not room.any():
             return 0, 0
@@ -235,13 +235,16 @@ def open_data(
             )
         if validation.cases is None:
             raise ValueError("The phantom is endless; say with validation.cases how many cases to hold out.")
+        if len(data.channels) != 1:
+            raise ValueError(f"dataset.channels names {len(data.channels)} channels, the phantom has one.")
         classes = phantom_classes([label.name for label in labels])
         phantom = PhantomSource(data.phantom_seed, data.size, data.phantom_spacing_mm, data.target, classes)
         held_out = held_out_cases(data, "validation", validation.cases, validation.raters, labels)
         return TrainingData(config, phantom, None, tuple(held_out))
     if folder is None:
         raise ValueError("No data folder given; name one with --data, or set dataset.kind to phantom.")
-    kind, cases = read_all(folder, data, labels)
+    data = with_reader(folder, data)
+    cases = read_all(folder, data, labels)
     split = split_cases(data, cases)
     if not split.train:
         raise ValueError(f"{folder}: the split leaves no case to train on.")
@@ -260,5 +263,4 @@ def open_data(
         data.empty_share,
     )
     held_out = loaded_cases([s for s in slices if s.case not in trained], store, validation.cases)
-    config = replace(config, dataset=replace(data, kind=kind))
-    return TrainingData(config, source, split, tuple(held_out), tuple(seen[: len(split.train)]))
+    return TrainingData(replace(config, dataset=data), source, split, tuple(held_out), tuple(seen[: len(split.train)]))

@@ -29,7 +29,7 @@ AUGMENTED = {key: value for key, value in BUSY.items() if key == "augmentation"}
 
 @pytest.fixture(scope="module")
 def cases(data):
-    return tuple(read_all(data, DataConfig(), DEFAULT_LABELS)[1])
+    return tuple(read_all(data, DataConfig(), DEFAULT_LABELS))
 
 
 @cache
