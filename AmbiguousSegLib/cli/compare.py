@@ -24,6 +24,7 @@ from AmbiguousSegLib.outputs.result_folder import ResultFolder, read_result_fold
 from AmbiguousSegLib.volume.crops import Crop, joint_box, stack
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.io import file_stem, is_flat, placed_on
+from AmbiguousSegLib.volume.scan_kind import is_picture
 from AmbiguousSegLib.volume.segments import read_rater_maps
 
 HELP = "compare the samples of a volume with several raters' segmentations"
@@ -132,6 +133,8 @@ def _read_raters(file: Path, result: ResultFolder, options: argparse.Namespace) 
     """Every rater of a file on the samples' grid."""
     geometry = result.geometry
     maps, grid, part = read_rater_maps(file, [label.name for label in result.labels], options.segments_are, geometry)
+    if is_picture(file) and geometry.size[2] == 1 and grid.size == geometry.size:
+        grid = geometry  # a picture does not tell the size of its pixels, which the samples know
     found = []
     for name, label_map in maps.items():
         placed = placed_on(geometry, label_map, grid, part)

@@ -349,7 +349,7 @@ def test_out_is_refused_before_anything_is_computed(study, capsys, monkeypatch, 
 
 
 def test_too_little_memory_is_one_line(study, capsys, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise MemoryError("Unable to allocate 9 GiB")
 
     monkeypatch.setattr("AmbiguousSegLib.cli.sample.sample_volume", fail)
