@@ -49,7 +49,10 @@ def parser() -> argparse.ArgumentParser:
         help="which of several DICOM series or volumes, as the message that lists them names it",
     )
     p.add_argument(
-        "--spacing-mm", type=float, metavar="MM", help="size of a pixel of a picture (PNG, JPEG, …), which does not tell it"
+        "--spacing-mm",
+        type=float,
+        metavar="MM",
+        help="size of a pixel of a picture (PNG, JPEG, …), which does not tell it",
     )
     p.add_argument("--model", default=None, help="model folder, or name of a bundled model (default: the bundled one)")
     p.add_argument("--samples", type=int, default=8, metavar="N", help="number of segmentations (default: 8)")

@@ -36,7 +36,7 @@ def inputs_of(inspections: Sequence[Inspection], plane: str) -> Inputs:
 
 
 def phantom_inputs(config: DataConfig) -> Inputs:
-    """What the phantom's slices are like, seen in the first few of them; nobody was scanned, which the modality says."""
+    """What the phantom's slices are like, seen in the first of them; their modality says that nobody was scanned."""
     spacing = config.phantom_spacing_mm
     grid = Geometry((config.size[1], config.size[0], 1), (spacing, spacing, 1.0), (0.0, 0.0, 0.0), _UPRIGHT)
     phantoms = (phantom_case(config.phantom_seed, n, config.size, spacing).image for n in range(_PHANTOMS))

@@ -7,7 +7,7 @@ that an ordinary scan passes without a word.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -39,7 +39,7 @@ _HU_OFFSET = 1024.0
 
 def check_inputs(
     inputs: Inputs | None,
-    values: np.ndarray,
+    values: np.ndarray | Sequence[np.ndarray],
     geometry: Geometry,
     preprocessing: Preprocessing,
     modality: str = "",
@@ -50,8 +50,8 @@ def check_inputs(
 
     Args:
         inputs: what it was trained on; None: unknown.
-        values: real numbers ``(C, Z, Y, X)`` as stored. What cannot be sampled, such as NaN, is left to
-            ``Preprocessing.prepare``.
+        values: real numbers ``(C, Z, Y, X)`` as stored, or an array ``(Z, Y, X)`` of each channel. What cannot be
+            sampled, such as NaN, is left to ``Preprocessing.prepare``.
         geometry: grid of ``values``.
         preprocessing: of the model.
         modality: of the scan, as DICOM names it; empty: unknown.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,6 +15,7 @@ _MOST_VALUES = 2_000_000  # percentiles are taken of every k-th value where ther
 
 Span = tuple[float, float]
 """Lowest and highest over the images."""
+N = TypeVar("N", int, float)
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,8 @@ class Inputs:
     """
 
     channels: tuple[ChannelSpans, ...]
-    rows_px: Span
-    columns_px: Span
+    rows_px: tuple[int, int]
+    columns_px: tuple[int, int]
     modalities: tuple[str, ...] = ()
     pixel_mm: Span | None = None
     slice_mm: Span | None = None
@@ -206,7 +208,7 @@ def in_words(span: Span) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _around(spans: Iterable[Span]) -> Span:
+def _around(spans: Iterable[tuple[N, N]]) -> tuple[N, N]:
     """Smallest span that holds all of these, at least one."""
     lowest, highest = zip(*spans)
     return min(lowest), max(highest)
