@@ -31,6 +31,7 @@ HELP = "compare the samples of a volume with several raters' segmentations"
 JSON_FILE, MARKDOWN_FILE, FIGURE_FILE = "comparison.json", "comparison.md", "disagreement.png"
 # What of samples.json is told again
 _KEPT = ("label", "model", "seed", "first_sample", "sampler", "coherence_mm", "slice_range", "region_lps_mm")
+_KEPT += ("input_warnings",)
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,10 @@ def main(arguments: list[str]) -> int:
             for name, rater in zip(names, raters)
         ],
     }
-    if (note := _sampled_part(result.summary)) is not None:
-        summary = comparison.tables["summary"]
-        comparison.tables["summary"] = replace(summary, notes=(note, *summary.notes))
+    part = _sampled_part(result.summary)
+    notes = [*([] if part is None else [part]), *result.summary.get("input_warnings", [])]
+    summary = comparison.tables["summary"]
+    comparison.tables["summary"] = replace(summary, notes=(*notes, *summary.notes))
     _write(comparison, origin, options.out, write_figure if comparison.slices.cases else None)
     print(comparison.tables["summary"].text(), end="")
     if write_figure is not None and not comparison.slices.cases:
