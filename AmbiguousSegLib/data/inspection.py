@@ -115,7 +115,7 @@ def _seen(channel: np.ndarray, identity: str) -> ChannelValues:
     if not np.isfinite([least, greatest]).all():
         raise ValueError(f"{identity}: the image holds NaN or infinite values; replace them before use.")
     some = channel.ravel()[:: max(1, channel.size // _MOST_VALUES)]
-    low, median, high = (float(v) for v in np.percentile(some, (0.5, 50, 99.5)))
+    low, median, high = (float(v) for v in np.percentile(some.astype(float), (0.5, 50, 99.5)))
     whole = channel.dtype.kind in "iu" or bool(np.array_equal(some, np.rint(some)))
     return ChannelValues(least, low, median, high, greatest, whole)
 
