@@ -77,7 +77,7 @@ def read_rater_maps(
     if is_dicom_seg(path):
         segments, grid = read_dicom_seg(path, onto)
         return _raters_in(segments, grid, labels, segments_are, path)
-    image = read_image(path)
+    image = read_image(path, labels=True)
     grid = Geometry.of(image)
     if not is_segmentation(image):
         label_map = label_map_in(image, len(labels), path)
