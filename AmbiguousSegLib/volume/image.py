@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +11,11 @@ from AmbiguousSegLib.volume.dicom_reading import is_dicom, read_dicom
 from AmbiguousSegLib.volume.file_checks import check_file, shown
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.itk_errors import one_line_errors, reason
-from AmbiguousSegLib.volume.nifti_checks import check_nifti, is_nifti
+from AmbiguousSegLib.volume.nifti_checks import check_nifti, is_nifti, permissive
 from AmbiguousSegLib.volume.nrrd_checks import check_meta_image, check_nrrd
 from AmbiguousSegLib.volume.pictures import check_kind, is_picture, read_picture
 
 __all__ = ["components_of", "one_line_errors", "read_image", "reason"]
-
-_PERMISSIVE = "ITK_NIFTI_SFORM_PERMISSIVE"  # environment: read a NIfTI whose matrix is not exactly orthonormal
 
 
 def read_image(path: Path | str, series: str | None = None, labels: bool = False) -> sitk.Image:
@@ -61,21 +58,15 @@ def read_image(path: Path | str, series: str | None = None, labels: bool = False
 def _read_file(path: Path) -> sitk.Image:
     check_kind(path)
     name = path.name.lower()
-    direction = check_nifti(path).direction if is_nifti(path) else None
+    nifti = check_nifti(path) if is_nifti(path) else None
     if name.endswith((".nrrd", ".nhdr")):
         check_nrrd(path)
     elif name.endswith((".mha", ".mhd")):
         check_meta_image(path)
-    if direction is not None:
-        os.environ[_PERMISSIVE] = "ON"
-    try:
-        with one_line_errors(path):
-            image = sitk.ReadImage(str(path))
-    finally:
-        if direction is not None:
-            del os.environ[_PERMISSIVE]
-    if direction is not None and image.GetDimension() == 3:
-        image.SetDirection(direction)
+    with permissive(nifti), one_line_errors(path):
+        image = sitk.ReadImage(str(path))
+    if nifti is not None and nifti.direction is not None and image.GetDimension() == 3:
+        image.SetDirection(nifti.direction)
     return image
 
 

@@ -66,7 +66,7 @@ def read_volume(paths: Sequence[Path | str] | Path | str, series: str | None = N
     if len(kinds & _UNSIGNED) > 1 and all(not Path(path).is_dir() and is_picture(Path(path)) for path in paths):
         other = next(path for path, part in zip(paths, parts) if part[0].dtype != parts[0][0].dtype)
         raise ValueError(
-            f"{shown(paths[0])} and {shown(other)} are stored in {' and '.join(sorted(map(str, kinds)))}, so that their "
+            f"{shown(paths[0])} and {shown(other)} are stored in {' and '.join(sorted(map(str, kinds)))}, so their "
             "full scales differ; save both with the same number of bits."
         )
     channels = []
@@ -90,7 +90,8 @@ def read_mask(path: Path | str, geometry: Geometry | None = None, threshold: flo
     Without ``threshold`` the file must hold 0 and at most one positive value; of a picture with a palette, the numbers
     of its colours count. With it (a share of full scale in (0, 1): 0.5 for masks kept as JPEG) voxels above
     ``threshold`` × full scale are True, full scale being 255, 65535 or, for floats, 1. A colour file must say the same
-    in each colour. With ``geometry`` the file must lie on that grid; one with segments (``.seg.nrrd``), which Slicer crops to them, may cover a part of it and is padded with False
+    in each colour. With ``geometry`` the file must lie on that grid; one with segments (``.seg.nrrd``), which Slicer
+    crops to them, may cover a part of it and is padded with False
     (Slicer saves an empty one without any grid).
 
     Raises:

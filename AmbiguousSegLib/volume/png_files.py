@@ -21,7 +21,8 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 # A row of pixels of two bytes each is, byte for byte, one of a grey and its alpha: so Pillow, which would cut 16 bits
-# to 8, gives both bytes. Likewise one of four bytes. Greys of few bits, which it would scale, are as numbers of colours.
+# to 8, gives both bytes. Likewise one of four bytes. Greys of few bits, which it would scale, are read as numbers of
+# colours.
 _READ_AS = {(0, 16): (4, 8), (4, 8): (4, 8), (4, 16): (6, 8), (2, 8): (2, 8), (6, 8): (6, 8)}
 
 

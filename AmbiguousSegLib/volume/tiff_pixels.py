@@ -84,8 +84,8 @@ def page_samples(path: Path, order: str, page: Tags, header: PictureHeader, samp
         lengths = (_row_bytes(packed, width) * height,) * len(offsets)
     if count > _MOST_BLOCKS or min(len(offsets), len(lengths)) < count:
         raise ValueError(
-            f"{shown(path)} is damaged: of {count:,} parts of its pixels {min(len(offsets), len(lengths)):,} are listed; "
-            "copy or save it again."
+            f"{shown(path)} is damaged: of {count:,} parts of its pixels {min(len(offsets), len(lengths)):,} are "
+            "listed; copy or save it again."
         )
     size = path.stat().st_size
     result = np.empty((rows, columns, samples), packed.kind.newbyteorder("="))

@@ -22,7 +22,7 @@ class Planes(NamedTuple):
 
     Attributes:
         pages: indices of the pages, ``(Z, C)``.
-        scale: slope and offset of the stored values, with which ImageJ keeps what has a sign; None: they are the values.
+        scale: slope and offset of the stored values, with which ImageJ keeps signs; None: they are the values.
     """
 
     pages: np.ndarray
@@ -57,8 +57,8 @@ def planes_of(path: Path, description: str, pages: int, samples: int) -> Planes:
     if other is not None or len(axes) - len(slices) > 1:
         name, extent = other or axes[0]
         raise ValueError(
-            f"{shown(path)} holds {extent} {_WORDS.get(name, f'pictures along an axis {name}')}, expected one picture or "
-            "stack of slices; save the part that is meant as a file of its own."
+            f"{shown(path)} holds {extent} {_WORDS.get(name, f'pictures along an axis {name}')}, expected one picture "
+            "or stack of slices; save the part that is meant as a file of its own."
         )
     numbers = np.arange(pages).reshape([extent for _, extent in axes])
     if ("C" in dict(axes)) and axes[0][0] == "C":
