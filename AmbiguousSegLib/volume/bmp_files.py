@@ -43,6 +43,7 @@ def bmp_values(path: Path, labels: bool) -> np.ndarray:
     raw = np.fromfile(path, np.uint8, stride * rows, offset=layout.offset).reshape(rows, stride)
     if layout.upward:
         raw = raw[::-1]
+    stored: np.ndarray
     if bits < 8:
         single = np.unpackbits(raw, axis=1)[:, : columns * bits].reshape(rows, columns, bits)
         stored = np.packbits(single, axis=-1) >> (8 - bits)
@@ -59,7 +60,8 @@ def _layout(path: Path) -> _Layout:
     length = int.from_bytes(data[14:18], "little")
     if len(data) < 14 + length or path.stat().st_size < size:
         raise cut_off(path)
-    packing, colours, masks = _PLAIN, 0, ()
+    packing, colours = _PLAIN, 0
+    masks: tuple[int, ...] = ()
     if length == 12:
         columns, rows, _, bits = struct.unpack_from("<HHHH", data, 18)
     else:

@@ -40,8 +40,8 @@ def read_header(path: Path) -> ImageHeader:
     check_file(path)
     if is_picture(path):
         picture = picture_header(path)
-        rows, columns = picture.upright_shape[1:]
-        return ImageHeader(Geometry((columns, rows, picture.shape[0]), (1.0, 1.0, 1.0)), picture.components, None)
+        size = picture.upright_shape[::-1]
+        return ImageHeader(Geometry(size, (1.0,) * 3, (0.0,) * 3, tuple(np.eye(3).ravel().tolist())), picture.components, None)
     check_kind(path)
     nifti = nifti_header(path) if is_nifti(path) else None
     reader = sitk.ImageFileReader()

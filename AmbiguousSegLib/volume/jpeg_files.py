@@ -15,7 +15,6 @@ from AmbiguousSegLib.volume.tiff_tags import exif_turn
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers that give size and components
 _READ = (0xC0, 0xC1, 0xC2)  # baseline, extended and progressive, by Huffman's code
 _ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a body
-_RATIO = 1 << 20  # a progressive scan may say in a few bytes that many blocks are empty
 
 
 def jpeg_header(path: Path) -> PictureHeader:
@@ -27,8 +26,9 @@ def jpeg_values(path: Path, labels: bool) -> np.ndarray:
     """Values as ``true_values``; ValueError as ``jpeg_header``, and for more declared than memory can take."""
     data = path.read_bytes()
     header = _header(path, data)
-    header.check_size(path, len(data) * _RATIO, compressed=False)
-    if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):  # decoders fill with grey what is missing after a scan
+    header.check_size(path, None, compressed=False)
+    scan = data.rfind(b"\xff\xda")
+    if scan < 0 or data.rfind(b"\xff\xd9") < scan:  # decoders fill with grey what is missing after a scan
         raise cut_off(path)
     with one_line_errors(path):
         stored = sitk.GetArrayFromImage(sitk.ReadImage(str(path), imageIO="JPEGImageIO"))

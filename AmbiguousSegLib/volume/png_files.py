@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from AmbiguousSegLib.volume.file_checks import cut_off, shown
+from AmbiguousSegLib.volume.file_checks import cut_off, inflated, shown
 from AmbiguousSegLib.volume.itk_errors import one_line_errors
 from AmbiguousSegLib.volume.picture_header import PictureHeader, true_values
 from AmbiguousSegLib.volume.tiff_tags import exif_turn
@@ -20,6 +20,7 @@ from AmbiguousSegLib.volume.tiff_tags import exif_turn
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+_ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 # A row of pixels of two bytes each is, byte for byte, one of a grey and its alpha: so Pillow, which would cut 16 bits
 # to 8, gives both bytes. Likewise one of four bytes. Greys of few bits, which it would scale, are read as numbers of
 # colours.
@@ -54,6 +55,8 @@ def png_values(path: Path, labels: bool) -> np.ndarray:
     chunks = _read_chunks(path)
     header = _header(path, chunks)
     header.check_size(path, sum(map(len, chunks.data.get(b"IDAT", ()))), compressed=True)
+    if inflated(path, io.BytesIO(b"".join(chunks.data.get(b"IDAT", ())))) < _length(chunks):
+        raise cut_off(path)  # Pillow would fill with 0
     return true_values(header, _samples(path, chunks)[None], labels, path)
 
 
@@ -142,6 +145,14 @@ def _samples(path: Path, chunks: _Chunks) -> np.ndarray:
     if chunks.bits == 16:
         return np.ascontiguousarray(values).view(">u2").astype(np.uint16)
     return values
+
+
+def _length(chunks: _Chunks) -> int:
+    """Bytes of the rows of pixels, each with one more in front."""
+    columns, rows = chunks.size
+    passes = _ADAM7 if chunks.interlaced else [(0, 0, 1, 1)]
+    sizes = [(len(range(y, rows, dy)), len(range(x, columns, dx))) for y, x, dy, dx in passes]
+    return sum(h * (1 + -(-w * _SAMPLES[chunks.colour] * chunks.bits // 8)) for h, w in sizes if w)
 
 
 def _plain(chunks: _Chunks, colour: int, bits: int) -> bytes:

@@ -136,7 +136,7 @@ def _unpacked(path: Path, raw: bytes, shape: tuple[int, int], packed: _Packed) -
     if packed.reversed:
         raw = raw.translate(_REVERSED)
     if packed.compression in _FAX:
-        options = [(tag, packed.tags[tag][0]) for tag in (292, 293) if tag in packed.tags]
+        options: list[tuple[int, int]] = [(tag, packed.tags[tag][0]) for tag in (292, 293) if tag in packed.tags]
         fax = _tiff(raw, columns, rows, 1, packed.compression, options)
         return _by_pillow(path, "TIFF", fax, (columns, rows, 1)).astype(np.uint8)
     length = _row_bytes(packed, columns)
