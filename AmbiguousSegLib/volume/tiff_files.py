@@ -36,8 +36,10 @@ class _File:
 
 def is_lsm(path: Path) -> bool:
     """Whether it is a file of a Zeiss microscope, for which SimpleITK has a reader of its own."""
-    pages = tiff_pages(path)[1]
-    return bool(pages) and _LSM in pages[0]
+    try:
+        return any(_LSM in page for page in tiff_pages(path, 1)[1])
+    except ValueError:  # damaged, which is told when it is read
+        return False
 
 
 def tiff_header(path: Path) -> PictureHeader:

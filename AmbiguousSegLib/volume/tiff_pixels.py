@@ -146,8 +146,8 @@ def _unpacked(path: Path, raw: bytes, shape: tuple[int, int], packed: _Packed) -
     if packed.bits not in (8, 16, 32, 64):
         bits = np.unpackbits(np.frombuffer(data, np.uint8, length * rows).reshape(rows, length), axis=1)
         bits = bits[:, : columns * packed.each * packed.bits].reshape(rows, columns, packed.each, packed.bits)
-        weights = (1 << np.arange(packed.bits)[::-1]).astype(packed.kind)
-        return (bits * weights).sum(-1, dtype=packed.kind)
+        native = packed.kind.newbyteorder("=")
+        return (bits * (1 << np.arange(packed.bits)[::-1]).astype(native)).sum(-1, dtype=native)
     if packed.predictor == 3:
         return _floats(data, (rows, columns, packed.each), packed)
     integers = packed.kind if packed.predictor == 1 else np.dtype(f"{packed.order}u{packed.kind.itemsize}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,8 +29,8 @@ def is_tiff(head: bytes) -> bool:
     return head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def tiff_pages(path: Path) -> tuple[str, list[Tags]]:
-    """Byte order ("<" or ">") and the tags of each page that are used here.
+def tiff_pages(path: Path, most: int | None = None) -> tuple[str, list[Tags]]:
+    """Byte order ("<" or ">") and the tags of each page that are used here, or of the first ``most`` pages.
 
     Raises:
         ValueError: cut off, damaged, a chain of pages without end, or more pages or tags than there ever are.
@@ -38,7 +39,7 @@ def tiff_pages(path: Path) -> tuple[str, list[Tags]]:
         with open(path, "rb") as file:
             size = path.stat().st_size
             order, big, first = _start(file)
-            return order, list(_directories(path, file, size, order, big, first))
+            return order, list(islice(_directories(path, file, size, order, big, first), most))
     except (struct.error, OverflowError) as error:
         raise cut_off(path) from error
 

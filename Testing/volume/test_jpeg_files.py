@@ -1,4 +1,4 @@
-"""JPEG: turned by EXIF, progressive, of four colours, cut off. Pillow writes, and is what its pixels are held against."""
+"""JPEG: turned by EXIF, progressive, of four colours, cut off. Pillow writes, and decodes what is compared."""
 
 from __future__ import annotations
 
