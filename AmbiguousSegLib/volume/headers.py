@@ -40,8 +40,9 @@ def read_header(path: Path) -> ImageHeader:
     check_file(path)
     if is_picture(path):
         picture = picture_header(path)
-        size = picture.upright_shape[::-1]
-        return ImageHeader(Geometry(size, (1.0,) * 3, (0.0,) * 3, tuple(np.eye(3).ravel().tolist())), picture.components, None)
+        upright = np.eye(3).ravel().tolist()
+        grid = Geometry(picture.upright_shape[::-1], (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), tuple(upright))
+        return ImageHeader(grid, picture.components, None)
     check_kind(path)
     nifti = nifti_header(path) if is_nifti(path) else None
     reader = sitk.ImageFileReader()
