@@ -17,7 +17,6 @@ import yaml
 from safetensors.torch import load_file
 
 from AmbiguousSegLib.configuration import from_dict, to_dict
-from AmbiguousSegLib.data.evaluation_cases import held_out_cases
 from AmbiguousSegLib.training.checkpoint import FILE
 from AmbiguousSegLib.training.config import TrainingConfig
 from AmbiguousSegLib.training.dataset import open_data
@@ -110,10 +109,7 @@ def write_cases(folder: Path, cases: int = CASES) -> Path:
 
 
 def make_trainer(config: TrainingConfig, data: Path | None, folder: Path, **options) -> Trainer:
-    source, split, _ = open_data(config.dataset, data, config.seed, config.labels)
-    validation = config.validation
-    held_out = held_out_cases(config.dataset, split, "validation", validation.cases, validation.raters, config.labels)
-    return Trainer(config, source, split, held_out, folder, torch.device("cpu"), **options)
+    return Trainer(open_data(config, data), folder, torch.device("cpu"), **options)
 
 
 @cache

@@ -8,6 +8,7 @@ import sys
 
 SUBCOMMANDS = {
     "sample": "sample plausible segmentations of a volume or image",
+    "plan": "write a training configuration that fits the data and this machine",
     "train": "train a method from a configuration file",
     "evaluate": "score models against several raters on held-out cases",
     "compare": "compare the samples of a volume with several raters' segmentations",

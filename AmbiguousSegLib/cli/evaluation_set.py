@@ -18,8 +18,10 @@ from AmbiguousSegLib.data.evaluation_cases import (
     held_out_seed,
     loaded_cases,
 )
+from AmbiguousSegLib.data.inspection import inspect
 from AmbiguousSegLib.data.lung_phantom import Phantom
-from AmbiguousSegLib.data.readers import Case, read_all
+from AmbiguousSegLib.data.readers import AUTO, LAYOUTS, Case, read_all
+from AmbiguousSegLib.data.slices import SliceStore, index
 from AmbiguousSegLib.data.split import split_by_file, split_cases
 from AmbiguousSegLib.model import Model
 
@@ -104,7 +106,7 @@ def _phantoms(options: argparse.Namespace, models: Sequence[tuple[str, Model]]) 
     config = next(iter(configs.values()), unknown)
     count, raters = options.cases or PHANTOM_CASES, options.raters or 16
     phantoms = held_out_phantoms(config, options.part, count, first.labels)
-    cases = held_out_cases(config, None, options.part, count, raters, first.labels)
+    cases = held_out_cases(config, options.part, count, raters, first.labels)
     seed, spacing = held_out_seed(config, options.part), config.phantom_spacing_mm
     note = f"phantom, {options.part} part (seed {seed}): {count} cases, pixels of {spacing:g} mm, distribution known"
     return EvaluationSet(_names(first), tuple(cases), tuple(phantoms), spacing, (note,))
@@ -114,22 +116,34 @@ def _folder(options: argparse.Namespace, models: Sequence[tuple[str, Model]]) ->
     if options.raters is not None:
         raise CommandError("--raters is for the phantom; a folder has the raters it has.")
     configs = {name: c for name, model in models if (c := _trained_on(name, model)) and c.kind != PHANTOM}
-    if len({config.kind for config in configs.values()}) > 1:
+    own = {config.kind for config in configs.values() if config.kind not in LAYOUTS}  # readers that recognise nothing
+    if len(own - {AUTO}) > 1:
         kinds = ", ".join(f"{name} {config.kind}" for name, config in configs.items())
         raise CommandError(f"The models read data of different kinds ({kinds}); evaluate each kind on its own.")
+    ways = {
+        name: replace(model.preprocessing, channels=("",) * len(model.preprocessing.channels)) for name, model in models
+    }
+    if len(set(ways.values())) > 1:
+        described = "; ".join(
+            f"{name}: {way.plane}, {way.spacing_mm} mm, {', '.join(rule.words() for rule in way.rules)}"
+            for name, way in ways.items()
+        )
+        raise CommandError(f"The models prepare slices in different ways ({described}); evaluate each on its own.")
     patterns = {config.subject_pattern for config in configs.values()}
     if options.subject_pattern is None and len(patterns) > 1:
         raise CommandError("The models were trained with different subject patterns; give one with --subject-pattern.")
     first = models[0][1]
     config = next(iter(configs.values()), DataConfig())
-    config = replace(config, subject_pattern=options.subject_pattern or next(iter(patterns), None))
+    pattern = options.subject_pattern or next(iter(patterns), None)
+    config = replace(config, kind=next(iter(own), AUTO), subject_pattern=pattern)
     cases = read_all(Path(options.data), config, first.labels)
-    _check_channels(models, len(cases[0].load_image()), options.data)
+    _check_channels(models, len(inspect(cases[0], len(first.labels)).values), options.data)
     chosen, how = _part(options, configs, cases)
     if not chosen:
         raise CommandError(f"{options.data}: the {options.part} part holds no case; choose another --part or --split.")
-    chosen = chosen[: options.cases]
-    loaded = tuple(loaded_cases(chosen, first.preprocessing.size, len(first.labels)))
+    slices, _, limits = index(chosen, first.preprocessing, len(first.labels))
+    store = SliceStore(first.preprocessing, len(first.labels), limits, config.cache_mb * 2**20)
+    loaded = tuple(loaded_cases(slices, store, options.cases))
     spacing, pixels = _spacing(options, configs)
     note = f"{options.data}: {len(loaded)} cases, {how}; {pixels}"
     return EvaluationSet(_names(first), loaded, (), spacing, (note,))

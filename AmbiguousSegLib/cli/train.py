@@ -9,22 +9,25 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from AmbiguousSegLib.cli.common import CommandError, program
+from AmbiguousSegLib.cli.common import CommandError, program, progress_bar
 from AmbiguousSegLib.configuration import from_dict, to_dict
 from AmbiguousSegLib.data.config import DataConfig
-from AmbiguousSegLib.data.evaluation_cases import held_out_cases
+from AmbiguousSegLib.data.readers import AUTO
 from AmbiguousSegLib.data.transforms import AugmentationConfig
 from AmbiguousSegLib.devices import choose_device
 from AmbiguousSegLib.diffusion import samplers
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.files import said
+from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.methods import METHODS
-from AmbiguousSegLib.resources import find_preset
+from AmbiguousSegLib.model import Model, load_model
+from AmbiguousSegLib.resources import find_model, find_preset
 from AmbiguousSegLib.training.config import (
     CardConfig,
     OptimisationConfig,
@@ -34,6 +37,9 @@ from AmbiguousSegLib.training.config import (
     lifted,
 )
 from AmbiguousSegLib.training.dataset import open_data
+from AmbiguousSegLib.training.plan import plan_for
+from AmbiguousSegLib.training.plan_file import in_words
+from AmbiguousSegLib.training.start import check_start, config_from
 from AmbiguousSegLib.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -56,16 +62,23 @@ def main(arguments: list[str]) -> int:
         from tqdm import tqdm
     except ImportError as error:
         raise CommandError(f"Training needs {error.name}; install AmbiguousSegLib[train].") from error
-    options, config = parse(arguments)
+    base, start = _base(arguments)
+    options, config = parse(arguments, base)
+    if start is not None:
+        check_start(config, start)
     rank, processes = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     device = _join_processes(options.device, processes)
-    data, labels, validation = config.dataset, config.labels, config.validation
     try:
-        source, split, channels = open_data(data, options.data, config.seed, labels)
-        if channels != len(data.channels):
-            raise ValueError(f"dataset.channels names {len(data.channels)} channels, the images have {channels}.")
-        held_out = held_out_cases(data, split, "validation", validation.cases, validation.raters, labels)
-        trainer = Trainer(config, source, split, held_out, options.out, device, options.resume, rank, processes)
+        with tqdm(unit="case", desc="reading", disable=rank > 0, leave=False) as reading:
+
+            def read(cases: int, of: int) -> None:
+                reading.total = of
+                reading.update(cases - reading.n)
+
+            data = open_data(config, options.data, read)
+        begin = None if start is None else start.method
+        trainer = Trainer(data, options.out, device, options.resume, begin, rank, processes)
+        config = data.config
         total = config.optimisation.images
         with tqdm(total=total, initial=trainer.progress.images, unit="img", disable=rank > 0) as bar:
             writer = _tensorboard(options.out) if config.tensorboard and rank == 0 else None
@@ -87,14 +100,55 @@ def main(arguments: list[str]) -> int:
         print(f"Stopped at {trainer.progress.images} images; the same command with --resume goes on.", file=sys.stderr)
     elif rank == 0:
         best = trainer.progress
-        print(f"{options.out / 'model'}: best model, at {best.best_images} images, validation GED {best.best_ged:.4f}")
+        if best.best_ged is None:
+            print(f"{options.out / 'model'}: model of the end, at {best.best_images} images, not validated")
+        else:
+            told = f"at {best.best_images} images, validation GED {best.best_ged:.4f}"
+            print(f"{options.out / 'model'}: best model, {told}")
     return 0
 
 
-def parse(arguments: list[str]) -> tuple[Any, TrainingConfig]:
+def _base(arguments: list[str]) -> tuple[list[dict[str, Any]], Model | None]:
+    """Configurations that lie below those of the command line, and the model to start from.
+
+    Without a file, a run that is resumed goes on as it began, and any other on a folder of data is planned first.
+    """
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in ("--config", "--from", "--dataset.kind", "--dataset.subject_pattern", "--labels", "--device"):
+        early.add_argument(name, dest=name.strip("-").replace(".", "_"))
+    for name in ("--data", "--out"):
+        early.add_argument(name, type=Path, dest=name.strip("-"))
+    early.add_argument("--resume", action="store_true")
+    try:
+        known, _ = early.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        raise CommandError(str(error)) from error
+    start = None if vars(known)["from"] is None else load_model(find_model(vars(known)["from"]), torch.device("cpu"))
+    below: list[dict[str, Any]] = []
+    if known.config is None and known.data is not None and "--help" not in arguments:
+        earlier = None if known.out is None else known.out / "config.json"
+        if known.resume and earlier is not None and earlier.is_file():
+            below.append(_read_config(str(earlier)))
+        elif int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise CommandError("Several processes need one plan: write it with plan, and give it with --config.")
+        else:
+            below.append(_planned(known))
+    if start is not None:
+        taken = config_from(start)
+        below = [
+            {**config, "dataset": {**config.get("dataset", {}), **taken.pop("dataset")}, **taken} for config in below
+        ]
+        below = below or [config_from(start)]
+    return below, start
+
+
+def parse(arguments: list[str], below: Sequence[dict[str, Any]] = ()) -> tuple[Any, TrainingConfig]:
     """Options and configuration from a command line.
 
     Later files are laid over earlier ones, and keys on the command line over all files.
+
+    Args:
+        below: configurations over which those of the command line are laid.
 
     Raises:
         CommandError: unknown preset, unreadable file, unknown method, unknown key or value of the wrong type; the key
@@ -103,7 +157,7 @@ def parse(arguments: list[str]) -> tuple[Any, TrainingConfig]:
     import jsonargparse
 
     # The method decides which keys method_config has, so files are read before the real parser is made.
-    method, configs, rest = _read_early(arguments)
+    method, configs, rest = _read_early(arguments, below)
     parser = _parser(method)
     files = [word for config in configs for word in ("--config", json.dumps(config))]
     try:
@@ -120,7 +174,7 @@ def parse(arguments: list[str]) -> tuple[Any, TrainingConfig]:
     return parsed, config
 
 
-def _read_early(arguments: list[str]) -> tuple[str, list[dict[str, Any]], list[str]]:
+def _read_early(arguments: list[str], below: Sequence[dict[str, Any]]) -> tuple[str, list[dict[str, Any]], list[str]]:
     """The method, the configurations in their order, and the arguments that name neither."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     early.add_argument("--config", action="append", default=[])
@@ -133,7 +187,7 @@ def _read_early(arguments: list[str]) -> tuple[str, list[dict[str, Any]], list[s
         old |= {} if known.eta is None else {"sampling": {"eta": known.eta}}
         if known.label is not None and any(word.partition("=")[0] == "--labels" for word in rest):
             raise CommandError("--card.label is now called --labels; give --labels alone.")
-        configs = [*map(_read_config, known.config), lifted(old)]
+        configs = [*below, *map(_read_config, known.config), lifted(old)]
     except (argparse.ArgumentError, ValueError) as error:
         raise CommandError(str(error)) from error
     named = [known.method, *(config.get("method") for config in reversed(configs)), TrainingConfig.method]
@@ -151,7 +205,9 @@ def _parser(method: str) -> Any:
     config_help = "YAML file, or name of a bundled preset; of several, later ones are laid over earlier ones"
     parser.add_argument("--config", action="config", help=config_help)
     parser.add_argument("--out", type=Path, required=True, help="folder for model, checkpoint, log and pictures")
-    parser.add_argument("--data", type=Path, default=None, help="folder of cases")
+    parser.add_argument("--data", type=Path, default=None, help="folder of cases, or file that lists them")
+    from_help = "folder or name of a model to start from, on new cases or raters"
+    parser.add_argument("--from", type=str, default=None, help=from_help)
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, mps")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
     parser.add_argument("--method", type=str, default=method, help=", ".join(METHODS))
@@ -184,6 +240,30 @@ def _read_config(name: str) -> dict[str, Any]:
         if not isinstance(config.get(section, {}), dict):
             raise CommandError(f"{name}: {section} must be a mapping of settings, got {config[section]!r}.")
     return lifted(config)
+
+
+def _planned(known: argparse.Namespace) -> dict[str, Any]:
+    """A configuration planned for the data and this machine; what was chosen is told."""
+    with progress_bar("looking at the data to plan") as bar:
+        made = plan_for(
+            known.data,
+            known.dataset_kind or AUTO,
+            _labels_given(known.labels),
+            device=known.device or "auto",
+            subject_pattern=known.dataset_subject_pattern,
+            on_case=lambda number, of: bar(number / of),
+        )
+    for line in in_words(made).splitlines():
+        log.info("%s", line)
+    return made.config
+
+
+def _labels_given(text: str | None) -> tuple[Label, ...] | None:
+    import yaml
+
+    if text is None:
+        return None
+    return from_dict(TrainingConfig, {"labels": yaml.safe_load(text)}, "").labels
 
 
 def _join_processes(device: str, processes: int) -> torch.device:

@@ -9,8 +9,7 @@ import numpy as np
 
 from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.lung_phantom import Phantom, phantom_case, phantom_classes, window
-from AmbiguousSegLib.data.readers import Case, load_case
-from AmbiguousSegLib.data.split import Split
+from AmbiguousSegLib.data.slices import Slice, SliceStore
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label
 
 HELD_OUT_SEEDS = {"validation": 1, "test": 2}  # added to the seed of the training phantom
@@ -26,32 +25,59 @@ class EvaluationCase:
     masks: np.ndarray
 
 
-def loaded_cases(cases: Sequence[Case], size: tuple[int, int], classes: int) -> list[EvaluationCase]:
-    """Cases of a reader at ``size``; ValueError as ``load_case``."""
-    return [EvaluationCase(case.identity, *load_case(case, size, classes)) for case in cases]
+def loaded_cases(slices: Sequence[Slice], store: SliceStore, count: int | None = None) -> list[EvaluationCase]:
+    """Cases of a reader as the network sees them: the first ``count`` of their slices (None: all), marked ones alone
+    where a case has several.
+
+    Of each case the middle one of its marked slices comes before any second slice of another. Larger slices are cut to
+    the preprocessing's size, around what the raters marked; so they are what sampling a region there works on.
+
+    Raises:
+        ValueError: as ``SliceStore.load``.
+    """
+    cases = []
+    for chosen in _in_turn(slices)[:count]:
+        image, masks = store.load(chosen.case, chosen.number)
+        rows, columns = patch_around(masks.any(0), store.preprocessing.size)
+        cases.append(EvaluationCase(chosen.identity, image[:, rows, columns], masks[:, rows, columns]))
+    return cases
+
+
+def patch_around(marked: np.ndarray, size: tuple[int, int]) -> tuple[slice, slice]:
+    """Rows and columns of a patch of ``size`` in a slice, bool ``(H, W)``, with its marks in the middle, as far as the
+    slice reaches; without marks, the middle of the slice."""
+    places = np.argwhere(marked)
+    middle = (places.min(0) + places.max(0)) / 2 if len(places) else (np.array(marked.shape) - 1) / 2
+    corner = np.clip(np.round(middle - (np.array(size) - 1) / 2), 0, np.maximum(np.array(marked.shape) - size, 0))
+    rows, columns = (slice(int(start), int(start) + n) for start, n in zip(corner, size))
+    return rows, columns
+
+
+def _in_turn(slices: Sequence[Slice]) -> list[Slice]:
+    """Slices by their rank in their case, from the middle of its marked ones outwards, then in order of the cases."""
+    of_case: dict[str, list[Slice]] = {}
+    for one in slices:
+        if one.marked or one.of == 1:
+            of_case.setdefault(one.case.identity, []).append(one)
+    ranked = []
+    for place, own in enumerate(of_case.values()):
+        middle = own[len(own) // 2].number
+        outwards = sorted(own, key=lambda one, middle=middle: (abs(one.number - middle), one.number))
+        ranked.extend(((rank, place), one) for rank, one in enumerate(outwards))
+    return [one for _, one in sorted(ranked, key=lambda pair: pair[0])]
 
 
 def held_out_cases(
-    config: DataConfig,
-    split: Split | None,
-    part: str,
-    count: int | None,
-    raters: int,
-    labels: Sequence[Label] = DEFAULT_LABELS,
+    config: DataConfig, part: str, count: int, raters: int, labels: Sequence[Label] = DEFAULT_LABELS
 ) -> list[EvaluationCase]:
-    """The first ``count`` cases (None: all) of the part "validation" or "test"; phantom cases are made with ``raters``.
+    """The first ``count`` phantom cases of the part "validation" or "test", each with ``raters`` masks drawn.
 
     Args:
-        split: of ``open_data``; None for the phantom.
         labels: of the masks, 1 to K.
 
     Raises:
-        ValueError: the phantom without a count, or with other labels than it has; cases that cannot be read.
+        ValueError: other labels than the phantom has.
     """
-    if split is not None:
-        return loaded_cases(getattr(split, part)[:count], config.size, len(labels))
-    if count is None:
-        raise ValueError("The phantom is endless; say how many cases to hold out.")
     seed = held_out_seed(config, part)
     made = []
     for index, phantom in enumerate(held_out_phantoms(config, part, count, labels)):

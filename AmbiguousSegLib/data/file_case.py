@@ -77,7 +77,7 @@ class FileCase:
         0.
 
         Raises:
-            ValueError: as ``read_raters``; a mask on another grid; values that are no labels; a JPEG of several classes.
+            ValueError: as ``read_raters``; a mask on another grid; values that are no labels; JPEG of several classes.
         """
         geometry = self._grid()
         return np.stack([self._mask(rater, geometry) for rater in self.raters])
@@ -115,7 +115,8 @@ def _jpeg_mask(path: Path, geometry: Geometry, classes: int) -> np.ndarray:
     if classes > 1:
         raise ValueError(f"{path}: JPEG blurs labels: store masks of {classes} classes as PNG or TIFF.")
     mask = read_mask(path, geometry, threshold=0.5)
-    if not mask.any() and (brightest := max(c.max() for c in components_of(read_image(path)))) > 0:
+    image = read_image(path)  # kept while its voxels are looked at: components are views
+    if not mask.any() and (brightest := max(component.max() for component in components_of(image))) > 0:
         raise ValueError(f"{path}: mask is not black and white: brightest value {brightest}, expected 255.")
     return mask.view(np.uint8)
 
@@ -130,7 +131,7 @@ def _renumbered(path: Path, geometry: Geometry, labels: Sequence[tuple[int, int]
         mask[here], known = label, known | here
     if not known.all():
         raise ValueError(
-            f"{path} holds the value {stored[~known].flat[0]:g}, expected 0 and {', '.join(str(v) for v, _ in labels)}; "
-            "say which class it is, or remove it."
+            f"{path} holds the value {stored[~known].flat[0]:g}, expected 0 and {', '.join(str(v) for v, _ in labels)}"
+            "; say which class it is, or remove it."
         )
     return on_grid(geometry, mask, Geometry.of(image), False, path)

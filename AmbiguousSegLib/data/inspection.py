@@ -93,9 +93,7 @@ def inspect(case: Case, classes: int) -> Inspection:
     )
 
 
-def inspect_all(
-    cases: Sequence[Case], classes: int, on_case: Callable[[int], None] | None = None
-) -> list[Inspection]:
+def inspect_all(cases: Sequence[Case], classes: int, on_case: Callable[[int], None] | None = None) -> list[Inspection]:
     """``inspect`` each case, so that what cannot be read is found before it is needed.
 
     Args:

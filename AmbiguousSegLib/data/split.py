@@ -29,9 +29,18 @@ class Split:
 
 
 def split_cases(config: DataConfig, cases: Sequence[Case]) -> Split:
-    """Split by the file that the configuration names, else by its fractions; ValueError as these."""
+    """Split by the file that the configuration names, else by the parts that the cases state, else by its fractions.
+
+    Where cases state parts but none is for validation, that is a fraction of those for training.
+
+    Raises:
+        ValueError: as ``split_by_file`` and ``split_by_fraction``; some cases state a part and others none; two
+            cases of one subject state different parts.
+    """
     if config.split_file:
         return split_by_file(cases, config.split_file)
+    if any(case.part for case in cases):
+        return _split_by_parts(config, cases)
     return split_by_fraction(cases, config.validation_fraction, config.test_fraction, config.split_seed)
 
 
@@ -92,6 +101,25 @@ def split_by_file(cases: Sequence[Case], file: Path | str) -> Split:
     _refuse(part.keys() - known, f"{file}: not among the cases: subjects", "remove them, or check the data folder.")
     _refuse(known - part.keys(), f"{file}: not listed: subjects", "list them under a part, or under unused.")
     return _split(cases, part)
+
+
+def _split_by_parts(config: DataConfig, cases: Sequence[Case]) -> Split:
+    part: dict[str, str] = {}
+    for case in cases:
+        if case.part not in PARTS:
+            raise ValueError(
+                f"{case.identity} states the part {case.part!r}, others one of {', '.join(PARTS)}; state all."
+            )
+        if part.setdefault(case.subject, case.part) != case.part:
+            raise ValueError(
+                f"{case.identity} is in the part {case.part}, another case of its subject {case.subject} in "
+                f"{part[case.subject]}; put all cases of a subject into one part."
+            )
+    split = _split(cases, part)
+    if split.validation:
+        return split
+    inner = split_by_fraction(split.train, config.validation_fraction, 0, config.split_seed)
+    return Split(inner.train, inner.validation, split.test)
 
 
 def _count(n: int, fraction: float) -> int:

@@ -46,30 +46,57 @@ class Augmentation:
     gain: float
     offset: float
 
-    def __call__(self, image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Changed image float32 ``(C, H, W)`` in [0, 1] and mask float32 ``(K, H, W)`` in [0, 1].
+    def __call__(
+        self,
+        image: np.ndarray,
+        mask: np.ndarray,
+        corner: tuple[int, int] = (0, 0),
+        size: tuple[int, int] | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Changed patch of an image, float32 ``(C, *size)`` in [0, 1], and of its mask, float32 ``(K, *size)``.
 
         Both are interpolated linearly, channel by channel. A mask of zeros and ones becomes one again: one class is cut
         at one half, of several the largest is taken, with background among them. A mean of masks stays what it becomes.
-        Outside the image, the image is repeated from its border and the mask is empty.
+        What a turn or shift brings into the patch comes from the image around it; outside the image, the image is
+        repeated from its border and the mask is empty.
+
+        Args:
+            image: float32 ``(C, H, W)``.
+            mask: float32 ``(K, H, W)``.
+            corner: row and column of the patch's first pixel; the patch lies within the image.
+            size: of the patch; None: the whole image, from ``corner`` (0, 0).
         """
+        size = size or (image.shape[1], image.shape[2])
         if np.array_equal(np.abs(self.matrix), np.eye(2)) and not self.shift.any():
             axes = tuple(axis + 1 for axis in range(2) if self.matrix[axis, axis] < 0)
-            image, mask = np.flip(image, axes), np.flip(mask, axes)
+            rows, columns = (slice(start, start + n) for start, n in zip(corner, size))
+            image, mask = np.flip(image[:, rows, columns], axes), np.flip(mask[:, rows, columns], axes)
         else:
+            image, mask, corner = self._around(image, mask, corner, size)
             binary = bool(np.all((mask == 0) | (mask == 1)))
-            image = np.stack([self._warp(channel, "nearest") for channel in image])
-            mask = np.stack([self._warp(channel, "grid-constant") for channel in mask])
+            image = np.stack([self._warp(channel, "nearest", corner, size) for channel in image])
+            mask = np.stack([self._warp(channel, "grid-constant", corner, size) for channel in mask])
             if binary:
                 mask = (mask >= 0.5).astype(np.float32) if len(mask) == 1 else one_hot(label_map_of(mask), len(mask))
         if self.gain != 1.0 or self.offset != 0.0:
             image = np.clip(self.gain * image + self.offset, 0.0, 1.0)
         return np.ascontiguousarray(image, np.float32), np.ascontiguousarray(mask, np.float32)
 
-    def _warp(self, plane: np.ndarray, mode: str) -> np.ndarray:
-        centre = (np.array(plane.shape) - 1) / 2
-        offset = centre - self.matrix @ centre + self.shift * np.array(plane.shape)
-        return affine_transform(plane, self.matrix, offset, order=1, mode=mode)
+    def _warp(self, plane: np.ndarray, mode: str, corner: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+        middle = (np.array(size) - 1) / 2
+        offset = np.array(corner) + middle - self.matrix @ middle + self.shift * np.array(size)
+        return affine_transform(plane, self.matrix, offset, output_shape=tuple(size), order=1, mode=mode)
+
+    def _around(
+        self, image: np.ndarray, mask: np.ndarray, corner: tuple[int, int], size: tuple[int, int]
+    ) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+        """As much of the image as the patch can need, and the patch's corner in it: the rest need not be filtered."""
+        reach = np.abs(self.matrix) @ np.array(size) / 2 + np.abs(self.shift) * np.array(size) + 2
+        middle = np.array(corner) + (np.array(size) - 1) / 2
+        first = np.maximum(np.floor(middle - reach), 0).astype(int)
+        last = np.minimum(np.ceil(middle + reach), np.array(image.shape[1:]) - 1).astype(int)
+        rows, columns = (slice(a, b + 1) for a, b in zip(first, last))
+        return image[:, rows, columns], mask[:, rows, columns], (corner[0] - int(first[0]), corner[1] - int(first[1]))
 
 
 def one_hot(label_map: np.ndarray, classes: int) -> np.ndarray:

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+import torch
+
 from AmbiguousSegLib.configuration import from_dict
 from AmbiguousSegLib.methods.base import Batch, Method, Prepared
 from AmbiguousSegLib.registry import Registry
 
 METHODS: Registry[type[Method]] = Registry("method", room="AmbiguousSegLib.methods")
 
-__all__ = ["METHODS", "Batch", "Method", "Prepared", "build_method", "method_config"]
+__all__ = ["METHODS", "Batch", "Method", "Prepared", "build_method", "method_config", "size_multiple"]
 
 
 def build_method(name: str, config: Mapping[str, Any]) -> Method:
@@ -37,3 +39,13 @@ def method_config(name: str, config: Mapping[str, Any]) -> Any:
             raise ValueError(f"The method {name} segments one class, got {config['classes']}; choose another method.")
         config = {key: value for key, value in config.items() if key != "classes"}
     return from_dict(cls, config, where="method_config")
+
+
+def size_multiple(name: str, config: Mapping[str, Any]) -> int:
+    """What height and width of the images must be a multiple of, found without making any weights.
+
+    Raises:
+        ValueError: as ``method_config``.
+    """
+    with torch.device("meta"):
+        return build_method(name, config).size_multiple

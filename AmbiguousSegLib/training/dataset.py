@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
@@ -19,17 +19,19 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from AmbiguousSegLib.data.config import PHANTOM, DataConfig
+from AmbiguousSegLib.data.config import PHANTOM
+from AmbiguousSegLib.data.evaluation_cases import EvaluationCase, held_out_cases, loaded_cases
+from AmbiguousSegLib.data.inspection import Inspection
 from AmbiguousSegLib.data.lung_phantom import phantom_case, phantom_classes, window
-from AmbiguousSegLib.data.readers import Case, load_case, read_all
+from AmbiguousSegLib.data.readers import read_all, with_reader
+from AmbiguousSegLib.data.slices import Slice, SliceStore, index
 from AmbiguousSegLib.data.split import Split, split_cases
 from AmbiguousSegLib.data.transforms import AugmentationConfig, draw_augmentation, one_hot
-from AmbiguousSegLib.labels import DEFAULT_LABELS, Label
-from AmbiguousSegLib.methods import Batch
+from AmbiguousSegLib.methods import Batch, size_multiple
 from AmbiguousSegLib.training.config import TrainingConfig
 
 _GRACE_S = 30.0  # how long a worker outlives SIGTERM
-_ORDER, _ITEM = 1, 2  # streams of random numbers under the training seed
+_ORDER, _ITEM, _EMPTY_ORDER = 1, 2, 3  # streams of random numbers under the training seed
 
 
 class Source(Protocol):
@@ -39,28 +41,72 @@ class Source(Protocol):
     def classes(self) -> int:
         """Number of labels K."""
 
-    def pair(self, position: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Image float32 ``(C, H, W)`` in [0, 1] and target float32 ``(K, H, W)`` in [0, 1], a channel per class."""
+    def draw(self, position: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+        """Image float32 ``(C, H, W)`` in [0, 1], target float32 ``(K, H, W)`` in [0, 1], a channel per class, and the
+        row and column where the patch to train on begins in them."""
 
 
 @dataclass(frozen=True)
-class FolderSource:
-    """Cases on disk in random order, each once per epoch; decoded cases are kept in memory. A ``Source``."""
+class CaseSource:
+    """Slices of cases in random order, each once per epoch. A ``Source``.
 
-    cases: tuple[Case, ...]
+    With ``empty_share``, slices that nobody marked come from an order of their own, spread evenly among the others.
+
+    Attributes:
+        slices: what is trained on.
+        store: gives their images and masks.
+        size: of the patches.
+        target, shift, empty_share: as ``DataConfig``.
+        seed: of the order.
+    """
+
+    slices: tuple[Slice, ...]
+    store: SliceStore
     size: tuple[int, int]
     target: str
     seed: int
-    classes: int = 1
+    shift: float = 0.0
+    empty_share: float | None = None
 
-    def pair(self, position: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Image and target, as ``Source.pair``."""
-        epoch, place = divmod(position, len(self.cases))
-        case = self.cases[_order(self.seed, epoch, len(self.cases))[place]]
-        image, masks = load_case(case, self.size, self.classes)
+    @property
+    def classes(self) -> int:
+        """Number of labels K."""
+        return self.store.classes
+
+    def draw(self, position: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+        """Image, target and corner, as ``Source.draw``."""
+        one = self.slice_at(position)
+        image, masks = self.store.load(one.case, one.number)
         if self.target == "mean":
-            return image, one_hot(masks, self.classes).mean(1)
-        return image, one_hot(masks[rng.integers(len(masks))], self.classes)
+            target = one_hot(masks, self.classes).mean(1)
+        else:
+            target = one_hot(masks[rng.integers(len(masks))], self.classes)
+        return image, target, self._corner(image, masks, rng)
+
+    def slice_at(self, position: int) -> Slice:
+        """The slice of a position: a pure function of it and the seed."""
+        stream, slices = _ORDER, self.slices
+        if self.empty_share is not None and (empty := self._of(marked=False)) and (full := self._of(marked=True)):
+            before, after = (int((position + i) * self.empty_share + 1e-9) for i in (0, 1))
+            is_empty = after > before
+            stream, slices, position = (_EMPTY_ORDER, empty, before) if is_empty else (_ORDER, full, position - before)
+        epoch, place = divmod(position, len(slices))
+        return slices[_order(self.seed, stream, epoch, len(slices))[place]]
+
+    def _of(self, marked: bool) -> tuple[Slice, ...]:
+        return _parted(self.slices)[marked]
+
+    def _corner(self, image: np.ndarray, masks: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
+        """Where the patch begins: a marked pixel, or else one that is not black, lies around its middle."""
+        room = np.array(image.shape[1:]) - self.size
+        if not room.any():
+            return 0, 0
+        marked = masks.any(0)
+        places = np.flatnonzero(marked if marked.any() else image.any(0))
+        place = places[rng.integers(len(places))] if len(places) else rng.integers(image[0].size)
+        aim = np.array(divmod(int(place), image.shape[2])) + self.shift * rng.uniform(-1, 1, 2) * self.size
+        row, column = np.clip(np.round(aim - (np.array(self.size) - 1) / 2), 0, room).astype(int).tolist()
+        return row, column
 
 
 @dataclass(frozen=True)
@@ -73,25 +119,39 @@ class PhantomSource:
     target: str
     classes: int = 1
 
-    def pair(self, position: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Image and target, as ``Source.pair``."""
+    def draw(self, position: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+        """Image and target, as ``Source.draw``."""
         case = phantom_case(self.phantom_seed, position, self.size, self.spacing_mm, self.classes)
         image = window(case.image)[None]
         if self.target == "mean":
-            return image, case.probability_maps().astype(np.float32)
-        return image, one_hot(case.draw_masks(rng, 1)[0], self.classes)
+            return image, case.probability_maps().astype(np.float32), (0, 0)
+        return image, one_hot(case.draw_masks(rng, 1)[0], self.classes), (0, 0)
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, stream: int, epoch: int, n: int) -> np.ndarray:
+    return np.random.default_rng([seed, stream, epoch]).permutation(n)
 
 
 @lru_cache(maxsize=2)
-def _order(seed: int, epoch: int, n: int) -> np.ndarray:
-    return np.random.default_rng([seed, _ORDER, epoch]).permutation(n)
+def _parted(slices: tuple[Slice, ...]) -> tuple[tuple[Slice, ...], tuple[Slice, ...]]:
+    """Slices that nobody marked, and the others."""
+    return tuple(s for s in slices if not s.marked), tuple(s for s in slices if s.marked)
 
 
 class Items(Dataset):
-    """Positions ``start`` to ``stop`` of a source, augmented, of which this process takes its share of each batch."""
+    """Positions of a source, cut to patches of ``size`` and augmented."""
 
-    def __init__(self, source: Source, augmentation: AugmentationConfig, seed: int, positions: Sequence[int]) -> None:
-        self.source, self.augmentation, self.seed, self.positions = source, augmentation, seed, positions
+    def __init__(
+        self,
+        source: Source,
+        size: tuple[int, int],
+        augmentation: AugmentationConfig,
+        seed: int,
+        positions: Sequence[int],
+    ) -> None:
+        self.source, self.size, self.augmentation = source, size, augmentation
+        self.seed, self.positions = seed, positions
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -99,8 +159,8 @@ class Items(Dataset):
     def __getitem__(self, i: int) -> tuple[torch.Tensor, torch.Tensor, int]:
         position = self.positions[i]
         rng = np.random.default_rng([self.seed, _ITEM, position])
-        image, mask = self.source.pair(position, rng)
-        image, mask = draw_augmentation(self.augmentation, rng)(image, mask)
+        image, mask, corner = self.source.draw(position, rng)
+        image, mask = draw_augmentation(self.augmentation, rng)(image, mask, corner, self.size)
         return torch.from_numpy(image.copy()), torch.from_numpy(mask.copy()), position
 
 
@@ -125,7 +185,7 @@ def batches(
     size = config.optimisation.batch_size
     positions = [first + rank * share + i for first in range(start, stop - size + 1, size) for i in range(share)]
     loader = DataLoader(
-        Items(source, config.augmentation, config.seed, positions),
+        Items(source, config.dataset.size, config.augmentation, config.seed, positions),
         batch_size=share,
         num_workers=config.dataset.workers,
         multiprocessing_context="spawn" if config.dataset.workers else None,
@@ -135,36 +195,72 @@ def batches(
         yield Batch(image, mask), rows.tolist()
 
 
+@dataclass(frozen=True)
+class TrainingData:
+    """What a run trains and is validated on.
+
+    Attributes:
+        config: of the run, with the reader that recognised the data.
+        source: of training items.
+        split: None for the phantom.
+        held_out: cases of the validation; empty where nothing is left for it.
+        inspections: what was seen in the cases for training; empty for the phantom.
+    """
+
+    config: TrainingConfig
+    source: Source
+    split: Split | None
+    held_out: tuple[EvaluationCase, ...]
+    inspections: tuple[Inspection, ...] = ()
+
+
 def open_data(
-    config: DataConfig, folder: Path | None, seed: int, labels: Sequence[Label] = DEFAULT_LABELS
-) -> tuple[Source, Split | None, int]:
-    """Source of training items, the split (None for the phantom), and the number of image channels.
+    config: TrainingConfig, folder: Path | None, on_case: Callable[[int, int], None] | None = None
+) -> TrainingData:
+    """The data of a run. Every file for training and validation is read once, so that a bad one is found now.
 
     Args:
-        folder: of the data; None for the phantom.
-        seed: of the order of the cases.
-        labels: of the masks, 1 to K.
+        folder: of the data, or a file that lists them; None for the phantom.
+        on_case: called with the number of cases read so far and of all.
 
     Raises:
-        ValueError: no folder given, or one for the phantom, unusable cases, an empty training part, a phantom with
-            other labels than it has.
+        ValueError: no folder given, or one for the phantom; cases that cannot be read, or that do not go with the
+            configuration; an empty training part; a phantom with other labels than it has.
     """
-    if config.kind == PHANTOM:
+    data, labels, validation = config.dataset, config.labels, config.validation
+    if data.kind == PHANTOM:
         if folder is not None:
             raise ValueError(
-                f"{folder} would not be read, as dataset.kind is phantom; add --dataset.kind folder, or drop --data."
+                f"{folder} would not be read, as dataset.kind is phantom; add --dataset.kind auto, or drop --data."
             )
+        if validation.cases is None:
+            raise ValueError("The phantom is endless; say with validation.cases how many cases to hold out.")
+        if len(data.channels) != 1:
+            raise ValueError(f"dataset.channels names {len(data.channels)} channels, the phantom has one.")
         classes = phantom_classes([label.name for label in labels])
-        return (
-            PhantomSource(config.phantom_seed, config.size, config.phantom_spacing_mm, config.target, classes),
-            None,
-            1,
-        )
+        phantom = PhantomSource(data.phantom_seed, data.size, data.phantom_spacing_mm, data.target, classes)
+        held_out = held_out_cases(data, "validation", validation.cases, validation.raters, labels)
+        return TrainingData(config, phantom, None, tuple(held_out))
     if folder is None:
         raise ValueError("No data folder given; name one with --data, or set dataset.kind to phantom.")
-    cases = read_all(folder, config, labels)
-    split = split_cases(config, cases)
+    data = with_reader(folder, data)
+    cases = read_all(folder, data, labels)
+    split = split_cases(data, cases)
     if not split.train:
         raise ValueError(f"{folder}: the split leaves no case to train on.")
-    source = FolderSource(split.train, config.size, config.target, seed, len(labels))
-    return source, split, len(cases[0].load_image())
+    preprocessing = data.preprocessing(size_multiple(config.method, config.method_config))
+    used = [*split.train, *split.validation]
+    slices, seen, limits = index(used, preprocessing, len(labels), on_case and (lambda n: on_case(n, len(used))))
+    store = SliceStore(preprocessing, len(labels), limits, data.cache_mb * 2**20)
+    trained = set(split.train)
+    source = CaseSource(
+        tuple(s for s in slices if s.case in trained),
+        store,
+        data.size,
+        data.target,
+        config.seed,
+        data.shift,
+        data.empty_share,
+    )
+    held_out = loaded_cases([s for s in slices if s.case not in trained], store, validation.cases)
+    return TrainingData(replace(config, dataset=data), source, split, tuple(held_out), tuple(seen[: len(split.train)]))

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -19,22 +20,20 @@ from torch.nn.parallel import DistributedDataParallel
 
 from AmbiguousSegLib.configuration import to_dict
 from AmbiguousSegLib.data.evaluation_cases import EvaluationCase
-from AmbiguousSegLib.data.split import Split
 from AmbiguousSegLib.description import Card
 from AmbiguousSegLib.diffusion.noise import TRAINING, RowNoise
 from AmbiguousSegLib.files import replacing
 from AmbiguousSegLib.methods import Batch, Method, build_method
 from AmbiguousSegLib.metrics.figures import average
-from AmbiguousSegLib.model import Model, save_model
+from AmbiguousSegLib.model import Model, load_state, save_model
 from AmbiguousSegLib.plotting.pictures import write_png
 from AmbiguousSegLib.training.checkpoint import FILE, Progress, load_checkpoint, save_checkpoint
-from AmbiguousSegLib.training.config import TrainingConfig, completed
-from AmbiguousSegLib.training.dataset import Source, batches
+from AmbiguousSegLib.training.config import completed
+from AmbiguousSegLib.training.dataset import TrainingData, batches
 from AmbiguousSegLib.training.ema import averaged_model
 from AmbiguousSegLib.training.learning_rate import learning_rate
 from AmbiguousSegLib.training.signals import stop_signals
 from AmbiguousSegLib.training.validation import contact_sheet, score, try_out
-from AmbiguousSegLib.volume.preprocessing import Preprocessing
 
 log = logging.getLogger(__name__)
 
@@ -47,52 +46,47 @@ class Trainer:
     ``model/`` (averaged weights at the best validation), ``checkpoint.safetensors`` (to go on from), ``log.jsonl``,
     ``config.json``, ``split.json`` and ``samples/<images>.png``.
 
+    Without cases to validate on, the averaged weights of the end are kept.
+
     Args:
-        source, split: of ``dataset.open_data``, for the labels of ``config``.
-        held_out: cases of the validation.
+        data: of ``dataset.open_data``, with the configuration of the run.
         device: of this process.
+        resume: go on from the checkpoint in ``folder``, if there is one.
+        start: weights to begin with, of a model with the layers of the configuration; None: fresh ones.
         rank, processes: of this process among those that train together; the process group is up already.
 
     Raises:
-        ValueError: a batch that the processes cannot share evenly, no held-out case, a source for another number of
-            labels, nothing left to train, or settings of data and sampler that do not fit the method.
+        ValueError: a batch that the processes cannot share evenly, nothing left to train, settings of data and sampler
+            that do not fit the method, or weights of other layers.
         FileExistsError: a run in ``folder`` that is not to be resumed.
     """
 
     def __init__(
         self,
-        config: TrainingConfig,
-        source: Source,
-        split: Split | None,
-        held_out: list[EvaluationCase],
+        data: TrainingData,
         folder: Path,
         device: torch.device,
         resume: bool = False,
+        start: Method | None = None,
         rank: int = 0,
         processes: int = 1,
     ) -> None:
+        config = data.config
         size = config.optimisation.batch_size
         if size % processes:
             raise ValueError(f"optimisation.batch_size {size} cannot be shared by {processes} processes evenly.")
-        if not held_out:
-            raise ValueError(
-                "No held-out case to validate on; raise dataset.validation_fraction, or name a split file."
-            )
-        if source.classes != len(config.labels):
-            raise ValueError(
-                f"The data has masks of {source.classes} labels, the configuration names {len(config.labels)}; open "
-                "the data with the labels of the configuration."
-            )
         if (folder / FILE).exists() and not resume:
             raise FileExistsError(f"{folder} holds a training run; resume it, or train into another folder.")
         self.config = config = completed(config)
-        self.source, self.held_out, self.folder = source, held_out, folder
+        self.source, self.held_out, self.folder = data.source, data.held_out, folder
         self.device, self.rank, self.processes = device, rank, processes
         self.stopping = False
         # Initial weights from the seed, whatever the state of the global generators.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.method = build_method(config.method, config.method_config)
+        if start is not None:
+            load_state(self.method, start.state_dict(), "the weights to start from")
         self.method.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = averaged_model(self.method, config.optimisation.ema_decay)
         self.optimizer = torch.optim.AdamW(
@@ -113,10 +107,14 @@ class Trainer:
         self.parallel = DistributedDataParallel(self.method) if processes > 1 else self.method
         self.autocast = _uses_bfloat16(config.optimisation.precision, device)
         if rank == 0:
+            if not self.held_out:
+                log.warning(
+                    "No case is left to validate on: the averaged weights of the end are kept, not the best ones."
+                )
             folder.mkdir(parents=True, exist_ok=True)
             _write_json(folder / "config.json", to_dict(config))
-            if split is not None:
-                _write_json(folder / "split.json", split.subjects())
+            if data.split is not None:
+                _write_json(folder / "split.json", data.split.subjects())
 
     @property
     def averaged(self) -> Method:
@@ -195,10 +193,19 @@ class Trainer:
             self._model({}, 0)
         except ValueError as error:
             raise ValueError(f"dataset does not fit the method: {error}") from error
-        try_out(self.averaged, self.held_out[0], self.config.sampling)
+        size = self.config.dataset.size
+        zeros = EvaluationCase(
+            "zeros", np.zeros((self.method.image_channels, *size), np.float32), np.zeros((1, *size), np.uint8)
+        )
+        try_out(self.averaged, self.held_out[0] if self.held_out else zeros, self.config.sampling)
 
     def _validate(self) -> None:
         settings = self.config.validation
+        if not self.held_out:
+            self.progress = replace(self.progress, best_images=self.progress.images)
+            if self.rank == 0:
+                save_model(self._model({}, 0), self.folder / "model", self.config.card.half_weights)
+            return
         mine = self.held_out[self.rank :: self.processes]
         scored = score(
             self.averaged,
@@ -228,11 +235,14 @@ class Trainer:
                 save_model(self._model(figures, len(everyone)), self.folder / "model", self.config.card.half_weights)
 
     def _model(self, figures: dict[str, float], cases: int) -> Model:
-        data, card, validation = self.config.dataset, self.config.card, self.config.validation
-        multiple = self.averaged.size_multiple
+        card, validation = self.config.card, self.config.validation
+        protocol = "none: no case was left to validate on; the averaged weights of the end"
+        if self.held_out:
+            protocol = f"validation: {cases} cases, {validation.samples} samples each, averaged weights"
+            protocol += f"; {self.config.sampling.in_words()}" if self.method.samples_by_steps else ""
         return Model(
             self.averaged,
-            Preprocessing(data.channels, data.plane, data.spacing_mm, data.size, multiple, data.intensity),
+            self.config.dataset.preprocessing(self.averaged.size_multiple),
             self.config.sampling,
             Card(
                 card.name,
@@ -243,11 +253,7 @@ class Trainer:
                     "images_seen": self.progress.images,
                     "configuration": to_dict(self.config),
                 },
-                metrics={
-                    "protocol": f"validation: {cases} cases, {validation.samples} samples each, averaged weights"
-                    + (f"; {self.config.sampling.in_words()}" if self.method.samples_by_steps else ""),
-                    **_plain(figures),
-                },
+                metrics={"protocol": protocol, **_plain(figures)},
             ),
             self.config.labels,
         )

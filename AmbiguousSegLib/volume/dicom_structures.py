@@ -1,8 +1,8 @@
 """Contours of a DICOM structure set (RTSTRUCT) as masks on the grid of the image they were drawn on. Needs pydicom.
 
-A voxel is marked if its centre lies within the contour, or on it, to a hundredth of a voxel. Where several contours of one structure lie on a
-slice, what an odd number of them encloses is marked, so that a contour within another is a hole. Slices without a
-contour are empty: nothing is filled in between.
+A voxel is marked if its centre lies within the contour, or on it, to a hundredth of a voxel. Where several contours of
+one structure lie on a slice, what an odd number of them encloses is marked, so that a contour within another is a hole.
+Slices without a contour are empty: nothing is filled in between.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from AmbiguousSegLib.volume.geometry import SliceAxes
+from AmbiguousSegLib.volume.label_resizing import resized_label_maps
 
 
 class PreparedVolume:
@@ -47,6 +48,24 @@ class PreparedVolume:
         pixels = self._slices[:, i, self._crop[0], self._crop[1]].astype(np.float32)
         pixels = np.clip((pixels - self._low) / (self._high - self._low), 0, 1)
         return self.to_canvas(torch.from_numpy(np.ascontiguousarray(pixels))).clamp_(0, 1)
+
+    def label_maps(self, masks: np.ndarray, i: int) -> np.ndarray:
+        """Raters' masks of slice ``i`` on the model's grid: uint8 label maps ``(R, H, W)``, 0 around the region.
+
+        Args:
+            masks: label maps on the grid of the volume, uint8 ``(R, Z, Y, X)``; resized as ``resized_label_maps``.
+
+        Raises:
+            ValueError: masks of another grid or type; a slice that was not prepared.
+        """
+        self._check_slice(i)
+        if masks.ndim != 4 or masks.shape[1:] != self._shape or masks.dtype != np.uint8:
+            raise ValueError(f"Expected uint8 masks (R, {self._shape}), got {masks.dtype} {masks.shape}.")
+        rows, columns = self._inner
+        planes = np.ascontiguousarray(self._axes.view(masks)[:, i, self._crop[0], self._crop[1]])
+        result = np.zeros((len(masks), *self.canvas), np.uint8)
+        result[:, rows, columns] = resized_label_maps(planes, (rows.stop - rows.start, columns.stop - columns.start))
+        return result
 
     def to_canvas(self, planes: torch.Tensor) -> torch.Tensor:
         """Region's pixels ``(..., rows, columns)`` to the model's grid: float32 ``(..., H, W)`` on the CPU.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,13 @@ class Intensity:
             ValueError: NaN or infinity; values outside full scale; limits that coincide. ``name`` is named.
         """
         least, greatest = float(channel.min()), float(channel.max())  # a NaN survives min and max
+        if self.rule == "percentile" and np.isfinite([least, greatest]).all():
+            low, high = np.percentile(np.asarray(channel, np.float32), (self.low, self.high))
+            return self._apart(float(low), float(high), name)
+        return self.limits_of_extremes(least, greatest, name)
+
+    def limits_of_extremes(self, least: float, greatest: float, name: str) -> tuple[float, float]:
+        """``limits`` of a channel of these extremes, by a rule that needs no more: any but ``percentile``."""
         if not np.isfinite([least, greatest]).all():
             raise ValueError(f"Channel {name} holds NaN or infinite values; replace them before use.")
         low, high = float(self.low or 0), float(self.high or 0)
@@ -71,12 +79,12 @@ class Intensity:
                     "convert the image to that range."
                 )
             return 0.0, high
-        if self.rule == "window":
-            return low, high
-        low, high = (least, greatest) if self.rule == "minmax" else np.percentile(channel, (low, high))
+        return (low, high) if self.rule == "window" else self._apart(least, greatest, name)
+
+    def _apart(self, low: float, high: float, name: str) -> tuple[float, float]:
         if not low < high:
             raise ValueError(f"Channel {name} is {low:g} (nearly) everywhere; is it the intended image?")
-        return float(low), float(high)
+        return low, high
 
 
 @dataclass(frozen=True)
@@ -117,12 +125,22 @@ class Preprocessing:
                 "rule, or one for each channel."
             )
 
+    @property
+    def rules(self) -> tuple[Intensity, ...]:
+        """Intensity rule of each channel."""
+        return self.intensity if isinstance(self.intensity, tuple) else (self.intensity,) * len(self.channels)
+
+    def limits(self, volume: np.ndarray) -> list[tuple[float, float]]:
+        """Values of each channel of ``volume`` that become 0 and 1; ValueError as ``Intensity.limits``."""
+        return [rule.limits(channel, name) for rule, channel, name in zip(self.rules, volume, self.channels)]
+
     def prepare(
         self,
         volume: np.ndarray,
         geometry: Geometry,
         slice_range: tuple[int, int] | None = None,
         region: Region | None = None,
+        limits: Sequence[tuple[float, float]] | None = None,
     ) -> PreparedVolume:
         """Slices of ``volume`` as the model wants them; computed one at a time, when asked for.
 
@@ -136,6 +154,7 @@ class Preprocessing:
             slice_range: first and last slice, both included; None: all. Leaves the images of slices unchanged.
             region: box outside of which nothing is seen or written: all voxels it touches, in an oblique volume those
                 of the box around it that is parallel to the grid. None: the whole volume.
+            limits: of each channel, where ``limits`` of this volume is known already; None: computed here.
 
         Raises:
             ValueError: channels or shape that do not fit, values that ``Intensity.limits`` refuses, a volume one pixel
@@ -164,8 +183,7 @@ class Preprocessing:
         first, last = max(first, box[0][0]), min(last, box[0][1])
         if first > last:
             raise ValueError(f"Slice range {slice_range} and region (slices {box[0][0]} to {box[0][1]}) do not meet.")
-        rules = self.intensity if isinstance(self.intensity, tuple) else (self.intensity,) * len(volume)
-        limits = [rule.limits(channel, name) for rule, channel, name in zip(rules, volume, self.channels)]
+        limits = self.limits(volume) if limits is None else limits
         spacing = axes.of_index(geometry.spacing_mm)
         crop = tuple(slice(a, b + 1) for a, b in box[1:])
         shape = [s.stop - s.start for s in crop]

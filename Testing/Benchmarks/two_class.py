@@ -99,7 +99,7 @@ def sources(model: Model, cases: int, seed: int = 0, batch_size: int = 64) -> tu
     """Sources of masks by name, the phantoms, and raters' masks of each."""
     config = from_dict(DataConfig, model.card.training["configuration"]["dataset"], "dataset")
     phantoms = held_out_phantoms(config, "test", cases, model.labels)
-    held_out = held_out_cases(config, None, "test", cases, RATERS, model.labels)
+    held_out = held_out_cases(config, "test", cases, RATERS, model.labels)
 
     def sampled(number: int, samples: int) -> np.ndarray:
         case = held_out[number]

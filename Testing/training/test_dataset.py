@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 from collections import Counter
+from functools import cache
 
 import numpy as np
 import pytest
@@ -13,14 +14,14 @@ import SimpleITK as sitk
 import torch
 from tiny_training import BUSY, CASES, RATERS, SIZE, tiny_config
 
-from AmbiguousSegLib.data.cases import read_cases
 from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.evaluation_cases import held_out_cases
 from AmbiguousSegLib.data.lung_phantom import phantom_case, window
-from AmbiguousSegLib.data.readers import load_case
+from AmbiguousSegLib.data.readers import read_all
+from AmbiguousSegLib.data.slices import SliceStore, index
 from AmbiguousSegLib.data.transforms import AugmentationConfig
-from AmbiguousSegLib.labels import Label
-from AmbiguousSegLib.training.dataset import FolderSource, Items, PhantomSource, batches, open_data
+from AmbiguousSegLib.labels import DEFAULT_LABELS, Label
+from AmbiguousSegLib.training.dataset import CaseSource, Items, PhantomSource, batches, open_data
 
 TWO = (Label("core"), Label("halo"))
 AUGMENTED = {key: value for key, value in BUSY.items() if key == "augmentation"}
@@ -28,11 +29,19 @@ AUGMENTED = {key: value for key, value in BUSY.items() if key == "augmentation"}
 
 @pytest.fixture(scope="module")
 def cases(data):
-    return tuple(read_cases(data))
+    return tuple(read_all(data, DataConfig(), DEFAULT_LABELS))
 
 
-def folder_source(cases, target: str = "random_rater", seed: int = 5) -> FolderSource:
-    return FolderSource(cases, (SIZE, SIZE), target, seed)
+@cache
+def store_of(cases) -> SliceStore:
+    preprocessing = DataConfig(size=(SIZE, SIZE)).preprocessing()
+    return SliceStore(preprocessing, 1, index(cases, preprocessing, 1)[2], 2**20)
+
+
+def folder_source(cases, target: str = "random_rater", seed: int = 5) -> CaseSource:
+    store = store_of(cases)
+    slices = tuple(index(cases, store.preprocessing, 1)[0])
+    return CaseSource(slices, store, (SIZE, SIZE), target, seed)
 
 
 def phantom_source(target: str = "random_rater") -> PhantomSource:
@@ -48,7 +57,8 @@ def rows(found) -> tuple[np.ndarray, np.ndarray, list[int]]:
 
 def case_of(cases, image: np.ndarray) -> int:
     """Number of the case that an unaugmented image is of."""
-    (number,) = [i for i, case in enumerate(cases) if np.array_equal(load_case(case, (SIZE, SIZE), 1)[0], image)]
+    store = store_of(cases)
+    (number,) = [i for i, case in enumerate(cases) if np.array_equal(store.load(case, 0)[0], image)]
     return number
 
 
@@ -58,7 +68,7 @@ def test_an_item_follows_from_seed_and_position(cases, kind):
     source = folder_source(cases) if kind == "folder" else phantom_source()
 
     def item(position: int, seed: int = 5, positions: range = range(100)) -> tuple[torch.Tensor, ...]:
-        items = Items(source, config.augmentation, seed, positions)
+        items = Items(source, (SIZE, SIZE), config.augmentation, seed, positions)
         return items[positions.index(position)]
 
     for position in (0, 7, 38):
@@ -77,10 +87,10 @@ def test_images_of_one_row_or_column_may_be_mirrored(shape):
     class Source:
         classes = 1
 
-        def pair(self, position, rng):
-            return image, image
+        def draw(self, position, rng):
+            return image, image, (0, 0)
 
-    items = Items(Source(), AugmentationConfig(flip=True), 0, range(20))
+    items = Items(Source(), shape, AugmentationConfig(flip=True), 0, range(20))
     values = {tuple(tensor.ravel().tolist()) for item in (items[i] for i in range(20)) for tensor in item[:2]}
     assert values == {(0, 0.25, 0.5, 0.75), (0.75, 0.5, 0.25, 0)}
 
@@ -90,10 +100,10 @@ def test_every_case_comes_once_per_epoch_in_a_new_order(cases):
     orders = []
     for epoch in range(4):
         positions = range(epoch * CASES, (epoch + 1) * CASES)
-        orders.append([case_of(cases, source.pair(p, np.random.default_rng(0))[0]) for p in positions])
+        orders.append([case_of(cases, source.draw(p, np.random.default_rng(0))[0]) for p in positions])
         assert sorted(orders[-1]) == list(range(CASES))
     assert len({tuple(order) for order in orders}) == 4
-    other = [case_of(cases, folder_source(cases, seed=6).pair(p, np.random.default_rng(0))[0]) for p in range(CASES)]
+    other = [case_of(cases, folder_source(cases, seed=6).draw(p, np.random.default_rng(0))[0]) for p in range(CASES)]
     assert other != orders[0]
 
 
@@ -142,8 +152,8 @@ def test_raters_are_drawn_with_equal_frequency_and_anew(cases):
     source, draws = folder_source(cases), 1500
     drawn = Counter()
     for position in range(draws):
-        image, mask = source.pair(position, np.random.default_rng([5, 2, position]))
-        masks = load_case(cases[case_of(cases, image)], (SIZE, SIZE), 1)[1]
+        image, mask, _ = source.draw(position, np.random.default_rng([5, 2, position]))
+        masks = store_of(cases).load(cases[case_of(cases, image)], 0)[1]
         (rater,) = [r for r in range(RATERS) if np.array_equal(masks[r], mask[0])]
         drawn[rater] += 1
     deviation = np.sqrt(draws * (1 / RATERS) * (1 - 1 / RATERS))
@@ -151,18 +161,18 @@ def test_raters_are_drawn_with_equal_frequency_and_anew(cases):
 
 
 def test_the_mean_target_is_the_share_of_raters(cases):
-    image, mask = folder_source(cases, "mean").pair(0, np.random.default_rng(0))
-    masks = load_case(cases[case_of(cases, image)], (SIZE, SIZE), 1)[1]
+    image, mask, _ = folder_source(cases, "mean").draw(0, np.random.default_rng(0))
+    masks = store_of(cases).load(cases[case_of(cases, image)], 0)[1]
     np.testing.assert_allclose(mask[0], masks.sum(0) / RATERS, rtol=1e-6)
     assert (mask.dtype, len(np.unique(mask))) == (np.float32, RATERS + 1)
 
 
 def test_phantom_items_are_the_phantoms_cases():
     case = phantom_case(3, 11, (SIZE, SIZE), 4.0)
-    image, mask = phantom_source("mean").pair(11, np.random.default_rng(0))
+    image, mask, _ = phantom_source("mean").draw(11, np.random.default_rng(0))
     np.testing.assert_array_equal(image[0], window(case.image))
     np.testing.assert_allclose(mask, case.probability_maps(), atol=1e-6)
-    drawn = np.mean([phantom_source().pair(11, np.random.default_rng(i))[1][0] for i in range(400)], axis=0)
+    drawn = np.mean([phantom_source().draw(11, np.random.default_rng(i))[1][0] for i in range(400)], axis=0)
     assert np.abs(drawn - mask[0]).max() < 4 * 0.5 / np.sqrt(400)  # raters of the same case, drawn anew
 
 
@@ -174,12 +184,14 @@ def test_a_target_of_two_classes_has_a_channel_for_each(tmp_path, target):
     for name, values in {"image": image, **{f"rater_{r}": mask for r, mask in enumerate(masks)}}.items():
         (tmp_path / "case").mkdir(exist_ok=True)
         sitk.WriteImage(sitk.GetImageFromArray(values.astype(np.uint8)), str(tmp_path / "case" / f"{name}.png"))
-    config = DataConfig(size=(SIZE, SIZE), target=target, validation_fraction=0, test_fraction=0)
-    source, _, channels = open_data(config, tmp_path, 0, TWO)
-    assert (channels, source.classes) == (1, 2)
+    fractions = {"dataset.validation_fraction": 0.0, "dataset.test_fraction": 0.0}
+    config = tiny_config({"dataset.target": target, **fractions, "labels": [{"name": "core"}, {"name": "halo"}]})
+    data = open_data(config, tmp_path)
+    source = data.source
+    assert (len(data.inspections[0].values), source.classes, data.held_out) == (1, 2, ())
     raters = np.stack([masks == 1, masks == 2], axis=1).astype(np.float32)
     for seed in range(10):
-        found_image, found = source.pair(0, np.random.default_rng(seed))
+        found_image, found, _ = source.draw(0, np.random.default_rng(seed))
         np.testing.assert_allclose(found_image[0], image / 255, atol=1e-6)
         assert found.dtype == np.float32
         if target == "mean":
@@ -189,72 +201,75 @@ def test_a_target_of_two_classes_has_a_channel_for_each(tmp_path, target):
 
 
 def test_phantom_items_of_two_classes_are_core_and_halo():
-    config = DataConfig(kind="phantom", size=(SIZE, SIZE), phantom_seed=3)
-    source = open_data(config, None, 0, TWO)[0]
-    image, mask = source.pair(11, np.random.default_rng(4))
-    np.testing.assert_array_equal(image, phantom_source().pair(11, np.random.default_rng(4))[0])
+    labels = [{"name": "core"}, {"name": "halo"}]
+    phantom = {"dataset.kind": "phantom", "dataset.phantom_seed": 3}
+    run = tiny_config({**phantom, "labels": labels})
+    config, source = run.dataset, open_data(run, None).source
+    image, mask, _ = source.draw(11, np.random.default_rng(4))
+    np.testing.assert_array_equal(image, phantom_source().draw(11, np.random.default_rng(4))[0])
     drawn = phantom_case(3, 11, (SIZE, SIZE), 4.0, classes=2).draw_masks(np.random.default_rng(4), 1)[0]
     np.testing.assert_array_equal(mask, [drawn == 1, drawn == 2])
-    case = held_out_cases(config, None, "validation", 1, 500, TWO)[0]
+    case = held_out_cases(config, "validation", 1, 500, TWO)[0]
     expected = phantom_case(4, 0, (SIZE, SIZE), 4.0, classes=2).probability_maps()
     shares = np.array([(case.masks == label).mean(axis=0) for label in (1, 2)])
     assert np.abs(shares - expected).max() < 4 * 0.5 / np.sqrt(500)
     with pytest.raises(ValueError, match="the two labels core, halo"):
-        open_data(config, None, 0, TWO[::-1])
+        open_data(tiny_config({**phantom, "labels": labels[::-1]}), None)
 
 
 def test_held_out_phantoms_are_no_training_phantoms():
-    config = DataConfig(kind="phantom", size=(SIZE, SIZE), phantom_seed=3)
-    source = open_data(config, None, 0)[0]
-    training = [source.pair(p, np.random.default_rng(0))[0].tobytes() for p in range(20)]
-    found = {part: held_out_cases(config, None, part, 20, 2) for part in ("validation", "test")}
+    run = tiny_config({"dataset.kind": "phantom", "dataset.phantom_seed": 3})
+    config, source = run.dataset, open_data(run, None).source
+    training = [source.draw(p, np.random.default_rng(0))[0].tobytes() for p in range(20)]
+    found = {part: held_out_cases(config, part, 20, 2) for part in ("validation", "test")}
     images = training + [case.image.tobytes() for part in found.values() for case in part]
     assert len(set(images)) == 60
     assert len({case.identity for part in found.values() for case in part}) == 40
-    again = held_out_cases(config, None, "validation", 5, 2)  # the first ones, whatever the count
+    again = held_out_cases(config, "validation", 5, 2)  # the first ones, whatever the count
     for one, other in zip(again, found["validation"]):
         np.testing.assert_array_equal(one.image, other.image)
         np.testing.assert_array_equal(one.masks, other.masks)
 
 
 def test_held_out_phantom_raters_are_the_phantoms():
-    case = held_out_cases(DataConfig(kind="phantom", size=(SIZE, SIZE)), None, "validation", 1, 500)[0]
+    case = held_out_cases(DataConfig(kind="phantom", size=(SIZE, SIZE)), "validation", 1, 500)[0]
     (expected,) = phantom_case(1, 0, (SIZE, SIZE), 4.0).probability_maps()
     assert case.masks.shape == (500, SIZE, SIZE) and case.masks.dtype == np.uint8
     assert np.abs(case.masks.mean(0) - expected).max() < 4 * 0.5 / np.sqrt(500)
 
 
 def test_the_endless_phantom_needs_a_count():
-    with pytest.raises(ValueError, match="endless; say how many"):
-        held_out_cases(DataConfig(kind="phantom"), None, "validation", None, 4)
+    config = tiny_config({"dataset.kind": "phantom", "validation.cases": None})
+    with pytest.raises(ValueError, match="endless; say with validation.cases how many"):
+        open_data(config, None)
 
 
 def test_held_out_cases_are_those_of_the_split(data):
-    config = tiny_config().dataset
-    source, split, channels = open_data(config, data, 0)
-    assert channels == 1 and len(source.cases) == 6
-    identities = [case.identity for case in held_out_cases(config, split, "validation", None, 0)]
-    assert identities == [case.identity for case in split.validation]
-    assert [c.identity for c in held_out_cases(config, split, "validation", 2, 0)] == identities[:2]
-    assert [c.identity for c in held_out_cases(config, split, "test", None, 0)] == [c.identity for c in split.test]
+    found = open_data(tiny_config({"validation.cases": None}), data)
+    assert len(found.source.slices) == 6 and found.config.dataset.kind == "folder"
+    identities = [case.identity for case in found.held_out]
+    assert identities == [case.identity for case in found.split.validation] and len(identities) == 3
+    few = open_data(tiny_config({"validation.cases": 2}), data)
+    assert [case.identity for case in few.held_out] == identities[:2]
 
 
 def test_training_never_changes_the_cases_in_memory(cases):
-    before = [tuple(array.copy() for array in load_case(case, (SIZE, SIZE), 1)) for case in cases]
+    store, source = store_of(cases), folder_source(cases)
+    before = [tuple(array.copy() for array in store.load(case, 0)) for case in cases]
     for changes in ({}, AUGMENTED, {"augmentation": {"gain": 0.5, "offset": 0.5}}, {"augmentation": {"flip": True}}):
-        for batch, _ in batches(folder_source(cases), tiny_config(changes), 0):
+        for batch, _ in batches(source, tiny_config(changes), 0):
             batch.image.zero_(), batch.mask.zero_()  # whoever gets a batch may overwrite it
     for case, arrays in zip(cases, before):
-        assert load_case(case, (SIZE, SIZE), 1)[0] is load_case(case, (SIZE, SIZE), 1)[0]  # read once
-        for now, then in zip(load_case(case, (SIZE, SIZE), 1), arrays):
+        assert store.load(case, 0)[0] is store.load(case, 0)[0]  # read once
+        for now, then in zip(store.load(case, 0), arrays):
             np.testing.assert_array_equal(now, then)
 
 
 def test_a_folder_is_never_left_unread(data):
-    with pytest.raises(ValueError, match="would not be read, as dataset.kind is phantom; add --dataset.kind folder"):
-        open_data(DataConfig(kind="phantom"), data, 0)
+    with pytest.raises(ValueError, match="would not be read, as dataset.kind is phantom; add --dataset.kind auto"):
+        open_data(tiny_config({"dataset.kind": "phantom"}), data)
 
 
 def test_no_folder_is_refused():
     with pytest.raises(ValueError, match="No data folder given; name one with --data"):
-        open_data(DataConfig(), None, 0)
+        open_data(tiny_config(), None)
