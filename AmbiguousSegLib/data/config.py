@@ -73,8 +73,15 @@ class DataConfig:
         self.preprocessing()  # refuses what does not go together
 
     def preprocessing(self, size_multiple: int = 1) -> Preprocessing:
-        """How slices are made, for a network that needs sides that are multiples of ``size_multiple``."""
-        return Preprocessing(self.channels, self.plane, self.spacing_mm, self.size, size_multiple, self.intensity)
+        """How slices are made, for a network that needs sides that are multiples of ``size_multiple``.
+
+        Raises:
+            ValueError: as ``Preprocessing``; the keys are named as they are here.
+        """
+        try:
+            return Preprocessing(self.channels, self.plane, self.spacing_mm, self.size, size_multiple, self.intensity)
+        except ValueError as error:
+            raise ValueError(str(error).replace("Preprocessing.", "dataset.")) from error
 
     @property
     def phantom_spacing_mm(self) -> float:

@@ -65,7 +65,7 @@ class FileCase:
         return tuple(rater.name for rater in self.raters)
 
     def load_image(self) -> tuple[np.ndarray, Geometry]:
-        """Channels float32 ``(C, Z, Y, X)`` as stored, and their grid; ValueError as ``read_volume``."""
+        """Channels ``(C, Z, Y, X)`` as stored, and their grid; ValueError as ``read_volume``."""
         values, geometry = read_volume(self.images, self.series)
         return values, self._told(geometry)
 
@@ -77,7 +77,7 @@ class FileCase:
         0.
 
         Raises:
-            ValueError: as ``read_raters``; a mask on another grid; values that are no labels; a JPEG of several classes.
+            ValueError: as ``read_raters``; a mask on another grid; values that are no labels; JPEG of several classes.
         """
         geometry = self._grid()
         return np.stack([self._mask(rater, geometry) for rater in self.raters])
@@ -123,7 +123,7 @@ def _jpeg_mask(path: Path, geometry: Geometry, classes: int) -> np.ndarray:
 
 def _renumbered(path: Path, geometry: Geometry, labels: Sequence[tuple[int, int]]) -> np.ndarray:
     """A label map whose stored values mean labels as these pairs say."""
-    image = read_image(path)
+    image = read_image(path, labels=True)
     stored = components_of(image)[0]
     mask, known = np.zeros(stored.shape, np.uint8), stored == 0
     for value, label in labels:
@@ -131,7 +131,7 @@ def _renumbered(path: Path, geometry: Geometry, labels: Sequence[tuple[int, int]
         mask[here], known = label, known | here
     if not known.all():
         raise ValueError(
-            f"{path} holds the value {stored[~known].flat[0]:g}, expected 0 and {', '.join(str(v) for v, _ in labels)}; "
-            "say which class it is, or remove it."
+            f"{path} holds the value {stored[~known].flat[0]:g}, expected 0 and {', '.join(str(v) for v, _ in labels)}"
+            "; say which class it is, or remove it."
         )
     return on_grid(geometry, mask, Geometry.of(image), False, path)

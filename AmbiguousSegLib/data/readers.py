@@ -5,8 +5,8 @@ A reader is one function in one file of the room ``layouts``, which registers it
     @READERS.register("my_layout")
     def read(folder: Path, config: DataConfig, labels: Sequence[Label]) -> list[Case]: ...
 
-Then ``dataset.kind: my_layout`` trains on what it finds, and evaluation reads the same way. A second function, registered
-in ``LAYOUTS`` under the same name, lets ``dataset.kind: auto`` find it by itself.
+Then ``dataset.kind: my_layout`` trains on what it finds, and evaluation reads the same way. A second function,
+registered in ``LAYOUTS`` under the same name, lets ``dataset.kind: auto`` find it by itself.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Layout:
 
     Attributes:
         words: for people: "nnU-Net dataset Dataset007_Lesion: 120 training images".
-        specific: it bears marks of its own, such as ``dataset.json``; general layouts are asked after all specific ones.
+        specific: it bears marks of its own, such as ``dataset.json``; general layouts count where no specific one fits.
     """
 
     words: str
@@ -87,18 +87,17 @@ class Layout:
 
 READERS: Registry[Reader] = Registry("reader of data", room="AmbiguousSegLib.layouts")
 LAYOUTS: Registry[Callable[[Path], Layout | None]] = Registry("layout of data", room="AmbiguousSegLib.layouts")
-"""What recognises the data of the reader of the same name: called with the data folder or file; None: it is not that."""
+"""What recognises the data of the reader of the same name, by the data folder or file; None: it is not that."""
 
 
 def recognised(folder: Path) -> tuple[str, str]:
     """Name of the reader for this folder or file, and in words what it was recognised as.
 
     Raises:
-        FileNotFoundError: nothing is there.
-        ValueError: no layout is recognised, or several are; the readers to choose from are named.
+        ValueError: nothing is there; no layout is recognised, or several are, and the readers to choose from are named.
     """
     if not folder.exists():
-        raise FileNotFoundError(f"{folder}: there is no such folder or file; check the path given as data.")
+        raise ValueError(f"{folder}: there is no such folder or file; check the path given as data.")
     found = {name: layout for name in LAYOUTS if (layout := LAYOUTS[name](folder)) is not None}
     fitting = {name: layout for name, layout in found.items() if layout.specific} or found
     if not fitting:
@@ -114,7 +113,7 @@ def recognised(folder: Path) -> tuple[str, str]:
 
 
 def with_reader(folder: Path, config: DataConfig) -> DataConfig:
-    """The settings with the reader's name in place of "auto"; what was recognised is logged. Errors as ``recognised``."""
+    """The settings with the reader's name in place of "auto", which is logged. Errors as ``recognised``."""
     if config.kind != AUTO:
         return config
     kind, words = recognised(folder)

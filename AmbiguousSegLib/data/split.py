@@ -34,8 +34,8 @@ def split_cases(config: DataConfig, cases: Sequence[Case]) -> Split:
     Where cases state parts but none is for validation, that is a fraction of those for training.
 
     Raises:
-        ValueError: as ``split_by_file`` and ``split_by_fraction``; some cases state a part and others none, or two cases
-            of one subject state different parts.
+        ValueError: as ``split_by_file`` and ``split_by_fraction``; some cases state a part and others none; two
+            cases of one subject state different parts.
     """
     if config.split_file:
         return split_by_file(cases, config.split_file)

@@ -53,7 +53,7 @@ class Augmentation:
         corner: tuple[int, int] = (0, 0),
         size: tuple[int, int] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Changed patch of an image, float32 ``(C, *size)`` in [0, 1], and of its mask, float32 ``(K, *size)`` in [0, 1].
+        """Changed patch of an image, float32 ``(C, *size)`` in [0, 1], and of its mask, float32 ``(K, *size)``.
 
         Both are interpolated linearly, channel by channel. A mask of zeros and ones becomes one again: one class is cut
         at one half, of several the largest is taken, with background among them. A mean of masks stays what it becomes.

@@ -152,8 +152,10 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
             stack += [path for path in reversed(here) if not path.is_symlink()]
 
 
-def subject_finder(pattern: str | None) -> Callable[[str], str]:
+def subject_finder(pattern: str | None) -> Callable[..., str]:
     """What gives the subject of an identity: the group of the pattern; without one each case is its own subject.
+
+    Where the case lies may be given as a second argument, for the message.
 
     Raises:
         ValueError: no regular expression, or not one group; the function: the pattern is not found in the identity.
@@ -165,10 +167,11 @@ def subject_finder(pattern: str | None) -> Callable[[str], str]:
     if found_by.groups != 1:
         raise ValueError(f"subject_pattern {pattern!r} has {found_by.groups} groups, expected exactly one.")
 
-    def subject(identity: str) -> str:
+    def subject(identity: str, place: Path | None = None) -> str:
         found = found_by.search(identity)
         if found is None or found[1] is None:
-            raise ValueError(f"subject_pattern {pattern!r} is not found in {identity!r}: correct it.")
+            where = "" if place is None else f"{shown(place)}: "
+            raise ValueError(f"{where}subject_pattern {pattern!r} is not found in {identity!r}: correct it.")
         return found[1]
 
     return subject

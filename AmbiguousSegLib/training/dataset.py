@@ -97,7 +97,7 @@ class CaseSource:
         return _parted(self.slices)[marked]
 
     def _corner(self, image: np.ndarray, masks: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
-        """Where the patch begins: a marked pixel, or where there is none one that is not black, lies around its middle."""
+        """Where the patch begins: a marked pixel, or else one that is not black, lies around its middle."""
         room = np.array(image.shape[1:]) - self.size
         if not room.any():
             return 0, 0
@@ -235,6 +235,8 @@ def open_data(
             )
         if validation.cases is None:
             raise ValueError("The phantom is endless; say with validation.cases how many cases to hold out.")
+        if len(data.channels) != 1:
+            raise ValueError(f"dataset.channels names {len(data.channels)} channels, the phantom has one.")
         classes = phantom_classes([label.name for label in labels])
         phantom = PhantomSource(data.phantom_seed, data.size, data.phantom_spacing_mm, data.target, classes)
         held_out = held_out_cases(data, "validation", validation.cases, validation.raters, labels)

@@ -35,13 +35,25 @@ def read_dicom_seg(path: Path | str, onto: Geometry | None = None) -> tuple[list
             slices of a grid, or two of one segment at one place. One line that names the file.
     """
     path = Path(path)
+    _check_pydicom(path)
+    with quiet(), damaged(path):
+        return _read(path, onto)
+
+
+def dicom_segment_names(path: Path | str) -> list[str]:
+    """Names of the segments of a DICOM segmentation, in its order; ImportError, ValueError as ``read_dicom_seg``."""
+    path = Path(path)
+    _check_pydicom(path)
+    with quiet(), damaged(path):
+        return [_name(item) for item in read_dataset(path, pixels=False).get("SegmentSequence") or []]
+
+
+def _check_pydicom(path: Path) -> None:
     if not has_pydicom():
         raise ImportError(
             f"{shown(path)} is a DICOM segmentation; reading it needs pydicom, which is not installed here; install it "
             "by 'pip install pydicom'."
         )
-    with quiet(), damaged(path):
-        return _read(path, onto)
 
 
 def _read(path: Path, onto: Geometry | None) -> tuple[list[tuple[str, np.ndarray]], Geometry]:

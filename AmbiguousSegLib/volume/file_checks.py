@@ -111,11 +111,11 @@ def _damaged(path: Path | str) -> ValueError:
     return ValueError(f"{shown(path)} is damaged: {told}. Copy or download it again.")
 
 
-def gunzipped(path: Path | str, stream: BinaryIO) -> Iterator[bytes]:
+def gunzipped(path: Path | str, stream: BinaryIO, size: int = _BLOCK) -> Iterator[bytes]:
     """Blocks of what a gzip stream holds, its checksums verified at its end; ValueError where they do not agree."""
     try:
         with gzip.GzipFile(fileobj=stream) as unpacked:
-            while block := unpacked.read(_BLOCK):
+            while block := unpacked.read(size):
                 yield block
     except EOFError as error:
         raise cut_off(path) from error

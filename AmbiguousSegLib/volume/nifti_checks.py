@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import struct
 from collections.abc import Iterator
@@ -17,8 +18,10 @@ import numpy as np
 from AmbiguousSegLib.volume.file_checks import check_declared, cut_off, gunzipped, shown
 from AmbiguousSegLib.volume.geometry import FILE_TOLERANCE, ORTHONORMAL_TOLERANCE
 
+_BLOCK, _LONGEST = 1 << 22, 540  # bytes: read at once; of a header
 _FLOATS = {16: "f4", 64: "f8"}  # data types by their codes
 _ITK_SHEAR = 5e-5  # SimpleITK reads matrices whose columns are perpendicular to about 1e-4
+_PERMISSIVE = "ITK_NIFTI_SFORM_PERMISSIVE"  # environment: read a NIfTI whose matrix is not exactly orthonormal
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,32 @@ def _pair(path: Path) -> tuple[Path | None, Path]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Iterator[bytes]]:
+def permissive(header: NiftiHeader | None) -> Iterator[None]:
+    """Have SimpleITK read the file of this header, if there is one, though its matrix is not exactly orthonormal."""
+    if header is None or header.direction is None:
+        yield
+        return
+    os.environ[_PERMISSIVE] = "ON"
+    try:
+        yield
+    finally:
+        del os.environ[_PERMISSIVE]
+
+
+@contextmanager
+def _opened(path: Path, size: int = _BLOCK) -> Iterator[Iterator[bytes]]:
     """Blocks of what a file holds, unpacked if it is a gzip stream."""
     with open(path, "rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
-        yield gunzipped(path, file) if packed else _blocks(file)
+        yield gunzipped(path, file, size) if packed else _blocks(file, size)
+
+
+def nifti_header(path: Path) -> NiftiHeader:
+    """Header of a NIfTI file, no voxel of which is read; ValueError as ``check_nifti`` raises for headers."""
+    head = _pair(path)[0] or path
+    with _opened(head, _LONGEST) as blocks:
+        return _header(head, next(blocks, b""))
 
 
 def check_nifti(path: Path) -> NiftiHeader:
@@ -96,8 +119,8 @@ def _check_rest(path: Path, header: NiftiHeader, blocks: Iterator[bytes]) -> Non
     _check_voxels(path, header, blocks)
 
 
-def _blocks(file: BinaryIO) -> Iterator[bytes]:
-    while block := file.read(1 << 22):
+def _blocks(file: BinaryIO, size: int) -> Iterator[bytes]:
+    while block := file.read(size):
         yield block
 
 

@@ -15,13 +15,15 @@ from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.volume.geometry import Geometry
 
 
-def is_segmentation(image: sitk.Image) -> bool:
+def is_segmentation(image: sitk.Image | sitk.ImageFileReader) -> bool:
     """True for a file with segments; Slicer stores the part of the grid that they take, so it may be a crop."""
     return image.HasMetaDataKey("Segment0_ID")
 
 
-def segments_of(image: sitk.Image, layers: int, path: Path | str) -> Iterator[tuple[str, int, int]]:
-    """Name, layer and label of each segment, in the file's order.
+def segments_of(
+    image: sitk.Image | sitk.ImageFileReader, layers: int, path: Path | str
+) -> Iterator[tuple[str, int, int]]:
+    """Name, layer and label of each segment, in the file's order. A reader must have read the file's header.
 
     Raises:
         ValueError: a layer or label that is no integer, a label below 1, or a layer that the file lacks.

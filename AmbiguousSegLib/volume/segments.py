@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import SimpleITK as sitk
@@ -13,9 +13,11 @@ import SimpleITK as sitk
 from AmbiguousSegLib.label_maps import as_label_map
 from AmbiguousSegLib.labels import segments_are_classes
 from AmbiguousSegLib.volume.crops import Crop
-from AmbiguousSegLib.volume.dicom_reading import is_dicom_seg
-from AmbiguousSegLib.volume.dicom_seg_reading import read_dicom_seg
+from AmbiguousSegLib.volume.dicom_reading import is_dicom, is_dicom_seg
+from AmbiguousSegLib.volume.dicom_seg_reading import dicom_segment_names, read_dicom_seg
+from AmbiguousSegLib.volume.dicom_structures import is_dicom_structures, read_structures, structure_names
 from AmbiguousSegLib.volume.geometry import Geometry
+from AmbiguousSegLib.volume.headers import read_header
 from AmbiguousSegLib.volume.image import components_of, read_image
 from AmbiguousSegLib.volume.io import file_stem, label_map_in, on_grid
 from AmbiguousSegLib.volume.segment_header import is_segmentation, segments_of
@@ -41,11 +43,12 @@ def read_segments(path: Path | str, onto: Geometry | None = None) -> Segments:
     """Masks of a file by name, and their grid.
 
     In a segmentation of Slicer (``.seg.nrrd``) they are its segments, in its order, which may overlap; a name that
-    occurs again gets its position in brackets. So are those of a DICOM segmentation, each at the places of its frames.
-    Any other file holds one binary mask, named as the file.
+    occurs again gets its position in brackets. So are those of a DICOM segmentation, each at the places of its frames,
+    and the structures of a DICOM structure set. Any other file holds one binary mask, named as the file.
 
     Args:
-        onto: grid that the masks of a DICOM segmentation are wanted on: see ``dicom_seg_reading``.
+        onto: grid that the masks of a DICOM segmentation are wanted on: see ``dicom_seg_reading``; a structure set
+            needs it, see ``dicom_structures``.
 
     Raises:
         ValueError: a ``.seg.nrrd`` without segments; a layer or label that is no integer, or a layer that the file
@@ -70,14 +73,17 @@ def read_rater_maps(
         onto: as ``read_segments``.
 
     Raises:
-        ImportError: a DICOM segmentation without pydicom.
+        ImportError: a DICOM segmentation or structure set without pydicom.
         ValueError: segments that the rule refuses, or that overlap where they are classes (both are named); values
             that are no classes. Otherwise as ``read_segments``.
     """
     if is_dicom_seg(path):
         segments, grid = read_dicom_seg(path, onto)
         return _raters_in(segments, grid, labels, segments_are, path)
-    image = read_image(path)
+    if is_dicom_structures(path):
+        structures = read_structures(path, onto)
+        return _raters_in(structures, cast(Geometry, onto), labels, segments_are, path)
+    image = read_image(path, labels=True)
     grid = Geometry.of(image)
     if not is_segmentation(image):
         label_map = label_map_in(image, len(labels), path)
@@ -85,6 +91,22 @@ def read_rater_maps(
             raise ValueError(f"{path} holds no segment; add one in Slicer's Segment Editor, even if it stays empty.")
         return Segments({file_stem(path): label_map}, grid, part=False)
     return _raters_in(_segments_in(image, path), grid, labels, segments_are, path)
+
+
+def segment_names(path: Path | str) -> list[str] | None:
+    """Names of the segments of a file, as ``read_segments`` tells them, by its header; None for a file without any.
+
+    Raises:
+        ImportError: a DICOM segmentation or structure set without pydicom.
+        ValueError: what cannot be read, as ``read_header``. FileNotFoundError, PermissionError: it cannot be opened.
+    """
+    path = Path(path)
+    if is_dicom_seg(path):
+        return _unlike(dicom_segment_names(path))
+    if is_dicom_structures(path):
+        return _unlike(structure_names(path))
+    found = None if is_dicom(path) or path.is_dir() else read_header(path).segments
+    return None if found is None else _unlike(found)
 
 
 def _raters_in(
@@ -125,10 +147,15 @@ def _segments_in(image: sitk.Image, path: Path | str) -> list[tuple[str, np.ndar
 
 
 def _by_name(segments: Sequence[tuple[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Segments by names that differ: one that occurs again gets its position in brackets."""
-    masks: dict[str, np.ndarray] = {}
-    for number, (name, mask) in enumerate(segments, start=1):
-        while name in masks:
+    """Segments by names that differ."""
+    return dict(zip(_unlike([name for name, _ in segments]), [mask for _, mask in segments]))
+
+
+def _unlike(names: Sequence[str]) -> list[str]:
+    """Names that differ: one that occurs again gets its position in brackets."""
+    found: list[str] = []
+    for number, name in enumerate(names, start=1):
+        while name in found:
             name += f" ({number})"
-        masks[name] = mask
-    return masks
+        found.append(name)
+    return found

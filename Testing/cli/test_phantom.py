@@ -9,21 +9,23 @@ import pytest
 import SimpleITK as sitk
 
 from AmbiguousSegLib import cli
-from AmbiguousSegLib.data.cases import read_cases
+from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.lung_phantom import phantom_case, phantom_volume, window
+from AmbiguousSegLib.data.readers import read_all
+from AmbiguousSegLib.labels import DEFAULT_LABELS, Label
 from AmbiguousSegLib.volume.io import read_mask
 from AmbiguousSegLib.volume.segments import read_rater_maps
 
 
 def test_cases_are_read_as_training_data(tmp_path):
     assert cli.main(["phantom", "--cases", "3", "--raters", "5", "--seed", "4", "--out", str(tmp_path)]) == 0
-    cases = read_cases(tmp_path)
-    assert [len(case.mask_files) for case in cases] == [5, 5, 5]
+    cases = read_all(tmp_path, DataConfig(), DEFAULT_LABELS)
+    assert [len(case.rater_names) for case in cases] == [5, 5, 5]
     for index, case in enumerate(cases):
         phantom = phantom_case(4, index)
-        assert np.abs(case.load_image()[0] - window(phantom.image)).max() <= 0.5 / 255 + 1e-6
+        assert np.abs(case.load_image()[0][0, 0] / 255 - window(phantom.image)).max() <= 0.5 / 255 + 1e-6
         masks = phantom.draw_masks(np.random.default_rng([4, 1, index]), 5)
-        assert np.array_equal(case.load_masks(), masks)
+        assert np.array_equal(case.load_masks()[:, 0], masks)
         truth = json.loads((tmp_path / case.identity / "truth.json").read_text(encoding="utf-8"))
         assert np.allclose(truth["probabilities"], phantom.mode_probabilities)
 
@@ -41,9 +43,9 @@ def test_a_volume_comes_with_its_raters(tmp_path):
 
 def test_cases_of_two_classes_are_read_as_training_data(tmp_path):
     assert cli.main(["phantom", "--cases", "2", "--classes", "2", "--seed", "4", "--out", str(tmp_path)]) == 0
-    for index, case in enumerate(read_cases(tmp_path, classes=2)):
+    for index, case in enumerate(read_all(tmp_path, DataConfig(), (Label("core"), Label("halo")))):
         masks = phantom_case(4, index, classes=2).draw_masks(np.random.default_rng([4, 1, index]), 4)
-        assert np.array_equal(case.load_masks(), masks)
+        assert np.array_equal(case.load_masks()[:, 0], masks)
         assert json.loads((tmp_path / case.identity / "truth.json").read_text(encoding="utf-8"))["labels"] == [
             "core",
             "halo",

@@ -8,16 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from AmbiguousSegLib.data.cases import FolderCase
-from AmbiguousSegLib.data.split import PARTS, split_by_file, split_by_fraction
+from AmbiguousSegLib.data.config import DataConfig
+from AmbiguousSegLib.data.file_case import FileCase, RaterFile
+from AmbiguousSegLib.data.split import PARTS, split_by_file, split_by_fraction, split_cases
 
 
-def make(group: str, subjects: int, slices: int = 3) -> list[FolderCase]:
-    return [
-        FolderCase(f"{group}/{group}{s}_{z}", f"{group}{s}", (Path("image.png"),), (Path("label0.png"),))
-        for s in range(subjects)
-        for z in range(slices)
-    ]
+def case(identity: str, subject: str, part: str = "") -> FileCase:
+    group = identity.split("/")[0] if "/" in identity else ""
+    return FileCase(identity, subject, (Path("i.png"),), (RaterFile("l", Path("l.png")),), group=group, part=part)
+
+
+def make(group: str, subjects: int, slices: int = 3) -> list[FileCase]:
+    return [case(f"{group}/{group}{s}_{z}", f"{group}{s}") for s in range(subjects) for z in range(slices)]
 
 
 CASES = make("a", 20) + make("b", 7) + make("c", 3) + make("d", 2)
@@ -55,12 +57,10 @@ def test_a_split_does_not_depend_on_order_and_does_on_the_seed():
 
 def test_folders_of_one_subject_each_are_split_together():
     """patient_7/slice_031: as if the patients' folders were no sets, which subjects in no set are."""
-    files = (Path("image.png"),), (Path("label0.png"),)
     apart, together = (
-        [FolderCase(f"patient_{k}{mark}slice_{z}", f"patient_{k}", *files) for k in range(10) for z in range(3)]
-        for mark in "/_"
+        [case(f"patient_{k}{mark}slice_{z}", f"patient_{k}") for k in range(10) for z in range(3)] for mark in "/_"
     )
-    assert len({case.group for case in apart}) == 10 and {case.group for case in together} == {""}
+    assert len({one.group for one in apart}) == 10 and {one.group for one in together} == {""}
     split = split_by_fraction(apart, 0.2, 0.3)
     assert {name: len(subjects) for name, subjects in split.subjects().items()} == {
         "train": 5,
@@ -71,7 +71,7 @@ def test_folders_of_one_subject_each_are_split_together():
 
 
 def test_a_subject_in_two_groups_stays_in_one_part():
-    shared = [FolderCase(f"{g}/x", "x", (Path("i"),), (Path("l"),)) for g in "ab"]
+    shared = [case(f"{g}/x", "x") for g in "ab"]
     for seed in range(10):
         assert_no_subject_twice(split_by_fraction(CASES + shared, seed=seed))
 
@@ -122,3 +122,25 @@ def test_lists_that_do_not_fit_are_refused(tmp_path, content, words):
 def test_a_file_that_is_no_json_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"none.json: cannot be read as JSON"):
         split_by_file(CASES, tmp_path / "none.json")
+
+
+def test_parts_that_the_data_states_are_kept():
+    stated = [case(f"{part}{k}", f"{part}{k}", part) for part in PARTS for k in range(4)]
+    split = split_cases(DataConfig(), stated)
+    assert [[one.identity for one in getattr(split, part)] for part in PARTS] == [
+        [f"{part}{k}" for k in range(4)] for part in PARTS
+    ]
+
+
+def test_where_the_data_states_no_validation_a_fraction_of_its_training_is_taken():
+    stated = [case(f"{part}{k}", f"{part}{k}", part) for part in ("train", "test") for k in range(10)]
+    split = split_cases(DataConfig(validation_fraction=0.2, test_fraction=0.5), stated)
+    assert [len(part) for part in (split.train, split.validation, split.test)] == [8, 2, 10]
+    assert {one.part for one in split.test} == {"test"} and {one.part for one in split.validation} == {"train"}
+
+
+def test_parts_that_contradict_each_other_are_refused():
+    with pytest.raises(ValueError, match="b states the part '', others one of train"):
+        split_cases(DataConfig(), [case("a", "a", "train"), case("b", "b")])
+    with pytest.raises(ValueError, match="b is in the part test, another case of its subject x in train"):
+        split_cases(DataConfig(), [case("a", "x", "train"), case("b", "x", "test")])

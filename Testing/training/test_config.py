@@ -17,7 +17,7 @@ NAN = float("nan")
 @pytest.mark.parametrize(
     ("section", "key", "value", "expected"),
     [
-        ("dataset", "kind", "dicom", "one of folder, phantom"),
+        ("dataset", "kind", "dicom", "one of auto, "),
         ("dataset", "size", (0, 16), "two positive integers"),
         ("dataset", "channels", (), "at least one name"),
         ("dataset", "spacing_mm", 0.0, "positive, or null"),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from tiny_training import SIZE, gradients, log_of, make_trainer, one_step, stop_after, tiny_config
+from tiny_training import CASES, SIZE, gradients, log_of, make_trainer, one_step, stop_after, tiny_config
 
 from AmbiguousSegLib.configuration import from_dict, to_dict
 from AmbiguousSegLib.metrics.figures import average
@@ -21,7 +21,6 @@ from AmbiguousSegLib.training import trainer as loop
 from AmbiguousSegLib.training.checkpoint import FILE
 from AmbiguousSegLib.training.config import OptimisationConfig, TrainingConfig
 from AmbiguousSegLib.training.learning_rate import learning_rate
-from AmbiguousSegLib.training.trainer import Trainer
 
 pytestmark = pytest.mark.numerical
 
@@ -143,8 +142,8 @@ def test_a_loss_that_is_no_number_stops_before_anything_is_spoilt(data, tmp_path
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"dataset.size": [SIZE + 1, SIZE]}, r"dataset .*size must be .* multiples"),
-        ({"dataset.plane": "tilted"}, r"dataset .*plane must be one of axial"),
+        ({"dataset.size": [SIZE + 1, SIZE]}, r"dataset\.size must be .* multiples"),
+        ({"dataset.plane": "tilted"}, r"dataset\.plane must be one of axial"),
         ({"method_config.image_channels": 2}, r"dataset .* reads 2 channels, preprocessing names 1"),
         ({"sampling.steps": 51}, r"number of steps must lie in \[1, 50\], got 51"),
         ({"optimisation.images": 3}, r"optimisation.images 3 leaves no batch of 4"),
@@ -161,16 +160,17 @@ def test_a_batch_that_processes_cannot_share_is_refused(data, tmp_path):
         make_trainer(tiny_config(), data, tmp_path, processes=3)
 
 
-def test_data_of_other_labels_than_the_configuration_are_refused(tmp_path):
-    two = tiny_config({"dataset.kind": "phantom", "labels": [{"name": "core"}, {"name": "halo"}]})
-    trainer = make_trainer(two, None, tmp_path)
-    with pytest.raises(ValueError, match="The data has masks of 2 labels, the configuration names 1"):
-        Trainer(tiny_config(), trainer.source, None, trainer.held_out, tmp_path / "run", torch.device("cpu"))
-
-
-def test_a_split_without_validation_is_refused(data, tmp_path):
-    with pytest.raises(ValueError, match="No held-out case"):
-        make_trainer(tiny_config({"dataset.validation_fraction": 0.0}), data, tmp_path)
+@pytest.mark.parametrize("one_subject", [True, False])
+def test_without_validation_the_weights_of_the_end_are_kept(data, tmp_path, caplog, one_subject):
+    changes = {"dataset.subject_pattern": "(case)"} if one_subject else {"dataset.validation_fraction": 0.0}
+    trainer = make_trainer(tiny_config({"validation.every_images": 8, **changes}), data, tmp_path)
+    assert "No case is left to validate on: the averaged weights of the end are kept" in caplog.text
+    assert trainer.run() and len(trainer.source.slices) == (CASES if one_subject else 9)
+    assert (trainer.progress.best_images, trainer.progress.best_ged) == (40, None)
+    model = load_model(tmp_path / "model")
+    assert model.card.metrics == {"protocol": "none: no case was left to validate on; the averaged weights of the end"}
+    for name, value in trainer.averaged.state_dict().items():
+        assert torch.equal(model.method.state_dict()[name], value)
 
 
 # What is kept
@@ -268,7 +268,7 @@ def test_configuration_and_split_are_written_as_used(finished):
     assert {part: len(subjects) for part, subjects in split.items()} == {"train": 6, "validation": 3, "test": 1}
     assert sorted(itertools.chain(*split.values())) == sorted(f"case{i}" for i in range(10))
     assert {case.identity for case in finished.held_out} <= set(split["validation"])
-    assert {case.subject for case in finished.source.cases} == set(split["train"])
+    assert {case.subject for case in (one.case for one in finished.source.slices)} == set(split["train"])
 
 
 def test_the_model_says_what_it_was_trained_on(finished):
