@@ -12,10 +12,10 @@ from pathlib import Path
 
 from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.volume.file_checks import shown
+from AmbiguousSegLib.volume.scan_kind import PICTURES, is_picture
 
 log = logging.getLogger(__name__)
 
-PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 VOLUMES = (".seg.nrrd", ".nrrd", ".nhdr", ".nii.gz", ".nii", ".mha", ".mhd", ".hdr", ".img", ".hdr.gz", ".img.gz")
 DICOM = (".dcm", ".dicom", ".ima")
 _ENDINGS = sorted((*PICTURES, *VOLUMES, *DICOM), key=len, reverse=True)  # .nii.gz before .gz
@@ -49,11 +49,6 @@ def ending_of(name: str) -> str:
 def stem_of(name: str) -> str:
     """A file's name without that ending: ``A.seg.nrrd`` and ``A.nii.gz`` are ``A``, ``1.2.840`` stays."""
     return name[: len(name) - len(ending_of(name))]
-
-
-def is_picture(path: Path) -> bool:
-    """True for a file that does not know how large its pixels are."""
-    return path.name.lower().endswith(PICTURES)
 
 
 def field_mm(config: DataConfig, image: Path) -> tuple[float, float] | None:
