@@ -52,7 +52,7 @@ def from_dict(cls: type[T], data: Mapping[str, Any], where: str | None = None) -
     missing = sorted(required - set(data))
     if missing:
         raise ValueError(f"Missing key {prefix}{missing[0]}.")
-    hints = _hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]
     return cls(**{name: _value(hints[name], value, f"{prefix}{name}") for name, value in data.items()})
 
 

@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
         kind, words = (options.kind, f"reader {options.kind}") if options.kind != AUTO else recognised(data)
         _check_places(data, out, kind, options.overwrite)
         print(f"{data}: {words}", file=sys.stderr)
-        _, cases = read_all(data, probing(replace(config, kind=kind)), labels)
+        cases = read_all(data, probing(replace(config, kind=kind)), labels)
         _check_space(out, bytes_needed(cases, len(labels)), len(cases))
         head: dict[str, Any] = {
             **{"data": data.resolve().name, "kind": kind, "words": words},

@@ -74,8 +74,8 @@ def inspect(case: Case, classes: int) -> Inspection:
     if isinstance(before, Inspection):
         return before
     values, geometry, masks = load_case(case, classes)
-    union = masks.any(0)
-    marked = tuple(tuple(np.flatnonzero(union.any(axis)).tolist()) for axis in ((1, 2), (0, 2), (0, 1)))
+    union: np.ndarray = np.any(masks, axis=0)
+    marked = tuple(tuple(np.flatnonzero(np.any(union, axis=axis)).tolist()) for axis in ((1, 2), (0, 2), (0, 1)))
     return Inspection(
         identity=case.identity,
         subject=case.subject,

@@ -57,7 +57,7 @@ def read(folder: Path, config: DataConfig, labels: Sequence[Label]) -> list[Prep
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{shown(path)} cannot be read ({' '.join(str(error).split())}); {REMEDY}.") from error
     wanted = [label.name for label in labels]
-    if prepared_for != wanted:
+    if prepared_for != wanted and not len(prepared_for) == len(wanted) == 1:  # one label is a mere name
         raise ValueError(
             f"{folder} was prepared for the label(s) {', '.join(prepared_for)}, now {', '.join(wanted)} are asked for; "
             "give the same labels, or prepare the data again with --labels."

@@ -12,7 +12,7 @@ import pytest
 
 from AmbiguousSegLib.cli import main
 from AmbiguousSegLib.data.config import DataConfig
-from AmbiguousSegLib.data.readers import read_all
+from AmbiguousSegLib.data.readers import read_all, recognised
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label
 
 
@@ -62,8 +62,8 @@ def test_what_is_prepared_is_recognised_and_reported(prepare, tmp_path):
     assert code == 0
     assert "3 case(s) of 2 subject(s), 0 skipped" in out and "modality: MR in 3 case(s)" in out
     assert "list of cases" in err and "3 case(s) take about" in err and "are free" in err
-    kind, cases = read_all(tmp_path / "out", DataConfig(), DEFAULT_LABELS)
-    assert kind == "prepared" and [case.subject for case in cases] == ["x", "x", "y"]
+    cases = read_all(tmp_path / "out", DataConfig(), DEFAULT_LABELS)
+    assert recognised(tmp_path / "out")[0] == "prepared" and [case.subject for case in cases] == ["x", "x", "y"]
     with open(tmp_path / "out" / "report.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3
@@ -83,7 +83,7 @@ def test_a_bad_case_is_skipped_told_and_fails_unless_it_may(prepare, data, tmp_p
     assert code == 1
     assert "skipped: v/0001: the image holds NaN or infinite values" in out
     assert "error: 1 of 3 case(s) cannot be read and are left out" in err and "--skip-bad" in err
-    _, cases = read_all(tmp_path / "out", DataConfig(), DEFAULT_LABELS)
+    cases = read_all(tmp_path / "out", DataConfig(), DEFAULT_LABELS)
     assert [case.identity for case in cases] == ["v/0000", "v/0002"]
     code, out, err = prepare("--skip-bad", "--overwrite")
     assert code == 0 and "skipped: v/0001" in out and "error" not in err
@@ -128,7 +128,7 @@ def test_labels_are_given_by_name_or_as_to_train(prepare, data, tmp_path, labels
     spoil(data, lambda arrays: arrays.update(raters=2 * arrays["raters"]))
     code, out, _ = prepare("--labels", *labels)
     assert code == 0 and "LABELS THAT NOBODY MARKED ANYWHERE: core" in out
-    _, cases = read_all(tmp_path / "out", DataConfig(), (Label("core"), Label("halo")))
+    cases = read_all(tmp_path / "out", DataConfig(), (Label("core"), Label("halo")))
     assert cases[0].load_masks().max() == 2
     with pytest.raises(ValueError, match=r"prepared for the label\(s\) core, halo, now lesion are asked for"):
         read_all(tmp_path / "out", DataConfig(), DEFAULT_LABELS)
