@@ -12,7 +12,7 @@ from pathlib import Path
 
 from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.volume.file_checks import shown
-from AmbiguousSegLib.volume.scan_kind import PICTURES, is_picture
+from AmbiguousSegLib.volume.pictures import SUFFIXES as PICTURES
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,11 @@ def ending_of(name: str) -> str:
 def stem_of(name: str) -> str:
     """A file's name without that ending: ``A.seg.nrrd`` and ``A.nii.gz`` are ``A``, ``1.2.840`` stays."""
     return name[: len(name) - len(ending_of(name))]
+
+
+def is_picture(path: Path) -> bool:
+    """True for a file that does not know how large its pixels are, by its name."""
+    return path.name.lower().endswith(PICTURES)
 
 
 def field_mm(config: DataConfig, image: Path) -> tuple[float, float] | None:
