@@ -23,7 +23,7 @@ _UNSAID = ("", "OT")  # "other"
 
 
 def is_picture(path: Path | str) -> bool:
-    """Whether a file is a picture, which tells no size of its pixels: by how it begins or, if it is gone, by its name."""
+    """Whether a file is a picture, which tells no size of its pixels: by how it begins, or its name if it is gone."""
     path = Path(path)
     return pictures.is_picture(path) if path.is_file() else path.suffix.lower() in pictures.SUFFIXES
 
