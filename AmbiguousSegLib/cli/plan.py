@@ -15,6 +15,7 @@ from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.training.plan import Plan, plan_for
 from AmbiguousSegLib.training.plan_file import as_yaml, in_words
 
+_IN_FILE_ONLY = ("card.description", "card.training_data")  # long, and nothing to decide
 HELP = "write a training configuration that fits the data and this machine"
 
 
@@ -63,6 +64,7 @@ def table(plan: Plan) -> Table:
     rows = [
         {"key": key, "value": text, "reason": reason}
         for key, value, reason in plan.reasons
+        if key not in _IN_FILE_ONLY
         for key, text in _flat(key, value)
     ]
     columns = Column("key", "key"), Column("value", "value"), Column("reason", "reason")

@@ -63,6 +63,7 @@ def plan(
     """The configuration for data in which this was seen. A pure function, but for ``machine.speed``.
 
     Args:
+        inspections: of each case, those of the part "test" left out.
         labels: 1 to K of the masks.
         name: of the model.
         words: what the data is, for people.
@@ -77,8 +78,9 @@ def plan(
     if not any(all(case.marked) for case in inspections):
         raise ValueError("Nobody marked anything in any case: there is nothing to train on; check the masks.")
     chosen = {key: value for key, value, _ in images.choices}
-    split, train, validation = plan_split(inspections)
+    of_split, train, held_out = plan_split(inspections)
     of_slices, items = _slices(train, chosen["dataset.plane"], images.flat)
+    validation = len(held_out) if images.flat else sum(_marked(case, chosen["dataset.plane"])[1] for case in held_out)
     method = network(images.size, len(chosen["dataset.channels"]), machine.gpu)
     run = plan_run(method, images.size, len(labels), items, validation, machine)
     choices = [
@@ -87,7 +89,7 @@ def plan(
         *_card(inspections, name, words),
         *given,
         *images.choices,
-        *split,
+        *of_split,
         *of_slices,
         *run.choices,
     ]
@@ -163,13 +165,19 @@ def _slices(train: Sequence[Inspection], plane: str, flat: bool) -> tuple[list[C
     """Settings of how slices are drawn from volumes, and how many different ones there are to see."""
     if flat:
         return [], len(train)
-    counts, marked = zip(*((count, len(found)) for count, found in (case.marked_slices(plane) for case in train)))
+    counts, marked = zip(*(_marked(case, plane) for case in train))
     chosen: list[Choice] = [("dataset.shift", 0.25, "the marked place lies anywhere in the middle half of a patch")]
     if sum(marked) >= (1 - EMPTY_SHARE) * sum(counts):
         return chosen, sum(counts)
     why = f"{sum(marked)} of {sum(counts)} slices are marked: of the others a few, so that it learns to mark nothing"
     chosen.append(("dataset.empty_share", EMPTY_SHARE, why))
     return chosen, max(1, round(sum(marked) / (1 - EMPTY_SHARE)))
+
+
+def _marked(case: Inspection, plane: str) -> tuple[int, int]:
+    """Number of slices, and of those that are marked."""
+    count, found = case.marked_slices(plane)
+    return count, len(found)
 
 
 def _data_mb(seen: Sequence[Inspection]) -> float:

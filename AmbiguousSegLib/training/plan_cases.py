@@ -12,6 +12,7 @@ import numpy as np
 from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.inspection import ChannelValues, Inspection, inspect_all
 from AmbiguousSegLib.data.readers import Case, read_all
+from AmbiguousSegLib.data.split import split_cases
 from AmbiguousSegLib.labels import DEFAULT_LABELS, MOST_LABELS, Label
 from AmbiguousSegLib.training.plan_intensity import is_hounsfield
 
@@ -28,6 +29,8 @@ def inspected(
     on_case: Callable[[int, int], None] | None = None,
 ) -> tuple[Sequence[Case], list[Inspection], tuple[Label, ...]]:
     """The cases of a folder or list, what is in each, and the labels of their masks.
+
+    Cases that the data itself keeps for the test are left out: nothing of a plan comes from them.
 
     Args:
         labels: of the masks; None: one lesion or, where the masks hold several values, a class for each.
@@ -69,7 +72,9 @@ def near_marks(cases: Sequence[Case], seen: Sequence[Inspection]) -> list[tuple[
 
 
 def _read(folder: Path, config: DataConfig, labels: Sequence[Label], on_case: Any) -> tuple[Sequence[Case], list[Any]]:
-    cases = read_all(folder, config, labels)
+    found = read_all(folder, config, labels)
+    split_cases(config, found)  # parts that contradict each other are found before anything is read
+    cases = [case for case in found if case.part != "test"]
     told = None if on_case is None else lambda number: on_case(number, len(cases))
     return cases, inspect_all(cases, len(labels), told)
 

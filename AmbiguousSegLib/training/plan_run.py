@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
+from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.inspection import Inspection
-from AmbiguousSegLib.data.split import split_by_fraction
+from AmbiguousSegLib.data.split import split_cases
 from AmbiguousSegLib.training.plan_intensity import Choice
 from AmbiguousSegLib.training.plan_speed import SpeedOf
+
+if TYPE_CHECKING:
+    from AmbiguousSegLib.data.readers import Case
 
 # Widths of the levels from 32 to 256 pixels; the lowest is 6 to 11 pixels wide, and has attention.
 _WIDTHS = {3: [1, 2, 4], 4: [1, 2, 4, 4], 5: [1, 1, 2, 4, 4], 6: [1, 1, 2, 2, 4, 4]}
@@ -19,7 +23,8 @@ _WIDTH_CPU, _WIDTH_GPU = 16, 32
 _STEPS, _SAMPLES, _VALIDATIONS, _VALIDATION_CASES = 4, 8, 10, 64
 # On the real nodules GED fell from .307 at 8,000 images to .220 at 16,000 and .214 at 32,000; on 150 images of BU-BIL
 # it still fell at 24,000, which is 160 times each.
-_FEW_IMAGES, _ENOUGH_IMAGES, _MOST_IMAGES, _LEAST_EPOCHS, _MOST_EPOCHS = 16_000, 64_000, 2_000_000, 20, 500
+_FEW_IMAGES, _ENOUGH_IMAGES, _MOST_IMAGES, _LEAST_EPOCHS, _MOST_EPOCHS = 16_000, 32_000, 2_000_000, 20, 500
+_FEW_SUBJECTS = 6  # of fewer, none is kept for a test
 _MINUTES, _MOST_OVER = 60.0, 2.0  # where no time is asked for; how much longer it may take for _LEAST_EPOCHS
 _FULL_USE = 0.9  # of the time asked for: the rest is for reading data and writing files
 
@@ -90,30 +95,36 @@ def network(size: Sequence[int], channels: int, gpu: bool) -> dict[str, Any]:
     }
 
 
-def plan_split(seen: Sequence[Inspection]) -> tuple[list[Choice], list[Inspection], int]:
-    """Fractions of the split, the cases that are left to train on, and how many are for validation.
+def plan_split(seen: Sequence[Inspection]) -> tuple[list[Choice], list[Inspection], list[Inspection]]:
+    """Fractions of the split, and what was seen in the cases that are then for training and for validation.
 
     Parts that the data states are used; otherwise the fewer subjects there are, the more of them train.
+
+    Raises:
+        ValueError: as ``split_cases``.
     """
-    key, stated = "dataset.validation_fraction", {case.part for case in seen if case.part}
-    free = [case for case in seen if case.part in ("", "train")]
-    subjects = len({case.subject for case in free})
-    if "validation" in stated:
-        part = "the data states who validates"
-        validation, test = 0.0, 0.0
-    elif subjects < 3:
-        part = f"{subjects} subject(s) to train on, none can be spared: the last averaged weights are kept"
-        validation, test = 0.0, 0.0
+    stated = {case.part for case in seen if case.part}
+    subjects = len({case.subject for case in seen if case.part in ("", "train")})
+    told = f"{subjects} subject{'s' * (subjects != 1)} to train on"
+    if subjects < 3:
+        validation, why = 0.0, f"{told}, none can be spared: the last averaged weights are kept"
     else:
-        validation = 0.1 if subjects >= 100 else 0.15 if subjects >= 10 else 0.2
-        test = 0.0 if "test" in stated or subjects < 6 else validation
-        part = f"{subjects} subjects to share out"
-    why_test = "the data states who tests" if "test" in stated else part
-    choices = [(key, validation, part), ("dataset.test_fraction", test, why_test)]
+        validation, why = 0.1 if subjects >= 100 else 0.15 if subjects >= 10 else 0.2, told
+    test = 0.0 if stated or subjects < _FEW_SUBJECTS else validation
+    if stated:
+        why_test = f"the data states the parts: {', '.join(sorted(stated))}"
+    else:
+        why_test = why if test else f"{told}: too few to keep some for a test"
     if "validation" in stated:
-        return choices, free, sum(case.part == "validation" for case in seen)
-    split = split_by_fraction(free, validation, test)  # type: ignore[arg-type]
-    return choices, list(split.train), len(split.validation)  # type: ignore[arg-type]
+        validation, why = 0.0, why_test
+    choices: list[Choice] = [
+        ("dataset.validation_fraction", validation, why),
+        ("dataset.test_fraction", test, why_test),
+    ]
+    config = DataConfig(validation_fraction=validation, test_fraction=test)
+    split = split_cases(config, cast("Sequence[Case]", seen))  # it looks at subjects, groups and parts
+    train, held_out = (cast("list[Inspection]", list(part)) for part in (split.train, split.validation))
+    return choices, train, held_out
 
 
 def plan_run(
@@ -129,7 +140,7 @@ def plan_run(
     Args:
         method: ``method_config``.
         items: slices to train on.
-        validation: held-out cases.
+        validation: held-out slices.
     """
     batch = _BATCH_GPU if machine.gpu else _BATCH_CPU
     workers = min(8, max(machine.cores - 1, 1)) if machine.gpu else 0
@@ -144,23 +155,15 @@ def plan_run(
     every = max(batch, images // _VALIDATIONS)
     steps = images / batch
     choices: list[Choice] = [
-        (
-            "dataset.workers",
-            workers,
-            "items are prepared beside the GPU" if machine.gpu else "the network needs the cores",
-        ),
+        ("dataset.workers", workers, "beside the GPU" if workers else "the network needs all cores"),
         ("optimisation.images", images, why),
-        (
-            "optimisation.batch_size",
-            batch,
-            "as the presets; a GPU has room for more" if machine.gpu else "as the presets",
-        ),
+        ("optimisation.batch_size", batch, "what keeps a GPU busy" if machine.gpu else "as the presets"),
         ("optimisation.learning_rate", 1e-3, "as the presets for networks this small"),
         ("optimisation.schedule", "cosine", "down to 0 at the end, where the model is best"),
         ("optimisation.warmup_images", min(3200, max(batch, images // 20)), "a twentieth of the run, at most 3200"),
         ("optimisation.ema_decay", 0.999 if steps < 20_000 else 0.9999, f"{steps:,.0f} updates"),
         ("validation.every_images", every, f"{_VALIDATIONS} times in all"),
-        ("validation.cases", _VALIDATION_CASES, f"of {validation} there are"),
+        ("validation.cases", _VALIDATION_CASES, f"of {validation} held-out slices"),
         ("validation.samples", _SAMPLES, "enough for the estimate of GED without bias"),
         ("validation.estimator", "u", "its expectation does not depend on the number of samples"),
         ("checkpoint_every_images", every, "what a crash can cost at most"),
@@ -182,7 +185,8 @@ def _images(items: int, per_s: float, checks_s: float, machine: Machine, batch: 
         fit, why = most, f"more than {most:,} of {items} slices would hardly help"
     elif fit < least:
         fit, why = least, f"{why} are fewer than {least:,}, which a training needs"
-    images = int(fit // 1000) * 1000 if fit >= 20_000 else int(fit // 100) * 100
+    fit = round(fit)
+    images = fit // 1000 * 1000 if fit >= 20_000 else fit // 100 * 100
     if images < _FEW_IMAGES:
         why += f"; fewer than {_FEW_IMAGES:,} are rarely enough: give it more time"
     return images, f"{why}; each of {items} slices {images / items:.0f} times"
