@@ -5,24 +5,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from AmbiguousSegLib.data.readers import Layout
-from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.layouts.names import stem_of
 
 _log = logging.getLogger(__name__)
 
 PARTS = ("train", "validation", "test")
-
-
-@dataclass(frozen=True)
-class Described(Layout):
-    """A layout that names its channels and the labels of its masks, each () where it does not."""
-
-    channels: tuple[str, ...] = ()
-    labels: tuple[Label, ...] = ()
 
 
 def identity_of(path: Path, folder: Path) -> str:
