@@ -155,6 +155,8 @@ def _limits(case: Case, found: Inspection, preprocessing: Preprocessing) -> Limi
     try:
         if any(rule.rule == "percentile" for rule in rules):
             return tuple(preprocessing.limits(case.load_image()[0]))
+        for rule, name in zip(rules, names):
+            rule.check_stored(found.stored, name)
         each = zip(rules, found.values, names)
         return tuple(rule.limits_of_extremes(values.least, values.greatest, name) for rule, values, name in each)
     except ValueError as error:
