@@ -72,7 +72,7 @@ def near_marks(cases: Sequence[Case], seen: Sequence[Inspection]) -> list[tuple[
 
 
 def _read(folder: Path, config: DataConfig, labels: Sequence[Label], on_case: Any) -> tuple[Sequence[Case], list[Any]]:
-    _, found = read_all(folder, config, labels)
+    found = read_all(folder, config, labels)
     split_cases(config, found)  # parts that contradict each other are found before anything is read
     cases = [case for case in found if case.part != "test"]
     told = None if on_case is None else lambda number: on_case(number, len(cases))
