@@ -21,6 +21,7 @@ def card_html(model: ModelDescription) -> str:
         ("Expects", [_expects(model)]),
         ("Trained on", [_text(card.training.get("data")) or "not stated"]),
         ("Images seen", [f"{seen:,}" if isinstance(seen, int) else _text(seen)]),
+        ("Images were", [] if model.inputs is None else model.inputs.words()),
         ("Licence", [_text(card.training.get("licence"))]),
         ("Results", _results(card.metrics)),
         ("Qualities", _qualities(model)),

@@ -6,6 +6,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -51,7 +52,7 @@ def from_dict(cls: type[T], data: Mapping[str, Any], where: str | None = None) -
     missing = sorted(required - set(data))
     if missing:
         raise ValueError(f"Missing key {prefix}{missing[0]}.")
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]
     return cls(**{name: _value(hints[name], value, f"{prefix}{name}") for name, value in data.items()})
 
 
@@ -59,6 +60,12 @@ def check_field(owner: object, condition: bool, key: str, expected: str) -> None
     """ValueError that names the field ``key`` of a configuration and what was ``expected``, unless ``condition``."""
     if not condition:
         raise ValueError(f"{type(owner).__name__}.{key} must be {expected}, got {getattr(owner, key)!r}.")
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    """Types of the fields; kept, as finding them takes a millisecond and a file may hold thousands of entries."""
+    return typing.get_type_hints(cls)
 
 
 def _looks_like(hint: Any) -> type | None:

@@ -13,6 +13,7 @@ from AmbiguousSegLib.diffusion.schedule import ScheduleConfig
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.labels import Label, check_labels
 from AmbiguousSegLib.quality import Quality, QualityPreset
+from AmbiguousSegLib.volume.inputs import Inputs
 from AmbiguousSegLib.volume.preprocessing import Intensity, Preprocessing
 
 FORMAT_VERSION = 2
@@ -53,6 +54,7 @@ class ModelDescription:
         card: what it says of itself.
         weights_sha256: of the file of the weights.
         qualities: what the qualities mean for this model, by the value of a ``Quality``; see ``quality.sampler_of``.
+        inputs: what the images were like that it was trained on; None: unknown, and nothing can be checked.
         folder, weights_bytes: where it was read, and how large the weights are; not part of the file.
     """
 
@@ -65,11 +67,13 @@ class ModelDescription:
     card: Card
     weights_sha256: str
     qualities: dict[str, QualityPreset] = field(default_factory=dict)
+    inputs: Inputs | None = None
     folder: Path = Path()
     weights_bytes: int = 0
 
     def __post_init__(self) -> None:
         check_labels(self.labels)
+        check_input_channels(self.inputs, self.preprocessing)
         known = [quality.value for quality in Quality]
         for name in self.qualities:
             if name not in known:
@@ -110,6 +114,15 @@ class ModelDescription:
         if isinstance(rules, Intensity):
             return rules.words()
         return "; ".join(f"{channel}: {rule.words()}" for channel, rule in zip(self.channels, rules))
+
+
+def check_input_channels(inputs: Inputs | None, preprocessing: Preprocessing) -> None:
+    """ValueError unless what a model was trained on has as many channels as it reads."""
+    if inputs is not None and len(inputs.channels) != len(preprocessing.channels):
+        raise ValueError(
+            f"inputs.channels describes {len(inputs.channels)} channel(s), preprocessing names "
+            f"{len(preprocessing.channels)}; describe each, or leave inputs out."
+        )
 
 
 def read_description(folder: Path | str) -> ModelDescription:
@@ -154,7 +167,7 @@ def _lifted(content: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: a key of format 2, which would be lost.
     """
-    newer = [key for key in ("labels", "samples_by_steps", "qualities") if key in content]
+    newer = [key for key in ("labels", "samples_by_steps", "qualities", "inputs") if key in content]
     if newer:
         raise ValueError(
             f"{newer[0]} is no key of format version 1, but of {FORMAT_VERSION}; write a description in one of them."

@@ -13,13 +13,21 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from AmbiguousSegLib.configuration import to_dict
-from AmbiguousSegLib.description import DESCRIPTION_FILE, FORMAT_VERSION, WEIGHTS_FILE, Card, read_description
+from AmbiguousSegLib.description import (
+    DESCRIPTION_FILE,
+    FORMAT_VERSION,
+    WEIGHTS_FILE,
+    Card,
+    check_input_channels,
+    read_description,
+)
 from AmbiguousSegLib.diffusion import samplers
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.files import replacing
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label, check_labels
 from AmbiguousSegLib.methods import Method, build_method
 from AmbiguousSegLib.quality import QualityPreset
+from AmbiguousSegLib.volume.inputs import Inputs
 from AmbiguousSegLib.volume.preprocessing import Preprocessing
 
 _STORED = (torch.float16, torch.float32)
@@ -37,6 +45,7 @@ class Model:
         labels: of the values 1 to K of its masks, one for each class of the method.
         qualities: what the qualities mean for it, by the value of a ``Quality``; see ``quality.sampler_of``.
         weights_sha256: of the weights' file; empty for a model that was never saved.
+        inputs: what the images were like that it was trained on; None: unknown.
 
     Raises:
         ValueError: parts that do not fit each other, or a sampler that there is not.
@@ -49,6 +58,7 @@ class Model:
     labels: tuple[Label, ...] = DEFAULT_LABELS
     qualities: dict[str, QualityPreset] = field(default_factory=dict)
     weights_sha256: str = ""
+    inputs: Inputs | None = None
 
     def __post_init__(self) -> None:
         channels = len(self.preprocessing.channels)
@@ -60,6 +70,7 @@ class Model:
                 f"{self.method.size_multiple}."
             )
         check_labels(self.labels)
+        check_input_channels(self.inputs, self.preprocessing)
         if len(self.labels) != self.method.classes:
             raise ValueError(
                 f"The method distinguishes {self.method.classes} class(es), but there are {len(self.labels)} label(s), "
@@ -108,6 +119,7 @@ def save_model(model: Model, folder: Path | str, half: bool = False) -> None:
         "preprocessing": to_dict(model.preprocessing),
         "sampling": to_dict(model.sampling),
         "qualities": {name: to_dict(quality) for name, quality in model.qualities.items()},
+        **({} if model.inputs is None else {"inputs": to_dict(model.inputs)}),
         "card": to_dict(model.card),
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
@@ -143,6 +155,7 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Model:
             description.labels,
             description.qualities,
             description.weights_sha256,
+            description.inputs,
         )
     except ValueError as error:
         raise ValueError(f"{folder / DESCRIPTION_FILE}: {error}") from error

@@ -14,6 +14,8 @@ from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.metrics.figures import FIGURES, figure
 from AmbiguousSegLib.model import save_model
 from AmbiguousSegLib.resources import find_model
+from AmbiguousSegLib.volume.geometry import Geometry
+from AmbiguousSegLib.volume.inputs import ChannelValues, Inputs
 
 SPOKEN = Card(
     "lesions <2>",
@@ -48,6 +50,14 @@ def test_the_card_says_what_is_known(tmp_path):
     ):
         assert words in text
     assert "seed" not in text  # the configuration stays in the file
+
+
+def test_the_card_says_what_images_it_was_trained_on(tmp_path):
+    grid = Geometry((128, 96, 40), (0.5, 0.5, 3.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
+    known = Inputs.of([ChannelValues(-1024, -1000, -700, 300, 3071, True)], grid, "axial", "CT")
+    text = plain(html_of(tmp_path, inputs=known))
+    assert "Images were\xa0CTslices of 96 × 128 pixels of 0.5 mm, 3 mm apartvalues: -1024 to 3071, medians -700" in text
+    assert "Images were" not in plain(html_of(tmp_path))
 
 
 def test_results_are_the_protocol_then_figures_in_the_order_of_their_table_then_others_by_key(tmp_path):

@@ -15,7 +15,7 @@ from shared_data import REPOSITORY
 from tiny_models import tiny_model
 
 from AmbiguousSegLib.cli import main
-from AmbiguousSegLib.data.readers import READERS
+from AmbiguousSegLib.data.readers import LAYOUTS, READERS
 from AmbiguousSegLib.description import read_description
 from AmbiguousSegLib.diffusion.samplers import SAMPLERS
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
@@ -28,7 +28,10 @@ from AmbiguousSegLib.outputs.export_formats import FORMATS, export_masks
 from AmbiguousSegLib.volume.geometry import Geometry
 
 PAGE = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
-REGISTERED = {"brightness": METHODS, "flat": READERS, "empty_share": FIGURES, "one_shot": SAMPLERS, "npy": FORMATS}
+REGISTERED = (
+    *(("brightness", METHODS), ("flat", READERS), ("flat", LAYOUTS), ("empty_share", FIGURES)),
+    *(("one_shot", SAMPLERS), ("npy", FORMATS)),
+)
 GRID = Geometry((4, 3, 2), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
 
 
@@ -54,7 +57,7 @@ def written():
     yield run
     for name in modules:
         del sys.modules[name]
-    for name, registry in REGISTERED.items():
+    for name, registry in REGISTERED:
         if name in registry:
             registry.unregister(name)
 
@@ -74,7 +77,7 @@ def test_method_preset_and_reader_train_and_are_evaluated(written, tmp_path, cap
     preset = yaml.safe_load(block("A preset", "yaml"))
     assert preset["method"] == "brightness"
     preset |= {"optimisation": {"images": 16, "batch_size": 8}, "labels": yaml.safe_load("[{name: lesion}]")}
-    preset["dataset"] |= {"kind": "flat", "validation_fraction": 0.25, "test_fraction": 0.25}
+    preset["dataset"] |= {"kind": "auto", "validation_fraction": 0.25, "test_fraction": 0.25}
     preset["validation"] |= {"every_images": 16, "cases": 2}
     (tmp_path / "preset.yaml").write_text(yaml.safe_dump(preset), encoding="utf-8")
     arguments = ["--config", str(tmp_path / "preset.yaml"), "--data", str(data), "--out", str(tmp_path / "run")]

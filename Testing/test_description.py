@@ -59,7 +59,7 @@ def agrees(folder: Path) -> None:
         model.sampling,
         model.qualities,
     )
-    assert said.preprocessing == model.preprocessing and said.folder == folder
+    assert said.preprocessing == model.preprocessing and said.folder == folder and said.inputs == model.inputs
     assert (said.method, said.samples_by_steps) == (model.method.name, model.method.samples_by_steps)
     for name in ("channels", "plane", "spacing_mm", "size"):
         assert getattr(said, name) == getattr(model.preprocessing, name)
@@ -205,6 +205,10 @@ LATER = [
     (["qualities"], {"fast": {"sampling": {"grids": 1}}}, "Unknown key qualities.fast.sampling.grids"),
     (["qualities"], {"fast": {"sampling": {}, "ged_u": "low"}}, "qualities.fast.ged_u must be float"),
     (["folder"], "/", "folder must be Path"),
+    (["inputs"], {}, "Missing key inputs.channels"),
+    (["inputs"], {"channels": [], "rows_px": [8, 9], "columns_px": [8, 9]}, "inputs.channels describes 0 channel(s)"),
+    (["inputs"], {"channels": [], "rows_px": [9, 8], "columns_px": [8, 9]}, "inputs.rows_px must be two positive"),
+    (["inputs"], {"channels": [{}], "rows_px": [8, 9], "columns_px": [8, 9]}, "Missing key inputs.channels[0].gr"),
 ]
 EARLIER = [
     (["card", "label", "color"], [1, 2], "labels[0].color must hold 3 values"),
@@ -212,6 +216,7 @@ EARLIER = [
     (["card"], 3, "card must be a mapping"),
     (["labels"], [{"name": "a"}], "labels is no key of format version 1"),
     (["samples_by_steps"], True, "samples_by_steps is no key of format version 1"),
+    (["inputs"], None, "inputs is no key of format version 1"),
     (["sampling", "order"], 2, "Unknown key sampling.order"),
 ]
 

@@ -22,6 +22,8 @@ from AmbiguousSegLib.methods import build_method
 from AmbiguousSegLib.model import Model, load_model, save_model
 from AmbiguousSegLib.quality import QualityPreset
 from AmbiguousSegLib.resources import bundled_models
+from AmbiguousSegLib.volume.geometry import Geometry
+from AmbiguousSegLib.volume.inputs import ChannelValues, Inputs
 from AmbiguousSegLib.volume.preprocessing import Intensity, Preprocessing
 
 pytestmark = pytest.mark.numerical
@@ -126,6 +128,22 @@ def test_saving_twice_gives_the_same_files(model, folder, tmp_path):
     save_model(load_model(folder), tmp_path / "again")
     for name in (DESCRIPTION_FILE, WEIGHTS_FILE):
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_what_it_was_trained_on_is_kept_and_may_be_unknown(model, tmp_path):
+    channels = len(model.preprocessing.channels)
+    grid = Geometry((8, 6, 4), (0.5, 0.5, 3.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
+    known = Inputs.of([ChannelValues(0, 1, 2, 3, 4, True)] * channels, grid, "axial", "MR")
+    save_model(replace(model, inputs=known), tmp_path / "known")
+    assert load_model(tmp_path / "known").inputs == known
+    save_model(model, tmp_path / "unknown")
+    assert load_model(tmp_path / "unknown").inputs is None
+    text = (tmp_path / "unknown" / DESCRIPTION_FILE).read_text(encoding="utf-8")
+    assert "inputs" not in json.loads(text)  # as it was written before there was such a thing
+    digests = {load_model(tmp_path / name).weights_sha256 for name in ("known", "unknown")}
+    assert len(digests) == 1
+    with pytest.raises(ValueError, match=rf"describes {channels + 1} channel\(s\), preprocessing names {channels}"):
+        replace(model, inputs=replace(known, channels=(*known.channels, known.channels[0])))
 
 
 @pytest.mark.parametrize("folder", bundled_models(), ids=lambda folder: folder.name)

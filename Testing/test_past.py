@@ -115,6 +115,9 @@ def test_other_settings_are_refused_as_ever(tmp_path, capsys, extra, words):
     assert words in capsys.readouterr().err
 
 
+READ_SINCE = {"ms-mri-cimd-64.yaml": ("kind", "subject_pattern")}  # from the challenge's own files, not from pictures
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_earlier_presets_are_read_and_told_what_is_new(name, caplog):
     """They are the presets of today under old names, but for settings that were spelt out since."""
@@ -125,4 +128,8 @@ def test_earlier_presets_are_read_and_told_what_is_new(name, caplog):
     told = "card.label is an old name, which the next version will not read; write labels: [{name: "
     assert [message.startswith(told) for message in caplog.messages] == [True] * (not name.startswith("ablations/"))
     new = parse(["--config", name, "--out", "x"])[1]
-    assert name.removesuffix(".yaml") in bundled_presets() and to_dict(old) == to_dict(new)
+    changed = READ_SINCE.get(name, ())
+    old, new = (
+        {**to_dict(c), "dataset": {k: v for k, v in to_dict(c.dataset).items() if k not in changed}} for c in (old, new)
+    )
+    assert name.removesuffix(".yaml") in bundled_presets() and old == new

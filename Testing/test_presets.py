@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +14,7 @@ from shared_data import shared_path
 
 from AmbiguousSegLib.cli.common import CommandError
 from AmbiguousSegLib.cli.train import parse
-from AmbiguousSegLib.data.file_case import FileCase, RaterFile
+from AmbiguousSegLib.data.readers import read_all
 from AmbiguousSegLib.data.split import split_cases
 from AmbiguousSegLib.diffusion import samplers
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
@@ -24,6 +22,7 @@ from AmbiguousSegLib.methods import build_method
 from AmbiguousSegLib.resources import bundled_presets
 from AmbiguousSegLib.training.config import TrainingConfig
 from AmbiguousSegLib.training.dataset import open_data
+from AmbiguousSegLib.volume.preprocessing import Intensity
 
 ALL = list(bundled_presets())
 CIMD = {"lidc": "lidc-cimd-128", "bone": "bone-us-cimd-256", "ms": "ms-mri-cimd-64"}
@@ -108,15 +107,42 @@ def test_the_shares_held_out_give_the_papers_test_sets(data):
     assert read(CIMD[data]).dataset.test_fraction * total == pytest.approx(test, rel=0.005)
 
 
-def test_ms_patients_stay_together():
+def test_ms_patients_stay_together(tmp_path):
     """Five patients: one to test, as the paper has it, one to pick the model, three to train."""
-    config = read(CIMD["ms"]).dataset
-    scans = [f"training{patient:02d}_{scan:02d}_090" for patient in range(1, 6) for scan in range(1, 5)]
-    rater = (RaterFile("1", None),)
-    cases = [FileCase(scan, re.search(config.subject_pattern, scan)[1], (Path(scan),), rater) for scan in scans]
-    split = split_cases(config, cases)
+    for patient in range(1, 6):
+        for place in ("preprocessed", "masks"):
+            (tmp_path / f"training{patient:02d}" / place).mkdir(parents=True)
+        for scan in range(1, 5):
+            name = f"training{patient:02d}_{scan:02d}"
+            for file in ("pd_pp", "flair_pp", "mprage_pp", "t2_pp"):
+                (tmp_path / f"training{patient:02d}" / "preprocessed" / f"{name}_{file}.nii").touch()
+            for file in ("mask1", "mask2"):
+                (tmp_path / f"training{patient:02d}" / "masks" / f"{name}_{file}.nii").touch()
+    config = read(CIMD["ms"])
+    _, cases = read_all(tmp_path, config.dataset, config.labels)
+    split = split_cases(config.dataset, cases)
     assert [len(part) for part in split.subjects().values()] == [3, 1, 1]
     assert [len(part) for part in (split.train, split.validation, split.test)] == [12, 4, 4]
+    order = [file.name.split("_")[2] for file in cases[0].images]
+    assert [name.upper() for name in order] == list(config.dataset.channels)
+
+
+def test_what_the_implicit_ensembles_paper_sets(tmp_path):
+    """Wolleb et al., sections 3 and 4: among others, 37 of 369 patients are the test set."""
+    config = read("brats-implicit-ensembles-224")
+    settings, dataset = config.method_config, config.dataset
+    assert (settings["beta_ambiguity"], settings["variance"], settings["lambda_vlb"]) == (0, "learned_range", 0.001)
+    assert settings["schedule"] == {"kind": "linear", "steps": 1000}
+    assert (settings["unet"]["model_channels"], settings["unet"]["num_heads"]) == (128, 1)
+    assert (dataset.size, dataset.plane, len(config.labels)) == ((224, 224), "axial", 1)
+    assert dataset.intensity == Intensity("percentile", 1, 99)
+    assert (config.optimisation.images, config.optimisation.batch_size) == (60_000 * 10, 10)
+    assert config.optimisation.learning_rate == 1e-4 and config.validation.samples == 5
+    for number in range(1, 370):
+        for file in ("t1", "t1ce", "t2", "flair", "seg"):
+            (tmp_path / f"BraTS20_Training_{number:03d}_{file}.nii.gz").touch()
+    split = split_cases(dataset, read_all(tmp_path, dataset, config.labels)[1])
+    assert len(split.test) == 37
 
 
 def test_the_published_layout_is_read_by_the_lidc_preset():

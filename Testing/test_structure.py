@@ -30,7 +30,8 @@ TORCH_FREE = [  # what Slicer's own process may import: importing torch would bl
     *("card", "configuration", "description", "files", "labels", "quality", "resources"),
     *("data.lung_phantom", "ensemble.sample_set", "evaluation.rater_comparison", "evaluation.rater_tables"),
     *("evaluation.table", "metrics.figures", "outputs.export_formats", "outputs.result_folder"),
-    *("volume.dicom_seg", "volume.geometry", "volume.io", "volume.preprocessing"),
+    *("volume.dicom_seg", "volume.geometry", "volume.input_check", "volume.io", "volume.preprocessing"),
+    "volume.scan_kind",
 ]
 MOST_LINES = 300
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import slicer
 
+from AmbiguousSegBridge.fit import input_warnings, kind_of
 from AmbiguousSegBridge.grid import channel_arrays, region_of
 from AmbiguousSegBridge.identity import ATTRIBUTE, ROLE, sample_index
 from AmbiguousSegBridge.live_run import LiveRun
@@ -94,6 +95,7 @@ def sample_job(settings: Settings, first_sample: int = 0, kind: str = "sample") 
     arrays, geometry = channel_arrays(settings.volumes)
     files = [f"channel_{number}.npy" for number in range(len(arrays))]
     region = None if settings.region is None else region_of(settings.region, settings.volumes[0])
+    modality, picture = kind_of(settings.volumes)
     arguments = {
         "model": str(settings.model.folder),
         "device": settings.device,
@@ -105,6 +107,8 @@ def sample_job(settings: Settings, first_sample: int = 0, kind: str = "sample") 
         "sampler": settings.sampler_argument(),
         "slice_range": None if settings.slice_range is None else list(settings.slice_range),
         "region": None if region is None else [list(corner) for corner in region],
+        "modality": modality,
+        "picture": picture,
     }
     plain = json.loads(json.dumps(arguments))  # tuples become the lists that the worker would see
     return Job(kind, plain, dict(zip(files, arrays)) if kind == "sample" else {})
@@ -161,6 +165,9 @@ class Generation:
         consensus_threshold: share of samples above which the consensus takes a voxel, where there is one class; with
             several it has no meaning.
 
+    Attributes:
+        warnings: in what the volumes differ from what the model was trained on, sentences for the user.
+
     Raises:
         ValueError: as ``sample_job``, or the mask of a sample of ``extends`` was removed; nothing was started then.
     """
@@ -195,7 +202,11 @@ class Generation:
         name = extends.name if extends is not None else self._run_name(scene, volume)
         _, geometry = channel_arrays([volume])
         self._run = LiveRun(scene, geometry, name, volume, labels=labels, extends=extends)
+        region = job.arguments["region"]
+        box = None if region is None else (tuple(region[0]), tuple(region[1]))
+        self.warnings = input_warnings(settings.model, settings.volumes, box)
         self._provenance = {"seed": settings.seed, "model": {"name": settings.model.card.name}, "complete": False}
+        self._provenance["input_warnings"] = self.warnings
         listener = Listener(
             progress=events.progress,
             sample=self._on_sample,

@@ -68,7 +68,8 @@ def sample(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any]
 
     Arguments: "model" (folder), "device" ("auto", "cpu", "cuda:0" …), "channels" (files ``(Z, Y, X)`` of real
     numbers), "geometry", "samples", "first_sample", "seed", "sampler" ({"name", "steps", "grid", "options"}, null: the
-    model's own), "slice_range" ([first, last] or null), "region" ([[x, y, z], [x, y, z]] in LPS mm, or null).
+    model's own), "slice_range" ([first, last] or null), "region" ([[x, y, z], [x, y, z]] in LPS mm, or null),
+    "modality" (as DICOM names it, or empty), "picture" (whether it does not tell the size of its pixels).
 
     Returns "provenance" of the ``SampleSet``, and "labels" ({"name", "color", "terminology"} each).
     """
@@ -104,7 +105,8 @@ def sample(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any]
         samples_done += 1
         report.sample(number, Crop.of(mask))
 
-    done = sample_volume(model, volume, geometry, request, on_progress, on_sample)
+    kind = {"modality": arguments["modality"], "picture": arguments["picture"]}
+    done = sample_volume(model, volume, geometry, request, on_progress, on_sample, **kind)
     return {"provenance": done.provenance, "labels": [to_dict(label) for label in model.labels]}
 
 

@@ -8,7 +8,8 @@ columns name, seed, slice_first and slice_last (0-based, both included) are opti
 with paths relative to the .csv. What is done with the same settings is skipped, unless files of the volume have been
 written since (of an .mhd or .nhdr that names several data files, or a pattern for them, only the header counts). A bad
 volume is reported, and the next one follows. Results lie in OUT/<name>/, the report in OUT/batch.json and
-OUT/batch.csv. Nothing is ever asked or installed: what is missing is named, with what to run.
+OUT/batch.csv, whose column warnings says in what a volume differs from what the model was trained on. Nothing is ever
+asked or installed: what is missing is named, with what to run.
 
 Exit code: 0 if every volume is done, 1 if some failed, 2 if nothing could be started.
 
@@ -32,7 +33,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where AmbiguousSegBridge is
@@ -55,13 +56,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one volume: status is done, skipped or failed."""
+    """What became of one volume: status is done, skipped or failed; warnings say how it differs from training."""
 
     name: str
     status: str
     seconds: float
     message: str = ""
     detail: str = ""
+    warnings: str = ""
 
 
 Sample = Callable[[Job, Path], None]  # writes a job's results into a folder, samples.json last
@@ -154,6 +156,7 @@ def request_of(job: Job, options: argparse.Namespace) -> dict:
         "grid": options.grid,
         "quality": options.quality,
         "slices": None if job.slices is None else list(job.slices),
+        "spacing_mm": options.spacing_mm,
     }
 
 
@@ -179,7 +182,7 @@ def is_done(folder: Path, request: dict, mrb: bool) -> bool:
     if not all(path.is_file() for path in wanted):
         return False
     earlier = json.loads(wanted[0].read_text(encoding="utf-8"))
-    return {"grid": None, **earlier} == request  # version 0.1 had one grid, the model's, and did not name it
+    return {"grid": None, "spacing_mm": None, **earlier} == request  # what version 0.1 did not know, nor name
 
 
 def run_jobs(jobs: Sequence[Job], options: argparse.Namespace, sample: Sample) -> list[Row]:
@@ -188,7 +191,8 @@ def run_jobs(jobs: Sequence[Job], options: argparse.Namespace, sample: Sample) -
     for number, job in enumerate(jobs, 1):
         start = time.perf_counter()
         try:
-            row = Row(job.name, _run_job(job, options, sample), round(time.perf_counter() - start, 2))
+            status, seconds = _run_job(job, options, sample), round(time.perf_counter() - start, 2)
+            row = Row(job.name, status, seconds, warnings=_warnings_in(options.out / job.name))
         except Exception as error:  # whatever is wrong with one volume must not stop the study
             told = f"{type(error).__name__}: {error}", traceback.format_exc()
             row = Row(job.name, "failed", round(time.perf_counter() - start, 2), *told)
@@ -211,13 +215,19 @@ def _run_job(job: Job, options: argparse.Namespace, sample: Sample) -> str:
     return "done"
 
 
+def _warnings_in(folder: Path) -> str:
+    """In what a volume that was sampled differs from what the model was trained on."""
+    return " ".join(json.loads((folder / RESULT).read_text(encoding="utf-8")).get("input_warnings", []))
+
+
 def write_report(rows: Sequence[Row], options: argparse.Namespace) -> None:
     """Write OUT/batch.json (with tracebacks) and OUT/batch.csv."""
     settings = {key: str(value) for key, value in vars(options).items()}
     report = {"settings": settings, "volumes": [asdict(row) for row in rows]}
     _write(options.out / "batch.json", json.dumps(report, indent=2))
     table = io.StringIO(newline="")
-    csv.writer(table).writerows([("name", "status", "seconds", "message"), *(astuple(row)[:4] for row in rows)])
+    columns = ("name", "status", "seconds", "message", "warnings")
+    csv.writer(table).writerows([columns, *([getattr(row, column) for column in columns] for row in rows)])
     _write(options.out / "batch.csv", table.getvalue())
 
 
@@ -237,6 +247,7 @@ def library_sampler(options: argparse.Namespace) -> Sample:
     from AmbiguousSegLib.model import load_model
     from AmbiguousSegLib.outputs.result_folder import write_outputs
     from AmbiguousSegLib.volume.io import read_volume
+    from AmbiguousSegLib.volume.scan_kind import is_picture, modality_of, with_pixels_of
 
     if options.mrb:
         check_scene()
@@ -251,7 +262,10 @@ def library_sampler(options: argparse.Namespace) -> Sample:
         volume, geometry = read_volume(job.channels)
         seed = options.seed if job.seed is None else job.seed
         request = SampleRequest(options.samples, seed=seed, sampler=sampler, slice_range=job.slices)
-        samples = sample_volume(model, volume, geometry, request)
+        modality, picture = modality_of(job.channels), any(map(is_picture, job.channels))
+        if picture and options.spacing_mm is not None:
+            geometry, picture = with_pixels_of(options.spacing_mm, geometry, job.channels), False
+        samples = sample_volume(model, volume, geometry, request, modality=modality, picture=picture)
         if options.mrb:
             write_scene(samples, volume, job.name, folder / SCENE)
         write_outputs(samples, volume, folder, overwrite=True)
@@ -313,6 +327,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--samples", type=int, default=8, help="segmentations per volume (default 8)")
     parser.add_argument("--seed", type=int, default=0, help="seed, unless the table gives one (default 0)")
+    parser.add_argument("--spacing-mm", type=float, help="size of a pixel of pictures, which do not tell it")
     parser.add_argument("--sampler", help="sampler (default: the model's)")
     parser.add_argument("--steps", type=int, help="denoising steps (default: the model's)")
     parser.add_argument("--grid", help="which of the training steps they are, such as trailing (default: the model's)")
@@ -346,7 +361,7 @@ def main(argv: Sequence[str], make_sampler: Callable[[argparse.Namespace], Sampl
         return 2
     rows = run_jobs(jobs, options, sample)
     count = Counter(row.status for row in rows)
-    print("\n".join(f"{row.status:8s} {row.name} {row.message}" for row in rows))
+    print("\n".join(f"{row.status:8s} {row.name} {row.message or row.warnings}" for row in rows))
     print(f"{count['done']} done, {count['skipped']} skipped, {count['failed']} failed; report in {options.out}")
     return 1 if count["failed"] else 0
 

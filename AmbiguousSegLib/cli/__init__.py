@@ -7,6 +7,7 @@ import logging
 import sys
 
 SUBCOMMANDS = {
+    "prepare": "read and check data once, and keep it in a form that trains fast",
     "sample": "sample plausible segmentations of a volume or image",
     "plan": "write a training configuration that fits the data and this machine",
     "train": "train a method from a configuration file",

@@ -24,12 +24,14 @@ from AmbiguousSegLib.outputs.result_folder import ResultFolder, read_result_fold
 from AmbiguousSegLib.volume.crops import Crop, joint_box, stack
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.io import file_stem, is_flat, placed_on
+from AmbiguousSegLib.volume.scan_kind import is_picture
 from AmbiguousSegLib.volume.segments import read_rater_maps
 
 HELP = "compare the samples of a volume with several raters' segmentations"
 JSON_FILE, MARKDOWN_FILE, FIGURE_FILE = "comparison.json", "comparison.md", "disagreement.png"
 # What of samples.json is told again
 _KEPT = ("label", "model", "seed", "first_sample", "sampler", "coherence_mm", "slice_range", "region_lps_mm")
+_KEPT += ("input_warnings",)
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,10 @@ def main(arguments: list[str]) -> int:
             for name, rater in zip(names, raters)
         ],
     }
-    if (note := _sampled_part(result.summary)) is not None:
-        summary = comparison.tables["summary"]
-        comparison.tables["summary"] = replace(summary, notes=(note, *summary.notes))
+    part = _sampled_part(result.summary)
+    notes = [*([] if part is None else [part]), *result.summary.get("input_warnings", [])]
+    summary = comparison.tables["summary"]
+    comparison.tables["summary"] = replace(summary, notes=(*notes, *summary.notes))
     _write(comparison, origin, options.out, write_figure if comparison.slices.cases else None)
     print(comparison.tables["summary"].text(), end="")
     if write_figure is not None and not comparison.slices.cases:
@@ -132,6 +135,8 @@ def _read_raters(file: Path, result: ResultFolder, options: argparse.Namespace) 
     """Every rater of a file on the samples' grid."""
     geometry = result.geometry
     maps, grid, part = read_rater_maps(file, [label.name for label in result.labels], options.segments_are, geometry)
+    if is_picture(file) and geometry.size[2] == 1 and grid.size == geometry.size:
+        grid = geometry  # a picture does not tell the size of its pixels, which the samples know
     found = []
     for name, label_map in maps.items():
         placed = placed_on(geometry, label_map, grid, part)

@@ -26,6 +26,7 @@ from AmbiguousSegLib.outputs.result_folder import OVERVIEW, SUMMARY, earlier_fil
 from AmbiguousSegLib.quality import Quality, sampler_of
 from AmbiguousSegLib.resources import find_model
 from AmbiguousSegLib.volume.io import read_volume
+from AmbiguousSegLib.volume.scan_kind import is_picture, modality_of, with_pixels_of
 
 HELP = "sample plausible segmentations of a volume or image"
 
@@ -46,6 +47,12 @@ def parser() -> argparse.ArgumentParser:
         "--series",
         metavar="UID",
         help="which of several DICOM series or volumes, as the message that lists them names it",
+    )
+    p.add_argument(
+        "--spacing-mm",
+        type=float,
+        metavar="MM",
+        help="size of a pixel of a picture (PNG, JPEG, …), which does not tell it",
     )
     p.add_argument("--model", default=None, help="model folder, or name of a bundled model (default: the bundled one)")
     p.add_argument("--samples", type=int, default=8, metavar="N", help="number of segmentations (default: 8)")
@@ -175,6 +182,7 @@ def main(arguments: list[str]) -> int:
         check_out(options.out, earlier_files(options.out, model.labels), options.overwrite)  # maps of each class, too
         request = _request(options, model)
         volume, geometry = read_volume(options.volume, options.series)
+        modality, picture = modality_of(options.volume, options.series), any(map(is_picture, options.volume))
     except OSError as error:
         raise CommandError(said(error)) from error
     try:
@@ -183,9 +191,11 @@ def main(arguments: list[str]) -> int:
         raise CommandError(
             f"Memory cannot hold {options.samples} masks of {math.prod(geometry.size)} voxels; sample fewer."
         ) from error
+    if options.spacing_mm is not None:
+        geometry, picture = with_pixels_of(options.spacing_mm, geometry, options.volume), False
     started = time.monotonic()
     with progress_bar("sampling") as advance:
-        sample_set = sample_volume(model, volume, geometry, request, advance)
+        sample_set = sample_volume(model, volume, geometry, request, advance, modality=modality, picture=picture)
     write_outputs(sample_set, volume, options.out, overwrite=options.overwrite)
     volumes = _in_words(sample_set.volume_summary())
     print(f"{len(sample_set)} samples in {time.monotonic() - started:.1f} s on {model.device}: {volumes}")

@@ -38,7 +38,7 @@ def loaded_cases(slices: Sequence[Slice], store: SliceStore, count: int | None =
     cases = []
     for chosen in _in_turn(slices)[:count]:
         image, masks = store.load(chosen.case, chosen.number)
-        rows, columns = patch_around(masks.any(0), store.preprocessing.size)
+        rows, columns = patch_around(np.any(masks, axis=0), store.preprocessing.size)
         cases.append(EvaluationCase(chosen.identity, image[:, rows, columns], masks[:, rows, columns]))
     return cases
 
@@ -59,12 +59,12 @@ def _in_turn(slices: Sequence[Slice]) -> list[Slice]:
     for one in slices:
         if one.marked or one.of == 1:
             of_case.setdefault(one.case.identity, []).append(one)
-    ranked = []
+    ranked: list[tuple[int, int, Slice]] = []
     for place, own in enumerate(of_case.values()):
         middle = own[len(own) // 2].number
-        outwards = sorted(own, key=lambda one, middle=middle: (abs(one.number - middle), one.number))
-        ranked.extend(((rank, place), one) for rank, one in enumerate(outwards))
-    return [one for _, one in sorted(ranked, key=lambda pair: pair[0])]
+        outwards = sorted((abs(one.number - middle), one.number, one) for one in own)
+        ranked.extend((rank, place, one) for rank, (_, _, one) in enumerate(outwards))
+    return [one for _, _, one in sorted(ranked, key=lambda entry: entry[:2])]
 
 
 def held_out_cases(

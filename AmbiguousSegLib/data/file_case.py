@@ -65,7 +65,7 @@ class FileCase:
         return tuple(rater.name for rater in self.raters)
 
     def load_image(self) -> tuple[np.ndarray, Geometry]:
-        """Channels float32 ``(C, Z, Y, X)`` as stored, and their grid; ValueError as ``read_volume``."""
+        """Channels ``(C, Z, Y, X)`` as stored, and their grid; ValueError as ``read_volume``."""
         values, geometry = read_volume(self.images, self.series)
         return values, self._told(geometry)
 
@@ -123,7 +123,7 @@ def _jpeg_mask(path: Path, geometry: Geometry, classes: int) -> np.ndarray:
 
 def _renumbered(path: Path, geometry: Geometry, labels: Sequence[tuple[int, int]]) -> np.ndarray:
     """A label map whose stored values mean labels as these pairs say."""
-    image = read_image(path)
+    image = read_image(path, labels=True)
     stored = components_of(image)[0]
     mask, known = np.zeros(stored.shape, np.uint8), stored == 0
     for value, label in labels:

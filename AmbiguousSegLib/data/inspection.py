@@ -74,8 +74,8 @@ def inspect(case: Case, classes: int) -> Inspection:
     if isinstance(before, Inspection):
         return before
     values, geometry, masks = load_case(case, classes)
-    union = masks.any(0)
-    marked = tuple(tuple(np.flatnonzero(union.any(axis)).tolist()) for axis in ((1, 2), (0, 2), (0, 1)))
+    union: np.ndarray = np.any(masks, axis=0)
+    marked = tuple(tuple(np.flatnonzero(np.any(union, axis=axis)).tolist()) for axis in ((1, 2), (0, 2), (0, 1)))
     return Inspection(
         identity=case.identity,
         subject=case.subject,
@@ -115,7 +115,7 @@ def _seen(channel: np.ndarray, identity: str) -> ChannelValues:
     if not np.isfinite([least, greatest]).all():
         raise ValueError(f"{identity}: the image holds NaN or infinite values; replace them before use.")
     some = channel.ravel()[:: max(1, channel.size // _MOST_VALUES)]
-    low, median, high = (float(v) for v in np.percentile(some, (0.5, 50, 99.5)))
+    low, median, high = (float(v) for v in np.percentile(some.astype(float), (0.5, 50, 99.5)))
     whole = channel.dtype.kind in "iu" or bool(np.array_equal(some, np.rint(some)))
     return ChannelValues(least, low, median, high, greatest, whole)
 

@@ -79,7 +79,7 @@ class SliceStore:
         self._cases: _Kept[Case, tuple[PreparedVolume, np.ndarray]] = _Kept(cache_bytes)
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = {"_slices": _Kept(self._cache_bytes), "_cases": _Kept(self._cache_bytes)}
+        kept: dict[str, Any] = {"_slices": _Kept(self._cache_bytes), "_cases": _Kept(self._cache_bytes)}
         return {**self.__dict__, **kept}
 
     def load(self, case: Case, number: int) -> tuple[np.ndarray, np.ndarray]:
@@ -130,7 +130,9 @@ def index(
     Raises:
         ValueError: as ``inspect`` and ``Preprocessing.limits``; other channels than ``preprocessing`` names.
     """
-    slices, seen, limits = [], [], {}
+    slices: list[Slice] = []
+    seen: list[Inspection] = []
+    limits: dict[str, Limits] = {}
     for number, case in enumerate(cases, start=1):
         found = inspect(case, classes)
         limits[case.identity] = _limits(case, found, preprocessing)

@@ -19,6 +19,7 @@ from AmbiguousSegLib.inference.batches import draw_masks
 from AmbiguousSegLib.label_maps import label_map_of
 from AmbiguousSegLib.model import Model
 from AmbiguousSegLib.volume.geometry import Geometry, Region
+from AmbiguousSegLib.volume.input_check import check_inputs
 from AmbiguousSegLib.volume.prepared import PreparedVolume
 
 log = logging.getLogger(__name__)
@@ -82,10 +83,15 @@ def sample_volume(
     request: SampleRequest,
     on_progress: OnProgress | None = None,
     on_sample: OnSample | None = None,
+    *,
+    modality: str = "",
+    picture: bool = False,
 ) -> SampleSet:
     """N plausible segmentations of a volume, on its own grid.
 
-    Beside the result, memory holds one batch of masks at a time, and what ``draw_masks`` keeps of the slices.
+    Beside the result, memory holds one batch of masks at a time, and what ``draw_masks`` keeps of the slices. In what
+    the volume differs from what the model was trained on is logged before anything is sampled, and kept in the
+    provenance as "input_warnings", a list of sentences.
 
     Args:
         model: on the device to use.
@@ -94,11 +100,16 @@ def sample_volume(
         on_progress: called with the share done, in (0, 1], after each network evaluation; may raise to cancel.
         on_sample: called with the number and the label map, uint8 ``(Z, Y, X)``, of each sample as it is finished: one
             after the other, or, of a volume too large for that, all towards the end.
+        modality, picture: what is known of the volume, as ``check_inputs`` takes it.
 
     Raises:
         ValueError: channels, slice range or region that do not fit.
         RuntimeError: not even one slice fits into the device's memory.
     """
+    told = (modality, picture, request.region)
+    warnings = check_inputs(model.inputs, volume, geometry, model.preprocessing, *told)
+    for warning in warnings:
+        log.warning("%s", warning)
     prepared = model.preprocessing.prepare(volume, geometry, request.slice_range, request.region)
     settings = request.sampler or model.sampling
     slices = prepared.slice_indices
@@ -129,7 +140,8 @@ def sample_volume(
             if on_sample is not None and z == slices[-1]:
                 on_sample(k, masks[k - request.first_sample])
         done += len(batch)
-    return SampleSet(masks, geometry, _provenance(model, settings, request, prepared), model.labels)
+    provenance = {**_provenance(model, settings, request, prepared), "input_warnings": warnings}
+    return SampleSet(masks, geometry, provenance, model.labels)
 
 
 def fitting_batch_size(model: Model, prepared: PreparedVolume) -> int:

@@ -12,9 +12,10 @@ import numpy as np
 
 from AmbiguousSegLib.configuration import from_dict
 from AmbiguousSegLib.data.config import DataConfig
-from AmbiguousSegLib.layouts.listed import check_part, identity_of, subject_by
+from AmbiguousSegLib.layouts.listed import check_part, identity_of
+from AmbiguousSegLib.layouts.names import subject_finder
 from AmbiguousSegLib.layouts.npz_file import ArrayHeader, array_headers, held_array, read_array
-from AmbiguousSegLib.volume.file_checks import check_file, shown
+from AmbiguousSegLib.volume.file_checks import shown
 from AmbiguousSegLib.volume.geometry import Geometry
 
 _log = logging.getLogger(__name__)
@@ -130,81 +131,71 @@ def read_arrays(data: Mapping[str, Any], folder: Path, config: DataConfig, class
 
     Raises:
         FileNotFoundError, ValueError: no such file; not an ``.npz``, or damaged; an unknown key, a missing array,
-            shapes or types that do not fit; a spacing that is not positive; an unknown part; as ``subject_by``.
+            shapes or types that do not fit; a spacing that is not positive; an unknown part; as ``subject_finder``.
     """
     entry = from_dict(ArrayEntry, data, "")
     file = folder / entry.npz
-    check_file(file)
     headers = array_headers(file)
     for key in ("image", "raters", "subject", "identity"):
         if (name := getattr(entry, key)) is not None and name not in headers:
             raise ValueError(f"{shown(file)} has no array {name!r} for {key}; it has {', '.join(headers)}.")
-    image, raters = headers[entry.image], headers[entry.raters]
+    axes, rater_axes = _axes(entry, file, headers[entry.image], headers[entry.raters])
+    sizes = {**dict(zip(rater_axes, headers[entry.raters].shape)), **dict(zip(axes, headers[entry.image].shape))}
+    count, raters = sizes["n"], sizes.get("r", 1)
+    names = entry.rater_names or tuple(f"rater{k}" for k in range(1, raters + 1))
+    if len(names) != raters or len(set(names)) != raters:
+        raise ValueError(f"rater_names must be {raters} different texts, got {', '.join(names)}.")
+
+    def texts(key: str) -> list[str] | None:
+        """A text for each case: of an array, or the same for all; None if there is none."""
+        name = getattr(entry, key)
+        if name in headers and (key in ("subject", "identity") or len(headers[name].shape) == 1):
+            return _texts(file, name, key, headers[name], count)
+        return None if name is None else [name] * count
+
+    start = identity_of(file.with_suffix(""), folder) if file.is_relative_to(folder) else file.stem
+    digits, subject_of = max(4, len(str(count - 1))), subject_finder(config.subject_pattern)
+    identities = texts("identity") or [f"{start}/{index:0{digits}}" for index in range(count)]
+    parts = texts("part") or []
+    for part in dict.fromkeys(parts):
+        check_part(part)
+    columns = {
+        "identity": identities,
+        "subject": texts("subject") or [subject_of(identity) for identity in identities],
+        "group": texts("group") or [],
+        "part": parts,
+        "modality": texts("modality") or [],
+        "spacing_mm": _spacings(file, entry.spacing, headers, sizes) or [_told(file, config, sizes)] * count,
+    }
+    same = {"image": entry.image, "raters": entry.raters, "axes": axes[1:], "rater_axes": rater_axes[1:]}
+    return [
+        ArrayCase(file, index, **same, rater_names=names, classes=classes, **dict(zip(columns, values)))  # type: ignore
+        for index, values in enumerate(zip(*columns.values()))
+    ]
+
+
+def _axes(entry: ArrayEntry, file: Path, image: ArrayHeader, raters: ArrayHeader) -> tuple[str, str]:
+    """Letters of the axes of the images and of the masks, checked."""
     if image.dtype.kind not in "iuf" or raters.dtype.kind not in "biuf":
         raise ValueError(
             f"{shown(file)}: {entry.image} of type {image.dtype} and {entry.raters} of type {raters.dtype}, expected "
             "real numbers and label maps (bool or whole numbers); convert them."
         )
-    axes = _axes(file, entry.image, image, entry.axes or _AXES.get(len(image.shape), "?"), "nczyx", "axes")
+    axes = entry.axes or _AXES.get(len(image.shape), "?")
     place = axes.replace("c", "")
-    usual = place if len(raters.shape) == len(place) else f"nr{place[1:]}"
-    rater_axes = _axes(file, entry.raters, raters, entry.rater_axes or usual, "nrzyx", "rater_axes")
+    rater_axes = entry.rater_axes or (place if len(raters.shape) == len(place) else f"nr{place[1:]}")
+    _check_axes(file, entry.image, image, axes, "nczyx", "axes")
+    _check_axes(file, entry.raters, raters, rater_axes, "nrzyx", "rater_axes")
     sizes, rater_sizes = dict(zip(axes, image.shape)), dict(zip(rater_axes, raters.shape))
     if any(sizes.get(axis, 1) != rater_sizes.get(axis, 1) for axis in "nzyx"):
         raise ValueError(
             f"{shown(file)}: {entry.raters} of shape {raters.shape}, read as ({', '.join(rater_axes)}), does not fit "
             f"{entry.image} of shape {image.shape}, read as ({', '.join(axes)}); correct axes or rater_axes."
         )
-    count = sizes["n"]
-    names = entry.rater_names or tuple(f"rater{k}" for k in range(1, rater_sizes.get("r", 1) + 1))
-    if len(set(names)) != rater_sizes.get("r", 1) or len(names) != len(set(names)):
-        raise ValueError(f"rater_names must be {rater_sizes.get('r', 1)} different texts, got {', '.join(names)}.")
-    spacings = _spacings(file, entry.spacing, headers, count, "z" in axes)
-    if spacings is None:
-        told = (1.0, 1.0, 1.0)
-        if "z" in axes:
-            _log.warning("%s: no spacing is given; voxels are taken to be cubes of 1 mm.", shown(file))
-        elif config.spacing_mm is not None:
-            field_mm = [config.spacing_mm * side for side in config.size]
-            told = (1.0, field_mm[0] / sizes["y"], field_mm[1] / sizes["x"])
-        spacings = [told] * count
-
-    def texts(key: str) -> list[str] | None:
-        name = getattr(entry, key)
-        if name is None or (key not in ("subject", "identity") and len(getattr(headers.get(name), "shape", ())) != 1):
-            return None if name is None else [name] * count
-        return _texts(file, name, key, headers[name], count)
-
-    start = identity_of(file, folder) if file.is_relative_to(folder) else file.stem
-    digits = max(4, len(str(count - 1)))
-    identities = texts("identity") or [f"{start}/{index:0{digits}}" for index in range(count)]
-    subjects = texts("subject") or [subject_by(config.subject_pattern, identity) for identity in identities]
-    groups, parts, modalities = (texts(key) or [] for key in ("group", "part", "modality"))
-    for part in dict.fromkeys(parts):
-        check_part(part)
-    return [
-        ArrayCase(
-            file=file,
-            index=index,
-            identity=identities[index],
-            subject=subjects[index],
-            image=entry.image,
-            raters=entry.raters,
-            axes=axes[1:],
-            rater_axes=rater_axes[1:],
-            rater_names=names,
-            spacing_mm=spacings[index],
-            classes=classes,
-            group=groups[index],
-            part=parts[index],
-            modality=modalities[index],
-        )
-        for index in range(count)
-    ]
+    return axes, rater_axes
 
 
-def _axes(file: Path, name: str, header: ArrayHeader, axes: str, known: str, key: str) -> str:
-    """Letters of the axes of an array, checked."""
+def _check_axes(file: Path, name: str, header: ArrayHeader, axes: str, known: str, key: str) -> None:
     fits = len(axes) == len(header.shape) and axes[:1] == "n" and {"y", "x"} <= set(axes) <= set(known)
     if not fits or len(set(axes)) != len(axes):
         raise ValueError(
@@ -213,7 +204,6 @@ def _axes(file: Path, name: str, header: ArrayHeader, axes: str, known: str, key
         )
     if 0 in header.shape:
         raise ValueError(f"{shown(file)}: {name} of shape {header.shape} is empty; is it the intended file?")
-    return axes
 
 
 def _turned(array: np.ndarray, axes: str, wanted: str) -> np.ndarray:
@@ -222,14 +212,21 @@ def _turned(array: np.ndarray, axes: str, wanted: str) -> np.ndarray:
     return turned[tuple(slice(None) if axis in axes else None for axis in wanted)]
 
 
+def _told(file: Path, config: DataConfig, sizes: Mapping[str, int]) -> tuple[float, float, float]:
+    """Spacing where the list gives none."""
+    if "z" in sizes:
+        _log.warning("%s: no spacing is given; voxels are taken to be cubes of 1 mm.", shown(file))
+    elif config.spacing_mm is not None:
+        height_mm, width_mm = (config.spacing_mm * side for side in config.size)
+        return 1.0, height_mm / sizes["y"], width_mm / sizes["x"]
+    return 1.0, 1.0, 1.0
+
+
 def _spacings(
-    file: Path,
-    spacing: str | float | Sequence[float] | None,
-    headers: Mapping[str, ArrayHeader],
-    count: int,
-    deep: bool,
+    file: Path, spacing: str | float | Sequence[float] | None, headers: Mapping[str, ArrayHeader], sizes: dict[str, int]
 ) -> list[tuple[float, float, float]] | None:
     """Spacing along z, y, x in mm of each case; None if none is given."""
+    count, deep = sizes["n"], "z" in sizes
     if spacing is None:
         return None
     if isinstance(spacing, str):

@@ -11,9 +11,9 @@ from __future__ import annotations
 import logging
 import re
 import unicodedata
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 from AmbiguousSegLib.data.config import DataConfig
@@ -54,7 +54,8 @@ _WORDS = (
 )
 _IMAGES = re.compile("images?|imgs?", re.IGNORECASE)
 _RATERS = re.compile(rf"(?i:{_WORDS})(?=$|[ _\-\d]|[A-Z])")
-_LOOKED_AT = 50  # folders beside each other that are looked into
+_PEEK = 10  # files or folders, of many
+_LOOKED_AT, _DEPTH = 100, 2  # folders, and how far below the first, that are looked into
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,28 @@ class RaterFolders:
     raters: dict[str, Path] = field(hash=False)
 
 
-def rater_folders(folder: Path, depth: int = 2) -> RaterFolders | None:
-    """The first such folders in ``folder`` or, to ``depth``, below it; by names. What is a case itself is none."""
-    folders, _ = glimpse(folder)
-    found = _beside_each_other(folder, folders)
-    if found is not None or not depth or is_case(folder):
-        return found
-    below = (rater_folders(folder / name, depth - 1) for name in islice(folders, _LOOKED_AT))
-    return next((found for found in below if found is not None), None)
+def rater_folders(folder: Path) -> RaterFolders | None:
+    """The first such folders in ``folder`` or a little below it, by a look at a few; what is a case itself is none."""
+    places = deque([(folder, 0)])
+    for _ in range(_LOOKED_AT):
+        if not places:
+            break
+        place, depth = places.popleft()
+        folders, _ = glimpse(place)
+        found = _beside_each_other(place, folders)
+        if found is not None and _holds_images(found.images) and any(map(_holds_images, found.raters.values())):
+            return found
+        if depth < _DEPTH and not is_case(place):
+            places.extend((place / name, depth + 1) for name in folders)
+    return None
+
+
+def _holds_images(folder: Path, depth: int = 1) -> bool:
+    """Whether a file that is read is among the first of a folder, or of the first folders in it."""
+    folders, files = glimpse(folder)
+    if any(is_read(folder / name) for name in files[:_PEEK]):
+        return True
+    return depth > 0 and any(_holds_images(folder / name, depth - 1) for name in folders[:_PEEK])
 
 
 def _beside_each_other(place: Path, folders: Sequence[str]) -> RaterFolders | None:
@@ -150,6 +165,13 @@ def read_rater_folders(folder: Path, config: DataConfig, labels: Sequence[Label]
         )
     cases.sort(key=lambda case: by_number(case.identity))
     check_cases(cases)
+    if config.subject_pattern is None and any("/" in case.identity for case in cases):
+        log.warning(
+            "%s: images lie in several folders, and each is taken for a subject of its own; where several show one "
+            "patient, as %s may, say by dataset.subject_pattern which.",
+            shown(folder),
+            next(case.identity for case in cases if "/" in case.identity),
+        )
     return cases
 
 

@@ -20,7 +20,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from AmbiguousSegLib.configuration import to_dict
 from AmbiguousSegLib.data.evaluation_cases import EvaluationCase
-from AmbiguousSegLib.description import Card
 from AmbiguousSegLib.diffusion.noise import TRAINING, RowNoise
 from AmbiguousSegLib.files import replacing
 from AmbiguousSegLib.methods import Batch, Method, build_method
@@ -33,6 +32,7 @@ from AmbiguousSegLib.training.dataset import TrainingData, batches
 from AmbiguousSegLib.training.ema import averaged_model
 from AmbiguousSegLib.training.learning_rate import learning_rate
 from AmbiguousSegLib.training.signals import stop_signals
+from AmbiguousSegLib.training.trained_model import plain, trained_model
 from AmbiguousSegLib.training.validation import contact_sheet, score, try_out
 
 log = logging.getLogger(__name__)
@@ -219,7 +219,7 @@ class Trainer:
         figures = average(everyone).mean
         ged = figures[f"ged_{settings.estimator}"]
         if self.rank == 0:
-            self._log({"images": self.progress.images, "validation": _plain(figures), "cases": len(everyone)})
+            self._log({"images": self.progress.images, "validation": plain(figures), "cases": len(everyone)})
             log.info(
                 "%d images: GED %.3f, E d(S,S') %.3f, CI %.3f",
                 self.progress.images,
@@ -235,28 +235,7 @@ class Trainer:
                 save_model(self._model(figures, len(everyone)), self.folder / "model", self.config.card.half_weights)
 
     def _model(self, figures: dict[str, float], cases: int) -> Model:
-        card, validation = self.config.card, self.config.validation
-        protocol = "none: no case was left to validate on; the averaged weights of the end"
-        if self.held_out:
-            protocol = f"validation: {cases} cases, {validation.samples} samples each, averaged weights"
-            protocol += f"; {self.config.sampling.in_words()}" if self.method.samples_by_steps else ""
-        return Model(
-            self.averaged,
-            self.config.dataset.preprocessing(self.averaged.size_multiple),
-            self.config.sampling,
-            Card(
-                card.name,
-                card.description,
-                training={
-                    "data": card.training_data,
-                    "licence": card.licence,
-                    "images_seen": self.progress.images,
-                    "configuration": to_dict(self.config),
-                },
-                metrics={"protocol": protocol, **_plain(figures)},
-            ),
-            self.config.labels,
-        )
+        return trained_model(self.averaged, self.config, self.progress.images, figures, cases)
 
     def _save(self) -> None:
         if self.rank == 0:
@@ -284,11 +263,6 @@ class Trainer:
         if self.rank == 0:
             with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
-
-
-def _plain(figures: dict[str, float]) -> dict[str, float | None]:
-    """Figures as JSON knows them: undefined is null."""
-    return {name: None if math.isnan(value) else value for name, value in figures.items()}
 
 
 def _uses_bfloat16(precision: str, device: torch.device) -> bool:

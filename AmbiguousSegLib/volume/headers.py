@@ -10,9 +10,9 @@ import SimpleITK as sitk
 
 from AmbiguousSegLib.volume.file_checks import check_file, shown
 from AmbiguousSegLib.volume.geometry import Geometry
-from AmbiguousSegLib.volume.image import PICTURES
 from AmbiguousSegLib.volume.itk_errors import one_line_errors
 from AmbiguousSegLib.volume.nifti_checks import is_nifti, nifti_header, permissive
+from AmbiguousSegLib.volume.pictures import check_kind, is_picture, picture_header
 from AmbiguousSegLib.volume.segment_header import is_segmentation, segments_of
 
 
@@ -38,12 +38,17 @@ def read_header(path: Path) -> ImageHeader:
         ValueError: not an image, several time points, a grid that ``Geometry`` refuses. One line that names the file.
     """
     check_file(path)
+    if is_picture(path):
+        picture = picture_header(path)
+        upright = np.eye(3).ravel().tolist()
+        grid = Geometry(picture.upright_shape[::-1], (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), tuple(upright))
+        return ImageHeader(grid, picture.components, None)
+    check_kind(path)
     nifti = nifti_header(path) if is_nifti(path) else None
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     with permissive(nifti), one_line_errors(path):
         reader.ReadImageInformation()
-        picture = sitk.ImageFileReader.GetImageIOFromFileName(str(path)) in PICTURES
     dimensions, size = reader.GetDimension(), reader.GetSize()
     if not 2 <= dimensions <= 4 or (dimensions == 4 and size[3] != 1):
         raise ValueError(f"{path} has the size {size}, expected a 2-D or 3-D image; choose one time point.")
@@ -53,7 +58,7 @@ def read_header(path: Path) -> ImageHeader:
     if nifti is not None and nifti.direction is not None and dimensions == 3:
         axes = np.reshape(nifti.direction, (3, 3))
     nx, ny, nz = [*size, 1][:3]
-    dx, dy, dz = (1.0, 1.0, 1.0) if picture else [*reader.GetSpacing(), 1.0][:3]
+    dx, dy, dz = [*reader.GetSpacing(), 1.0][:3]
     x, y, z = [*reader.GetOrigin(), 0.0][:3]
     channels = reader.GetNumberOfComponents()
     try:
@@ -61,4 +66,4 @@ def read_header(path: Path) -> ImageHeader:
     except ValueError as error:
         raise ValueError(f"{shown(path)}: {error}") from error
     found = tuple(name for name, *_ in segments_of(reader, channels, path)) if is_segmentation(reader) else None
-    return ImageHeader(grid, 3 if picture and channels == 4 else channels, found)
+    return ImageHeader(grid, channels, found)

@@ -11,9 +11,10 @@ import SimpleITK as sitk
 
 from AmbiguousSegLib.label_maps import as_label_map
 from AmbiguousSegLib.volume.dicom_reading import has_series
-from AmbiguousSegLib.volume.file_checks import check_name, shown
+from AmbiguousSegLib.volume.file_checks import check_file, shown
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.image import components_of, one_line_errors, read_image
+from AmbiguousSegLib.volume.pictures import is_picture, picture_header
 from AmbiguousSegLib.volume.segment_header import is_segmentation
 
 __all__ = [
@@ -27,21 +28,24 @@ __all__ = [
     "read_volume",
 ]
 
+_AS_STORED = {np.dtype(name) for name in ("uint8", "int8", "uint16", "int16")}
+_UNSIGNED = {np.dtype(name) for name in ("uint8", "uint16")}
 _FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0, "float64": 1.0}
 
 
 def read_volume(paths: Sequence[Path | str] | Path | str, series: str | None = None) -> tuple[np.ndarray, Geometry]:
-    """Channels of one case, float32 ``(C, Z, Y, X)``, and their common grid.
+    """Channels of one case, ``(C, Z, Y, X)``, and their common grid.
 
-    Each file gives one channel, or one per component (red, green, blue), in the order given. Values are as stored.
+    Each file gives one channel, or one per component (red, green, blue), in the order given. Values are as stored: in
+    integers of 8 or 16 bits where all channels are of one such type, which then tells their full scale, else float32.
 
     Args:
         series: which volume of a DICOM folder or file with several, as the message that lists them names it; of
             several paths it is that of the one that has it.
 
     Raises:
-        ValueError: no file; grids that differ (both files and the property are named); a channel that holds NaN or
-            infinity, or one value only. Otherwise as ``read_image``.
+        ValueError: no file; grids that differ (both files and the property are named); pictures of 8 and of 16 bits
+            together; a channel that holds NaN or infinity, or one value only. Otherwise as ``read_image``.
     """
     paths = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     if not paths:
@@ -56,13 +60,21 @@ def read_volume(paths: Sequence[Path | str] | Path | str, series: str | None = N
                 f"{paths[0]} and {path} do not share a grid: {grids[0].difference(grid)}. "
                 "Resample one of them onto the other."
             )
+    parts = [components_of(image) for image in images]
+    kinds = {part[0].dtype for part in parts}
+    kind = next(iter(kinds)) if len(kinds) == 1 and kinds <= _AS_STORED else np.dtype(np.float32)
+    if len(kinds & _UNSIGNED) > 1 and all(not Path(path).is_dir() and is_picture(Path(path)) for path in paths):
+        other = next(path for path, part in zip(paths, parts) if part[0].dtype != parts[0][0].dtype)
+        raise ValueError(
+            f"{shown(paths[0])} and {shown(other)} are stored in {' and '.join(sorted(map(str, kinds)))}, so their "
+            "full scales differ; save both with the same number of bits."
+        )
     channels = []
-    for path, image in zip(paths, images):
-        components = components_of(image)
+    for path, components in zip(paths, parts):
         for number, stored in enumerate(components, 1):
             name = f"{path}" if len(components) == 1 else f"{path}, component {number} of {len(components)},"
             with np.errstate(over="ignore"):
-                channel = stored.astype(np.float32)
+                channel = stored.astype(kind)
             low, high = channel.min(), channel.max()  # a NaN survives min and max
             if not np.isfinite([low, high]).all():
                 raise ValueError(f"{name} holds NaN or infinite values; replace them before use.")
@@ -75,17 +87,18 @@ def read_volume(paths: Sequence[Path | str] | Path | str, series: str | None = N
 def read_mask(path: Path | str, geometry: Geometry | None = None, threshold: float | None = None) -> np.ndarray:
     """Binary mask, bool ``(Z, Y, X)``; all False is a valid mask ("nothing there").
 
-    Without ``threshold`` the file must hold 0 and at most one positive value. With it (a share of full scale in
-    (0, 1): 0.5 for masks kept as JPEG) voxels above ``threshold`` × full scale are True, full scale being 255, 65535
-    or, for floats, 1. A colour file must say the same in each colour. With ``geometry`` the file must lie on that
-    grid; one with segments (``.seg.nrrd``), which Slicer crops to them, may cover a part of it and is padded with False
+    Without ``threshold`` the file must hold 0 and at most one positive value; of a picture with a palette, the numbers
+    of its colours count. With it (a share of full scale in (0, 1): 0.5 for masks kept as JPEG) voxels above
+    ``threshold`` × full scale are True, full scale being 255, 65535 or, for floats, 1. A colour file must say the same
+    in each colour. With ``geometry`` the file must lie on that grid; one with segments (``.seg.nrrd``), which Slicer
+    crops to them, may cover a part of it and is padded with False
     (Slicer saves an empty one without any grid).
 
     Raises:
         ValueError: more than two values, colours that disagree, a grid other than ``geometry``, a threshold outside
             (0, 1) or for a type without full scale. Otherwise as ``read_image``.
     """
-    image = read_image(path)
+    image = read_image(path, labels=threshold is None)
     mask = _binary(components_of(image), threshold, path)
     if geometry is None:
         return mask
@@ -106,7 +119,7 @@ def read_label_map(path: Path | str, geometry: Geometry | None = None, classes: 
         ValueError: other values, colours that disagree, another grid; segments in place of several classes, which
             ``read_raters`` tells by their names. Otherwise as ``read_image``.
     """
-    image = read_image(path)
+    image = read_image(path, labels=True)
     segments = is_segmentation(image)
     if segments and classes > 1:
         raise ValueError(f"{path} holds segments, which are identified by name; read it with read_raters.")
@@ -118,7 +131,9 @@ def is_flat(path: Path | str) -> bool:
     """True for a 2-D file, such as a picture: it does not tell where it lies along the third axis."""
     if Path(path).is_dir():
         return False
-    check_name(path)
+    check_file(path)
+    if is_picture(Path(path)):
+        return picture_header(Path(path)).shape[0] == 1
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     with one_line_errors(Path(path)):

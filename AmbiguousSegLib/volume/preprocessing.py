@@ -63,7 +63,7 @@ class Intensity:
         """
         least, greatest = float(channel.min()), float(channel.max())  # a NaN survives min and max
         if self.rule == "percentile" and np.isfinite([least, greatest]).all():
-            low, high = np.percentile(np.asarray(channel, np.float32), (self.low, self.high))
+            low, high = np.percentile(np.asarray(channel, np.float32), (float(self.low or 0), float(self.high or 0)))
             return self._apart(float(low), float(high), name)
         return self.limits_of_extremes(least, greatest, name)
 

@@ -83,7 +83,7 @@ def read_rater_maps(
     if is_dicom_structures(path):
         structures = read_structures(path, onto)
         return _raters_in(structures, cast(Geometry, onto), labels, segments_are, path)
-    image = read_image(path)
+    image = read_image(path, labels=True)
     grid = Geometry.of(image)
     if not is_segmentation(image):
         label_map = label_map_in(image, len(labels), path)

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from packaging.requirements import Requirement
 from shared_data import REPOSITORY
 from tiny_models import tiny_model
@@ -96,11 +97,31 @@ def test_what_is_done_is_skipped(study, capsys):
     assert "0 done, 3 skipped, 0 failed" in capsys.readouterr().out
 
 
+def test_in_what_a_volume_differs_from_training_stands_in_the_report(study, capsys):
+    def sampler(options):
+        def sample(job, folder):
+            note = {"input_warnings": ["Pixels are large.", "Slices are thick."]} if job.name == "b" else {}
+            (folder / "samples.json").write_text(json.dumps(note), encoding="utf-8")
+
+        return sample
+
+    study.sampler = sampler
+    for status in ("done", "skipped"):
+        assert study.run() == 0
+        with (study.out / "batch.csv").open(newline="", encoding="utf-8") as file:
+            rows = {row["name"]: row for row in csv.DictReader(file)}
+        assert rows["b"]["status"] == status and rows["b"]["warnings"] == "Pixels are large. Slices are thick."
+        assert rows["a"]["warnings"] == rows["a"]["message"] == ""
+        assert f"{status:8s} b Pixels are large. Slices are thick." in capsys.readouterr().out
+    report = json.loads((study.out / "batch.json").read_text(encoding="utf-8"))
+    assert report["volumes"][1]["warnings"] == "Pixels are large. Slices are thick."
+
+
 def test_what_version_0_1_did_is_skipped_unless_a_grid_is_asked_for(study):
     study.run()
     for path in study.out.glob("*/request.json"):
         request = json.loads(path.read_text(encoding="utf-8"))
-        del request["grid"]  # it had one, and did not name it
+        del request["grid"], request["spacing_mm"]  # it had one grid, and did not name it
         path.write_text(json.dumps(request), encoding="utf-8")
     assert study.run() == 0 and study.asked == []
     assert study.run("--grid", "both_ends") == 0 and len(study.asked) == 3
@@ -117,7 +138,7 @@ def test_resumes_with_what_an_interruption_left(study):
     "arguments",
     [
         *(("--samples", 9), ("--seed", 1), ("--steps", 3), ("--sampler", "ddim"), ("--quality", "fast")),
-        *(("--mrb",), ("--overwrite",)),
+        *(("--mrb",), ("--overwrite",), ("--spacing-mm", 0.5)),
     ],
 )
 def test_other_settings_are_sampled_again(study, arguments):
@@ -392,6 +413,20 @@ def test_a_quality_reaches_the_samples(study):
     assert study.run(*arguments, inputs=[study.folder / "scan.nrrd"]) == 0
     result = json.loads((study.out / "scan" / "samples.json").read_text(encoding="utf-8"))
     assert result["sampler"] == {"name": "dpm++2m", "steps": 10, "grid": "trailing", "options": {}}
+
+
+def test_what_is_known_of_a_volume_reaches_the_check(study):
+    save_model(tiny_model(spacing_mm=0.5, plane="stored"), study.folder / "model")
+    picture = np.random.default_rng(0).integers(0, 2, (16, 18), np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(picture), str(study.folder / "photo.png"))
+    study.sampler = study.batch.library_sampler
+    for arguments, spacing, words in (((), 1.0, "1 mm is assumed"), (("--spacing-mm", 0.5), 0.5, "")):
+        arguments = (*arguments, "--samples", 1, "--device", "cpu")
+        assert study.run(*arguments, inputs=[study.folder / "photo.png"]) == 0
+        result = json.loads((study.out / "photo.png" / "samples.json").read_text(encoding="utf-8"))
+        assert result["grid"]["spacing_mm"] == [spacing, spacing, 1.0]
+        report = json.loads((study.out / "batch.json").read_text(encoding="utf-8"))
+        assert words in report["volumes"][0]["warnings"] and bool(words) == bool(report["volumes"][0]["warnings"])
 
 
 def test_in_slicer_every_way_out_goes_through_its_exit(study, monkeypatch):

@@ -71,6 +71,8 @@ class ToyCase:
     file: Path
     rater_names: tuple[str, ...] = ("a", "b")
     group: str = ""
+    part: str = ""
+    modality: str = ""
 
     @property
     def identity(self) -> str:
@@ -78,11 +80,12 @@ class ToyCase:
 
     subject = identity
 
-    def load_image(self) -> np.ndarray:
-        return np.load(self.file)["image"]
+    def load_image(self) -> tuple[np.ndarray, Geometry]:
+        grid = Geometry((SIZE, SIZE, 1), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+        return np.load(self.file)["image"][:, None], grid
 
     def load_masks(self) -> np.ndarray:
-        return np.load(self.file)["masks"]
+        return np.load(self.file)["masks"][:, None]
 
 
 @pytest.fixture

@@ -80,6 +80,8 @@ def arguments_for(model_folder, **changes):
         "sampler": None,
         "slice_range": None,
         "region": None,
+        "modality": "",
+        "picture": False,
     }
     return plain({**arguments, **changes})
 

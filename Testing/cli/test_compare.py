@@ -58,6 +58,17 @@ def read(study, out="out"):
     return json.loads((study / out / "comparison.json").read_text(encoding="utf-8"))
 
 
+def test_what_differed_from_training_is_told_again(study):
+    path = study / "results" / "samples.json"
+    note = "Pixels are 3 mm large: the model was trained on 1 mm; outlines may be unreliable."
+    content = {**json.loads(path.read_text(encoding="utf-8")), "input_warnings": [note]}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert run(study, "--no-figure") == 0
+    assert read(study)["samples"]["input_warnings"] == [note]
+    assert note in read(study)["tables"]["summary"]["notes"]
+    assert note in (study / "out/comparison.md").read_text(encoding="utf-8")
+
+
 def test_files_hold_the_tables_of_the_library(study, capsys):
     pytest.importorskip("matplotlib")
     assert run(study) == 0

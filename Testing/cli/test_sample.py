@@ -109,6 +109,47 @@ def test_a_photograph_is_a_volume_of_one_slice(study):
     assert read_mask(study / "out/sample_01.seg.nrrd").shape == (1, 18, 20)
 
 
+def summary_of(study) -> dict:
+    return json.loads((study / "out/samples.json").read_text(encoding="utf-8"))
+
+
+def test_what_differs_from_training_is_warned_of_and_noted(study, caplog):
+    """The head CT has 3.2 mm, and values that are no HU; the bundled model knows the phantom alone."""
+    head = str(shared_path("data/ct_head_dicom"))
+    arguments = ["--samples", "1", "--slices", "40", "40", "--device", "cpu", "--out", str(study / "out")]
+    assert cli.main(["sample", head, *arguments, "--model", "phantom-cimd-64"]) == 0
+    modality, pixels, values = summary_of(study)["input_warnings"]
+    assert modality.startswith("This is CT: the model was trained on phantom")
+    assert pixels.startswith("Pixels are 3.2 mm large") and "1024 too high" in values
+    assert caplog.messages[:3] == [modality, pixels, values]
+    assert len(read_result_folder(study / "out").samples) == 1
+    assert cli.main(["sample", head, *arguments, "--model", str(study / "model"), "--overwrite"]) == 0
+    assert summary_of(study)["input_warnings"] == []  # it does not say what it was trained on
+
+
+def test_the_pixels_of_a_picture_can_be_told(study, caplog, capsys):
+    values = np.random.default_rng(1).integers(0, 2, (18, 20), dtype=np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(values), str(study / "photo.png"))
+    sitk.WriteImage(sitk.GetImageFromArray(255 * values), str(study / "anna.png"))
+    save_model(tiny_model(spacing_mm=0.5, plane="stored"), study / "model")
+    arguments = ("--samples", "1", "--device", "cpu", "--overwrite")
+    assert run(study, *arguments, volumes=("photo.png",)) == 0
+    (note,) = summary_of(study)["input_warnings"]
+    assert "1 mm is assumed" in note and "--spacing-mm" in note and caplog.messages == [note]
+    assert summary_of(study)["network_size"] == [36, 40]  # of 18 × 20 mm
+    assert run(study, *arguments, "--spacing-mm", "0.5", volumes=("photo.png",)) == 0
+    told = summary_of(study)
+    assert told["input_warnings"] == [] and told["network_size"] == [18, 20]
+    assert told["grid"]["spacing_mm"] == [0.5, 0.5, 1.0]
+    compared = ["--raters", str(study / "anna.png"), "--out", str(study / "compared"), "--no-figure"]
+    assert cli.main(["compare", str(study / "out"), *compared]) == 0  # the rater's picture has these pixels, too
+    capsys.readouterr()
+    assert run(study, *arguments, "--spacing-mm", "0.5") == 2
+    assert "scan.nrrd tells the size of its pixels, 0.8 × 0.8 mm" in capsys.readouterr().err
+    assert run(study, *arguments, "--spacing-mm", "0", volumes=("photo.png",)) == 2
+    assert "must be positive, got 0 mm" in capsys.readouterr().err
+
+
 def test_two_files_are_two_channels(study):
     write_volume(study / "second.nrrd", np.random.default_rng(2).random(GRID.shape, dtype=np.float32), GRID)
     save_model(tiny_model(channels=2), study / "two")
@@ -349,7 +390,7 @@ def test_out_is_refused_before_anything_is_computed(study, capsys, monkeypatch, 
 
 
 def test_too_little_memory_is_one_line(study, capsys, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise MemoryError("Unable to allocate 9 GiB")
 
     monkeypatch.setattr("AmbiguousSegLib.cli.sample.sample_volume", fail)

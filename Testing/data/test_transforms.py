@@ -219,3 +219,46 @@ def test_arrays_handed_in_are_left_alone(pair):
         assert image.shape == pair[0].shape and mask.shape == pair[1].shape
     for array, copy in zip(pair, before):
         np.testing.assert_array_equal(array, copy)
+
+
+# Patches of larger images
+
+
+def test_an_unchanged_patch_is_a_part_of_the_image(pair):
+    image, mask = change()(*pair, corner=(2, 5), size=(6, 4))
+    np.testing.assert_array_equal(image, pair[0][:, 2:8, 5:9])
+    np.testing.assert_array_equal(mask, pair[1][:, 2:8, 5:9])
+    assert_float32(image, mask)
+
+
+def test_a_patch_is_mirrored_about_its_own_middle(pair):
+    image, mask = change(np.diag((-1, 1)))(*pair, corner=(2, 5), size=(6, 4))
+    np.testing.assert_array_equal(image, pair[0][:, 2:8, 5:9][:, ::-1])
+    np.testing.assert_array_equal(mask, pair[1][:, 2:8, 5:9][:, ::-1])
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (3, 5), (6, 6)])
+@pytest.mark.parametrize("degrees", [0, 17, 90, 200])
+def test_a_turned_patch_shows_the_image_around_it(pair, corner, degrees):
+    """The same values as turning the whole image about the patch's middle, computed pixel by pixel."""
+    size, shift = (6, 6), np.array([0.1, -0.2])
+    turn = change(rotation(degrees) / 1.1, shift)
+    image, _ = turn(*pair, corner=corner, size=size)
+    for row, column in np.ndindex(*size):
+        away = np.array([row, column]) - 2.5
+        place = np.array(corner) + 2.5 + turn.matrix @ away + shift * size
+        place = np.clip(place, 0, SIDE - 1)
+        low = np.minimum(place.astype(int), SIDE - 2)
+        (r, c), (a, b) = low, place - low
+        corners = pair[0][:, r : r + 2, c : c + 2]
+        weights = np.array([[(1 - a) * (1 - b), (1 - a) * b], [a * (1 - b), a * b]])
+        np.testing.assert_allclose(image[:, row, column], (corners * weights).sum((1, 2)), atol=1e-5)
+
+
+def test_a_turned_patch_of_a_large_image_is_the_same_as_of_its_surroundings():
+    rng = np.random.default_rng(3)
+    image, mask = rng.random((1, 200, 180), np.float32), (rng.random((1, 200, 180)) < 0.5).astype(np.float32)
+    turn = change(rotation(33) * 1.2, (0.15, 0.1))
+    near = turn(image[:, 40:160, 20:150], mask[:, 40:160, 20:150], corner=(45, 50), size=(16, 16))
+    for whole, part in zip(turn(image, mask, corner=(85, 70), size=(16, 16)), near):
+        np.testing.assert_allclose(whole, part, atol=1e-6)

@@ -19,6 +19,7 @@ from AmbiguousSegLib.inference import batches
 from AmbiguousSegLib.inference import volume_sampling as volume
 from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
 from AmbiguousSegLib.volume.geometry import Geometry
+from AmbiguousSegLib.volume.inputs import Inputs, channel_values
 from AmbiguousSegLib.volume.io import read_volume
 
 GRID = Geometry((16, 16, 6), (1.0, 1.0, 2.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
@@ -109,6 +110,26 @@ def test_an_oblique_volume_gives_the_same_voxels(model):
     turned = sample_volume(model, noise_volume(), oblique, request)
     assert np.array_equal(straight.masks, turned.masks)
     assert turned.geometry == oblique
+
+
+def test_what_differs_from_training_is_told_first_and_kept_and_changes_no_mask(model, reference, caplog):
+    known = Inputs.of([channel_values(noise_volume()[0])], GRID, "axial", "CT")
+    knowing = replace(model, inputs=known)
+    request = SampleRequest(4, coherence_mm=0, batch_size=24)
+    fits = sample_volume(knowing, noise_volume(), GRID, request, modality="CT")
+    assert fits.provenance["input_warnings"] == [] and not caplog.messages
+    assert sample_volume(model, noise_volume(), GRID, SampleRequest(1)).provenance["input_warnings"] == []
+    told_before = []
+    coarse = replace(GRID, spacing_mm=(1.0, 1.0, 5.0))
+    sampled = sample_volume(
+        knowing, noise_volume(), coarse, request, lambda _: told_before.append(len(caplog.messages)), modality="MR"
+    )
+    assert sampled.provenance["input_warnings"] == [
+        "This is MR: the model was trained on CT; outlines may be unreliable.",
+        "Slices are 5 mm apart: the model was trained on slices 2 mm apart; outlines may be unreliable.",
+    ]
+    assert caplog.messages == sampled.provenance["input_warnings"] and set(told_before) == {2}
+    assert np.array_equal(sampled.masks, reference)
 
 
 def test_a_region_bounds_what_is_marked():

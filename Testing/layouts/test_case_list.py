@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from shared_data import shared_path
 
 from AmbiguousSegLib.data.config import DataConfig
@@ -219,3 +220,200 @@ def test_lists_that_are_no_lists(tmp_path: Path, text, message):
     (tmp_path / "cases.json").write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         read_all(tmp_path, DataConfig(), DEFAULT_LABELS)
+
+
+def picture(path, array):
+    """A PNG of this array."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(sitk.GetImageFromArray(np.asarray(array, np.uint8)), str(path))
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Two pictures of 4×5 pixels below ``p7`` and ``p9``; anna marked 6 and 1 pixels, ben 2 in the first alone."""
+    for patient, marks in (("p7", {"anna": 6, "ben": 2}), ("p9", {"anna": 1})):
+        picture(tmp_path / patient / "image.png", np.arange(20).reshape(4, 5) * 10)
+        for rater, count in marks.items():
+            picture(tmp_path / patient / f"{rater}.png", (np.arange(20) < count).reshape(4, 5) * 255)
+    return tmp_path
+
+
+def table(folder, text, name="cases.csv", encoding="utf-8", config=None, labels=DEFAULT_LABELS):
+    (folder / name).write_bytes(text.encode(encoding))
+    return read_all(folder, config or DataConfig(), labels)
+
+
+ROWS = [
+    ["image", "rater_anna", "rater_ben", "subject", "part", "spacing"],
+    ["p7/image.png", "p7/anna.png", "p7/ben.png", "7", "train", "0.5"],
+    ["p9/image.png", "p9/anna.png", "empty", "9", "test", "0,25 x 0,75"],
+]
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "name", "encoding", "end"),
+    [
+        (";", "cases.csv", "utf-8-sig", "\r\n"),
+        ("\t", "cases.tsv", "utf-8", "\n"),
+        (";", "cases.csv", "utf-8", "\r"),
+        (",", "cases.csv", "utf-8", "\n"),
+    ],
+)
+def test_a_table_of_files(pictures, delimiter, name, encoding, end):
+    rows = [[f'"{cell}"' if delimiter in cell else cell for cell in row] for row in ROWS]
+    a, b = table(pictures, end.join(delimiter.join(row) for row in [*rows, [""] * 6]), name, encoding)
+    assert (a.identity, a.subject, a.part, a.rater_names) == ("p7/image", "7", "train", ("anna", "ben"))
+    assert (b.identity, b.subject, b.part, b.rater_names) == ("p9/image", "9", "test", ("anna", "ben"))
+    values, geometry, masks = load_case(a, 1)
+    assert values.ravel().tolist() == list(range(0, 200, 10)) and geometry.spacing_mm == (0.5, 0.5, 1)
+    assert masks.sum((1, 2, 3)).tolist() == [6, 2] and b.load_masks().sum((1, 2, 3)).tolist() == [1, 0]
+    assert b.load_image()[1].spacing_mm == (0.75, 0.25, 1)  # columns, rows
+
+
+def test_an_empty_cell_is_a_rater_who_did_not_read_the_case(pictures):
+    text = "image,mask_1,LABEL\np7/image.png,p7/anna.png,p7/ben.png\np9/image.png,p9/anna.png,\n"
+    a, b = table(pictures, text, config=DataConfig(subject_pattern=r"p(\d)", size=(8, 10), spacing_mm=2))
+    assert (a.rater_names, b.rater_names, a.subject) == (("1", "LABEL"), ("1",), "7")
+    assert a.load_image()[1].spacing_mm == (4, 4, 1)  # 8 × 2 mm over 4 pixels
+
+
+def test_json_says_the_same_in_its_own_way(pictures):
+    entries = [
+        {"image": "p7/image.png", "raters": {"anna": "p7/anna.png", "ben": "EMPTY"}, "spacing": [0.5, 1], "subject": 7},
+        {"image": "p9/image.png", "raters": {"ben": None, "anna": "p9/anna.png"}, "identity": "nine", "modality": "US"},
+    ]
+    (pictures / "cases.json").write_text(json.dumps(entries), encoding="utf-8")
+    a, b = read_all(pictures, DataConfig(), DEFAULT_LABELS)
+    assert (a.subject, a.rater_names, a.load_image()[1].spacing_mm) == ("7", ("anna", "ben"), (1, 0.5, 1))
+    assert (b.identity, b.subject, b.modality, b.rater_names) == ("nine", "nine", "US", ("anna",))
+    assert a.load_masks().sum((1, 2, 3)).tolist() == [6, 0]
+
+
+def test_channels_by_name_and_by_order(pictures):
+    entry = {"image_A": "p7/image.png", "image_B": "p7/anna.png", "rater": "p7/ben.png"}
+    (pictures / "cases.json").write_text(json.dumps([entry]), encoding="utf-8")
+    for channels, names in ((("b", "a"), ["anna", "image"]), (("b",), ["anna"]), (("x", "y"), ["image", "anna"])):
+        (case,) = read_all(pictures, DataConfig(channels=channels), DEFAULT_LABELS)
+        assert [path.stem for path in case.images] == names and case.rater_names == ("rater",)
+    entry = {"images": ["p7/image.png", "p7/anna.png"], "masks": ["p7/ben.png", "empty"]}
+    (pictures / "cases.json").write_text(json.dumps([entry]), encoding="utf-8")
+    (case,) = read_all(pictures, DataConfig(), DEFAULT_LABELS)
+    assert case.load_image()[0].shape == (2, 1, 4, 5) and case.rater_names == ("1", "2")
+
+
+def test_volumes_keep_their_grid_and_lists_may_lie_elsewhere(tmp_path):
+    scan = sitk.GetImageFromArray(np.arange(60, dtype=np.int16).reshape(3, 4, 5))
+    scan.SetSpacing((0.5, 0.75, 3.0))
+    marks = sitk.GetImageFromArray((np.arange(60) < 9).astype(np.uint8).reshape(3, 4, 5))
+    marks.CopyInformation(scan)
+    for name, image in (("ct", scan), ("m#1", marks)):
+        (tmp_path / "scans").mkdir(exist_ok=True)
+        sitk.WriteImage(image, str(tmp_path / "scans" / f"{name}.nii.gz"))
+    (tmp_path / "lists").mkdir()
+    (case,) = table(tmp_path / "lists", "image,rater\n..\\scans\\ct.nii.gz,../scans/m#1.nii.gz\n")
+    _, geometry, masks = load_case(case, 1)
+    assert case.identity == "scans/ct" and geometry.spacing_mm == (0.5, 0.75, 3) and masks.sum() == 9
+    with pytest.raises(ValueError, match="line 2: a spacing is told, but .*ct.nii.gz is no picture and knows its own"):
+        table(tmp_path / "lists", "image,rater,spacing\n../scans/ct.nii.gz,../scans/m#1.nii.gz,1\n")
+
+
+def test_a_segment_of_a_file_is_a_rater(tmp_path):
+    shape = (2, 3, 4)
+    layers = np.zeros((*shape, 2), np.uint8)
+    layers[0, 0, :, 0], layers[1, 1, :3, 1] = 1, 1
+    image = sitk.GetImageFromArray(layers, isVector=True)
+    for k, name in enumerate(("anna b", "ben")):
+        for key, value in (("ID", f"s{k}"), ("Name", name), ("Layer", str(k)), ("LabelValue", "1")):
+            image.SetMetaData(f"Segment{k}_{key}", value)
+    sitk.WriteImage(image, str(tmp_path / "both.seg.nrrd"))
+    sitk.WriteImage(sitk.GetImageFromArray(np.arange(24, dtype=np.int16).reshape(shape)), str(tmp_path / "ct.nrrd"))
+    (case,) = table(tmp_path, "image,rater_1,rater_2\nct.nrrd,both.seg.nrrd#anna b,both.seg.nrrd#ben\n")
+    assert load_case(case, 1)[2].sum((1, 2, 3)).tolist() == [4, 3]
+    with pytest.raises(ValueError, match="the mask .*both.seg.nrrd#ben is listed before"):
+        table(tmp_path, "image,rater_1,rater_2\nct.nrrd,both.seg.nrrd#ben,both.seg.nrrd#ben\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,rater,colour\n", "no cases found"),
+        ("image,rater,colour\nROW,\n", "the column 'colour' is not known; the columns are image"),
+        ("image,subject\np7/image.png,1\n", "no column of raters, such as rater or rater_NAME"),
+        ("rater,subject\np7/ben.png,1\n", "no column of images"),
+        ("image,rater_1,mask_1\nROW,\n", "two of the columns image, rater_1, mask_1 mean the same"),
+        ("image,rater,Rater\nROW,\n", "each column needs a name of its own"),
+        ("image,rater,\nROW,\n", "each column needs a name of its own"),
+        ("image,rater\np7/image.png\n", "line 2: 1 cells, expected 2"),
+        ("image,rater\nROW,x\n", "line 2: 3 cells, expected 2"),
+        ("image,rater\n,p7/ben.png\n", "line 2: the column image is empty"),
+        ("image,rater\np7/image.png,\n", "line 2: nobody has read it, rater being empty; write empty"),
+        ("image,rater\np7/image.png,p7/x.png\np7/image2.png,p7/y.png\n", "3 of the files .*x.png .line 2., .*line 3."),
+        ("image,rater\nROW\np7/image.png,p7/anna.png\n", "line 3: the case 'p7/image' is listed before"),
+        ("image,rater,identity\nROW,a\np7/../p7/image.png,p7/anna.png,b\n", "the image .* listed before"),
+        ("image,rater\nROW\np9/image.png,p7/ben.png\n", "the mask .*ben.png is listed before, in line 2"),
+        ("image,rater,part\nROW,val\n", "unknown part 'val'; the parts are train"),
+        ("image,rater,spacing\nROW,0\n", "the spacing is '0', expected positive mm"),
+        ("image,rater,spacing\nROW,nan\n", "the spacing is 'nan'"),
+        ("image,rater,spacing\nROW,1 2 3\n", "the spacing is '1 2 3'"),
+        ('image,rater\n"ROW\n', "after line 1: unexpected end of data"),
+    ],
+)  # fmt: skip
+def test_tables_that_do_not_fit(pictures, text, message):
+    with pytest.raises(ValueError, match=message) as told:
+        table(pictures, text.replace("ROW", "p7/image.png,p7/ben.png"))
+    assert "\n" not in str(told.value)
+
+
+def test_many_missing_files_are_counted(pictures):
+    lines = "".join(f"p7/image{k}.png,empty\n" for k in range(1200))
+    with pytest.raises(ValueError, match=r"1200 of the files .*image0.png .line 2., .*, .*line 4. and 1197 more"):
+        table(pictures, f"image,rater\n{lines}")
+
+
+def test_a_table_in_another_encoding_is_refused(pictures):
+    with pytest.raises(ValueError, match="cases.csv is not UTF-8 .byte 0.; save it as CSV UTF-8"):
+        table(pictures, "image,rater\n", encoding="utf-16")
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"image": 7, "rater": "empty"}, "entry 1: the column image holds 7, expected the path of a file"),
+        ({"image": "p7/image.png", "rater": {"a": {"b": 1}}}, "entry 1: the column rater_a holds {'b': 1}"),
+        ({"image": "p7/image.png", "rater": "empty", "subject": ["a"]}, "entry 1: subject is .'a'., expected one text"),
+        ({"image": "p7/image.png", "rater": "empty", "shape": 1}, "the column 'shape' is not known"),
+    ],
+)
+def test_entries_that_do_not_fit(pictures, entry, message):
+    (pictures / "cases.json").write_text(json.dumps([entry]), encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        read_all(pictures, DataConfig(), DEFAULT_LABELS)
+
+
+def test_json_of_other_kinds_is_no_list(tmp_path):
+    for name, content, found in (
+        ("dataset.json", {"labels": {}, "training": []}, False),
+        ("settings.json", [], False),
+        ("a.json", [{"Image": "x"}], True),
+        ("b.json", {"npz": "x"}, True),
+    ):
+        (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
+        assert (recognise(tmp_path / name) is not None) == found
+
+
+@pytest.mark.parametrize(
+    ("content", "channels"),
+    [
+        ("image_T1;image_t2;rater\n", ("T1", "t2")),
+        ("image;rater\n", ()),
+        ('[{"images": {"T1": "a", "ADC": "b"}, "rater": "c"}]', ("T1", "ADC")),
+        ('[{"images": ["a", "b"], "rater": "c"}]', ()),
+        ("image;colour\n", ()),
+        ("[", ()),
+    ],
+)
+def test_a_list_names_its_channels(tmp_path, content, channels):
+    name = "cases.json" if content.startswith("[") else "cases.csv"
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    for place in (tmp_path, tmp_path / name):
+        assert getattr(recognise(place), "channels", ()) == channels

@@ -5,19 +5,15 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
-import numpy as np
 import pytest
-import SimpleITK as sitk
 import yaml
-from shared_data import shared_path
 
 from AmbiguousSegLib.configuration import from_dict
 from AmbiguousSegLib.data.inspection import ChannelValues, Inspection
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label
 from AmbiguousSegLib.methods import build_method
-from AmbiguousSegLib.training import plan as planning
 from AmbiguousSegLib.training.config import TrainingConfig, completed
-from AmbiguousSegLib.training.plan import plan, plan_for
+from AmbiguousSegLib.training.plan import plan
 from AmbiguousSegLib.training.plan_file import as_yaml
 from AmbiguousSegLib.training.plan_images import MOST_SIDE_GPU, multiple_of
 from AmbiguousSegLib.training.plan_run import Machine, network

@@ -325,6 +325,16 @@ def test_intensity_by_hand(rule, expected):
     np.testing.assert_allclose(pixels.flatten()[::4], expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "first", "last"),
+    [(np.int8, -100, 100), (np.uint8, 0, 200), (np.int16, -30000, 30000), (np.float64, -30000, 30000)],
+)
+def test_percentiles_do_not_overflow_the_type_of_the_values(dtype, first, last):
+    """Neighbours 200 and 60,000 apart, more than int8 and int16 hold; the quarters between them are known."""
+    low, high = Intensity("percentile", 25.0, 75.0).limits(np.array([first, last], dtype), "CT")
+    assert (low, high) == (first + (last - first) / 4, first + 3 * (last - first) / 4)
+
+
 def test_one_rule_per_channel():
     volume = RNG.uniform(0, 255, (2, 1, 6, 6)).astype(np.float32)
     rules = (Intensity("full_scale", high=255), Intensity("window", 100, 200))

@@ -109,6 +109,7 @@ class GeneratePanel:
                 self.context.scene, self.context.runner, settings(), events, extends, threshold
             )
             self.inputs.cancel_estimate()  # sampling is not to wait for it
+            self.inputs.show_warnings(self._generation.warnings)
             self.context.generating = True
             self.ui.progressBar.maximum = 0  # moves without a figure: the worker may have to start
             self.ui.progressBar.show()

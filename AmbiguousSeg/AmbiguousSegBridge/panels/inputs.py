@@ -11,6 +11,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from AmbiguousSegBridge import packages, sample_data
+from AmbiguousSegBridge.fit import input_warnings
 from AmbiguousSegBridge.generation import Settings, sample_job, slice_count
 from AmbiguousSegBridge.grid import geometry_of, is_turned, region_of
 from AmbiguousSegBridge.panels.context import Context, silent
@@ -36,6 +37,7 @@ class InputsPanel:
         self._estimated = ""  # what the label shows the estimate of
         self._refused = ("", "")  # what the worker was asked last and cannot do, and why
         self._reason = ""  # why the button is disabled, as it was shown last
+        self._checked: tuple | None = None  # what the warnings shown were found for
         self._estimate_timer = qt.QTimer()
         self._estimate_timer.setSingleShot(True)
         self._estimate_timer.connect("timeout()", self.ask_estimate)
@@ -121,9 +123,13 @@ class InputsPanel:
             return
         self._show_region()  # it may have been moved, which nobody else is told
         try:
-            job, reason = sample_job(self.settings(), kind="estimate"), ""
+            settings = self.settings()
+            job, reason = sample_job(settings, kind="estimate"), ""
         except (OSError, ValueError) as error:
             job, reason = None, str(error)
+            self.show_warnings([])
+        else:
+            self._check(settings)
         if reason != self._reason:
             self._reason = reason
             self.context.refresh_soon()  # the button, too
@@ -140,6 +146,12 @@ class InputsPanel:
         listener = Listener(finished=self._on_estimate, failed=self._on_no_estimate, cancelled=self._on_cancelled)
         self._estimate = self.context.runner.start(job, listener), asked
 
+    def show_warnings(self, warnings: list[str]) -> None:
+        """Tell in what the volumes differ from what the model was trained on."""
+        self._checked = None
+        self.ui.inputWarningLabel.text = "\n".join(warnings)
+        self.ui.inputWarningLabel.visible = bool(warnings)
+
     def cancel_estimate(self) -> None:
         """Whatever is to be computed now need not wait for an estimate."""
         self._estimate_timer.stop()
@@ -154,6 +166,15 @@ class InputsPanel:
     def schedule_estimate(self) -> None:
         """Estimate soon: the inputs may have changed."""
         self._estimate_timer.start(ESTIMATE_AFTER_MS)
+
+    def _check(self, settings: Settings) -> None:
+        """Show the warnings; they are found anew only where model, volumes or region are others than before."""
+        region = None if settings.region is None else region_of(settings.region, settings.volumes[0])
+        volumes = [(v.GetID(), v.GetMTime(), v.GetImageData().GetMTime()) for v in settings.volumes]
+        key = settings.model.folder, settings.model.weights_sha256, tuple(volumes), region
+        if key != self._checked:
+            self.show_warnings(input_warnings(settings.model, settings.volumes, region))
+            self._checked = key
 
     def _on_estimate(self, result: dict[str, Any], _folder: Path) -> None:
         text = _("About {time} and {memory} on {device}: {samples} x {slices} slices, {evaluations} passes").format(

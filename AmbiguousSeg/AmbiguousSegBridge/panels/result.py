@@ -174,6 +174,7 @@ class ResultPanel:
             if not alone:
                 text = _("All classes together: {volumes}").format(volumes=text)
             text = text.format(mean=f"{mean:.2f}", median=f"{median:.2f}", low=f"{low:.2f}", high=f"{high:.2f}")
+            text = "\n".join([text, *run.provenance.get("input_warnings", [])])
         else:
             fill_table(self.ui.sampleTable, [_("sample"), _("volume (mL)")], [])
         self.ui.volumeLabel.text = text
