@@ -212,7 +212,8 @@ def test_what_is_recognised_as_a_list(tmp_path):
         ('{"npz": NaN}', "NaN is no number of JSON"),
         ('{"npz": "a", "npz": "b"}', "'npz' occurs twice"),
         ("{", "is not valid JSON: Expecting .* line 1 column 2"),
-        ("[" * 100_000, "is nested 100000 deep, expected at most 16"),
+        ("[" * 100_000, "is nested more than 16 deep"),
+        ('{"a": "\\"' + "[{" * 20 + '"}', "the column 'a' is not known"),
         ('["[[[[[[[[[[[[[[[[[[[[[[[[[[[[[["]', "must hold an object"),
     ],
 )
