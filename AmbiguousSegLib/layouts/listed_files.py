@@ -14,11 +14,12 @@ from typing import Any
 from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.file_case import FileCase, RaterFile
 from AmbiguousSegLib.labels import Label
-from AmbiguousSegLib.layouts.case_files import choose_channels, modality_of, one_rater
+from AmbiguousSegLib.layouts.case_files import choose_channels, one_rater
 from AmbiguousSegLib.layouts.listed import check_part, identity_of
 from AmbiguousSegLib.layouts.names import field_mm, is_picture, some, subject_finder
 from AmbiguousSegLib.layouts.nnunet_labels import labels_beside
 from AmbiguousSegLib.volume.file_checks import check_name, shown
+from AmbiguousSegLib.volume.scan_kind import modality_of
 
 COLUMNS = ("identity", "subject", "group", "part", "modality", "spacing", "series")
 EMPTY = "empty"
