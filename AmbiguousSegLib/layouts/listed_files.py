@@ -83,6 +83,7 @@ def read_files(
         raise ValueError(f"{shown(file)}: {error}") from error
     order = channel_order([name for _, name in columns.images], config.channels, shown(file))
     images = [columns.images[k][0] for k in order]
+    names = tuple((columns.images[k][1],) for k in order) if all(name for _, name in columns.images) else ()
     subject_of = subject_finder(config.subject_pattern)
     cases: list[FileCase] = []
     missing: list[str] = []
@@ -107,6 +108,7 @@ def read_files(
                 series=told.get("series") or None,
                 spacing_mm=spacing,
                 field_mm=field_mm(config, paths[0]) if spacing is None else None,
+                channel_names=names,
             )
             for what in _named_once(case):
                 if what in places:

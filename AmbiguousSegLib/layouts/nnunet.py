@@ -107,6 +107,7 @@ def read(folder: Path, config: DataConfig, labels: Sequence[Label]) -> list[File
                 part=parts.get(name, "test"),
                 modality=modality,
                 field_mm=field_mm(config, files[0]),
+                channel_names=tuple((channels[k],) for k in order) if len(files) == len(channels) else (),
             )
             cases.append(case)
     return cases
