@@ -100,6 +100,7 @@ def read(folder: Path, config: DataConfig, labels: Sequence[Label]) -> list[File
                     label_names=tuple(label.name for label in labels),
                     group=grades[0] if grades else "",
                     modality="MR",
+                    channel_names=tuple((name, plain(name), *_SEQUENCES[name]) for name in sequences),
                 )
             )
     tell_left_out(folder, unmarked, "as they have no mask (seg)")

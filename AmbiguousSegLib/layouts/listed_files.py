@@ -126,6 +126,7 @@ def _case(
     told = {name: _text(cells, key) for name, key in columns.others.items() if name != "spacing"}
     paths = [_path(cells, key, folder) for key, _ in columns.images]
     images = tuple(choose_channels(folder, paths, [name for _, name in columns.images], config.channels))
+    named = dict(zip(paths, (name for _, name in columns.images)))
     spacing = _spacing(cells.get(columns.others.get("spacing", ""), ""), images)
     check_part(told.get("part", ""))
     return FileCase(
@@ -140,6 +141,7 @@ def _case(
         series=told.get("series") or None,
         spacing_mm=spacing,
         field_mm=field_mm(config, images[0]) if spacing is None else None,
+        channel_names=tuple((named[path],) for path in images) if all(named.values()) else (),
     )
 
 

@@ -97,7 +97,7 @@ def read(folder: Path, config: DataConfig, labels: Sequence[Label]) -> list[File
     for suffix, images, masks in halves:
         parts = _parts(folder, images, masks, tested=len(halves) > 1 and bool(halves[1][2])) if suffix == "Tr" else {}
         for name, by_rater in masks.items():
-            files = images[name]
+            files, named = images[name], dict(zip(images[name], channels))
             if len(files) == len(channels) == len({*map(str.lower, channels)}):
                 files = tuple(choose_channels(file, files, channels, config.channels))
             case = FileCase(
@@ -109,6 +109,7 @@ def read(folder: Path, config: DataConfig, labels: Sequence[Label]) -> list[File
                 part=parts.get(name, "test"),
                 modality=modality,
                 field_mm=field_mm(config, files[0]),
+                channel_names=tuple((named[path],) for path in files) if len(named) == len(channels) else (),
             )
             cases.append(case)
     return cases
