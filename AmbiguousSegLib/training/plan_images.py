@@ -182,7 +182,7 @@ def _picture_grid(
             reason += (
                 f"; what is marked spans {100 * share:.0f} % of them (median), {ACROSS_LESION_CPU} pixels of these"
             )
-    longest = max(_down(longest), LEAST_SIDE)
+    longest = max(_down(longest), min(LEAST_SIDE, _down(max(rows, columns))), 8)
     unit = multiple_of(longest)
     size = [max(unit, round(n * longest / max(rows, columns) / unit) * unit) for n in (rows, columns)]
     return (
