@@ -11,6 +11,7 @@ import SimpleITK as sitk
 import yaml
 from shared_data import shared_path
 
+from AmbiguousSegLib.cli import main
 from AmbiguousSegLib.configuration import from_dict
 from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.methods import build_method
@@ -128,6 +129,17 @@ def test_names_of_channels_and_classes_come_from_the_data(tmp_path):
     assert made.config["dataset"]["channels"] == ["T1", "FLAIR"]
     assert [label["name"] for label in made.config["labels"]] == ["edema", "core"]
     first_batch(made, tmp_path)
+
+
+def test_prepared_data_know_their_labels(tmp_path):
+    folder, names = three_classes(tmp_path / "raw"), ["rim", "halo", "core"]
+    labels = json.dumps([{"name": name} for name in names])
+    assert main(["prepare", "--data", str(folder), "--out", str(tmp_path / "prepared"), "--labels", labels]) == 0
+    original, prepared = plan_for(folder, labels=[Label(name) for name in names]), plan_for(tmp_path / "prepared")
+    assert prepared.config["labels"] == original.config["labels"]
+    for section in ("method_config", "augmentation", "optimisation"):
+        assert prepared.config[section] == original.config[section]
+    first_batch(prepared, tmp_path / "prepared")
 
 
 def arrays(folder: Path, **entries) -> Path:
