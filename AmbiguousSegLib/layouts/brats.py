@@ -18,7 +18,6 @@ from AmbiguousSegLib.data.file_case import FileCase, RaterFile
 from AmbiguousSegLib.data.readers import LAYOUTS, READERS, Layout
 from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.layouts.challenges import plain, put, seen_below, sequences_asked, tell_left_out
-from AmbiguousSegLib.layouts.listed import Described
 from AmbiguousSegLib.layouts.names import by_number, subject_finder, walk
 
 log = logging.getLogger(__name__)
@@ -63,7 +62,7 @@ _BY_NAME = {name: parts for parts, names in _MEANT.items() for name in names}
 def recognise(folder: Path) -> Layout | None:
     """A folder that holds a case with its four sequences, at most four levels below this one."""
     case = seen_below(folder, _complete_case)
-    return None if case is None else Described(f"data of a BraTS challenge, such as {case}", channels=tuple(_SEQUENCES))
+    return None if case is None else Layout(f"data of a BraTS challenge, such as {case}", channels=tuple(_SEQUENCES))
 
 
 @READERS.register("brats")

@@ -18,7 +18,6 @@ from AmbiguousSegLib.data.file_case import FileCase, RaterFile
 from AmbiguousSegLib.data.readers import LAYOUTS, READERS, Layout
 from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.layouts.challenges import put, seen_below, sequences_asked, tell_left_out
-from AmbiguousSegLib.layouts.listed import Described
 from AmbiguousSegLib.layouts.names import by_number, subject_finder, walk
 
 _SEQUENCES = {"PD": ("pdw", "protondensity"), "FLAIR": ("t2flair",), "MPRAGE": ("t1", "t1w"), "T2": ("t2w",)}
@@ -30,8 +29,11 @@ _MASK = re.compile(r"((?:training|test)\d+_\d+)_mask(\d+)\.nii(?:\.gz)?", re.IGN
 def recognise(folder: Path) -> Layout | None:
     """A folder that holds a preprocessed scan, at most four levels below this one."""
     scan = seen_below(folder, lambda files: next((m[1] for m in map(_IMAGE.fullmatch, files) if m), None))
-    words = f"the MS lesion challenge of ISBI 2015, such as {scan}"
-    return None if scan is None else Described(words, channels=tuple(_SEQUENCES))
+    return (
+        None
+        if scan is None
+        else Layout(f"the MS lesion challenge of ISBI 2015, such as {scan}", channels=("PD", "FLAIR", "MPRAGE", "T2"))
+    )
 
 
 @READERS.register("ms_challenge")

@@ -12,7 +12,6 @@ from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.prepared_cases import INDEX, REMEDY, START, PreparedCase, case_of, read_head, read_index
 from AmbiguousSegLib.data.readers import LAYOUTS, READERS, Layout
 from AmbiguousSegLib.labels import Label
-from AmbiguousSegLib.layouts.listed import Described
 from AmbiguousSegLib.layouts.names import some, subject_finder
 from AmbiguousSegLib.volume.file_checks import check_file, shown
 
@@ -34,7 +33,7 @@ def recognise(folder: Path) -> Layout | None:
         return None
     try:
         head = read_head(path)
-        return Described(f"prepared data, {head['cases']} case(s) from: {head['words']}", labels=labels_of(head))
+        return Layout(f"prepared data, {head['cases']} case(s) from: {head['words']}", labels=labels_of(head))
     except (ValueError, KeyError, OSError):
         return Layout("prepared data")
 

@@ -131,7 +131,7 @@ def plan_for(
     kind, words = recognised(folder) if kind == AUTO else (kind, f"data of the reader {kind}")
     layout = LAYOUTS[kind](folder) if kind in LAYOUTS else None
     config = DataConfig(kind=kind, subject_pattern=subject_pattern)
-    cases, seen, found = inspected(folder, config, labels or getattr(layout, "labels", None), on_case)
+    cases, seen, found = inspected(folder, config, labels or (layout and layout.labels) or None, on_case)
     given: list[Choice] = [("dataset.kind", kind, "as recognised")]
     if subject_pattern is not None:
         given.append(("dataset.subject_pattern", subject_pattern, "as given"))
@@ -141,7 +141,7 @@ def plan_for(
         machine,
         name=folder.resolve().stem,
         words=words,
-        channels=getattr(layout, "channels", ()),
+        channels=layout.channels if layout else (),
         near=near_marks(cases, seen),
         given=given,
     )
