@@ -143,7 +143,7 @@ def _folder(options: argparse.Namespace, models: Sequence[tuple[str, Model]]) ->
     chosen, how = _part(options, configs, cases)
     if not chosen:
         raise CommandError(f"{options.data}: the {options.part} part holds no case; choose another --part or --split.")
-    slices, seen, limits = index(chosen, first.preprocessing, len(first.labels))
+    slices, seen, limits = index(chosen, first.preprocessing, len(first.labels), leave_out=config.leave_out)
     notes = [f"{name}: {note}" for name, model in models for note in _differences(model, seen)]
     for text in notes:
         log.warning("%s", text)

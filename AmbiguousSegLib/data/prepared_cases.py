@@ -104,22 +104,27 @@ class PreparedCase:
 
     @property
     def subject(self) -> str:
+        """Whom it shows."""
         return self.seen.subject
 
     @property
     def group(self) -> str:
+        """Set that it belongs to."""
         return self.seen.group
 
     @property
     def part(self) -> str:
+        """Part of the split that the original states."""
         return self.seen.part
 
     @property
     def modality(self) -> str:
+        """As DICOM names it."""
         return self.seen.modality
 
     @property
     def rater_names(self) -> tuple[str, ...]:
+        """Raters in the order of ``load_masks``."""
         return self.seen.raters
 
     @property

@@ -1,25 +1,14 @@
-"""What data that describes itself has in common: names that follow from paths, channels, labels, parts of a split."""
+"""What lists of cases have in common: names that follow from paths, and parts of a split."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from AmbiguousSegLib.data.readers import Layout
-from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.layouts.names import stem_of
 
 PARTS = ("train", "validation", "test")
-
-
-@dataclass(frozen=True)
-class Described(Layout):
-    """A layout that names its channels and the labels of its masks, each () where it does not."""
-
-    channels: tuple[str, ...] = ()
-    labels: tuple[Label, ...] = ()
 
 
 def common_folder(files: Sequence[Path], folder: Path) -> Path:

@@ -22,7 +22,6 @@ from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.layouts.case_files import choose_channels
 from AmbiguousSegLib.layouts.case_list import NAMES as LISTS
 from AmbiguousSegLib.layouts.json_file import read_json
-from AmbiguousSegLib.layouts.listed import Described
 from AmbiguousSegLib.layouts.names import field_mm, glimpse, is_picture, listed, some, subject_finder
 from AmbiguousSegLib.layouts.nnunet_labels import (
     DESCRIPTION,
@@ -72,7 +71,7 @@ def recognise(folder: Path) -> Layout | None:
 def _layout(folder: Path, described: Mapping[str, Any], count: str) -> Layout:
     file, words = folder / DESCRIPTION, f"nnU-Net dataset {shown(folder.resolve().name)}: {count} training images"
     try:
-        return Described(words, channels=tuple(_channels(described, file)), labels=named_labels(described, file))
+        return Layout(words, channels=tuple(_channels(described, file)), labels=named_labels(described, file))
     except ValueError:  # its reader will say so
         return Layout(words)
 

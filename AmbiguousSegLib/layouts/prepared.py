@@ -33,7 +33,7 @@ def recognise(folder: Path) -> Layout | None:
         return None
     try:
         head = read_head(path)
-        return Layout(f"prepared data, {head['cases']} case(s) from: {head['words']}")
+        return Layout(f"prepared data, {head['cases']} case(s) from: {head['words']}", labels=labels_of(head))
     except (ValueError, KeyError, OSError):
         return Layout("prepared data")
 

@@ -258,7 +258,9 @@ def open_data(
         raise ValueError(f"{folder}: the split leaves no case to train on.")
     preprocessing = data.preprocessing(size_multiple(config.method, config.method_config))
     used = [*split.train, *split.validation]
-    slices, seen, limits = index(used, preprocessing, len(labels), on_case and (lambda n: on_case(n, len(used))))
+    slices, seen, limits = index(
+        used, preprocessing, len(labels), on_case and (lambda n: on_case(n, len(used))), data.leave_out
+    )
     store = SliceStore(preprocessing, len(labels), limits, data.cache_mb * 2**20)
     trained = set(split.train)
     source = CaseSource(
