@@ -21,6 +21,7 @@ import numpy as np
 from AmbiguousSegLib.boxes import bounding_box
 from AmbiguousSegLib.configuration import from_dict, to_dict
 from AmbiguousSegLib.data.inspection import Inspection
+from AmbiguousSegLib.text_files import parse_json
 from AmbiguousSegLib.volume.file_checks import check_file, shown
 from AmbiguousSegLib.volume.geometry import Geometry
 
@@ -258,7 +259,7 @@ def read_index(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     if first != f"{START}{zlib.crc32(rest)},".encode():
         raise ValueError(f"{shown(path)} is damaged or was changed: it does not agree with its checksum; {REMEDY}.")
     head, _, cases = rest.partition(b"\n")
-    return _head(path, head), json.loads(b"{" + cases)["cases"]
+    return _head(path, head), parse_json(b"{" + cases, shown(path), nan=True)["cases"]
 
 
 def _head(path: Path, line: bytes) -> dict[str, Any]:
