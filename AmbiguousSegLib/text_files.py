@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Hashable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from AmbiguousSegLib.files import check_file, shown, size_text
 
-MOST_BYTES = 32_000_000  # a list of 200,000 files
+MOST_BYTES = 16_000_000  # a list of 100,000 files
 MOST_YAML_BYTES = 1_000_000
 _DEEPEST = 16
 _MOST_NODES = 10_000  # values of a YAML file, those of what it repeats by anchors counted again
 _LONGEST_SCALAR = 10_000  # characters of a YAML value without quotes, which may be a number
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)  # up to the end, where it is not closed
+_MARKS = re.compile(rb'\\.|["\[\]{}]', re.DOTALL)
 
 
 def read_bytes(path: Path | str, most_bytes: int = MOST_BYTES) -> bytes:
@@ -54,10 +53,8 @@ def read_json(path: Path | str, nan: bool = False) -> Any:
 def parse_json(data: bytes | str, name: str, nan: bool = False) -> Any:
     """``read_json`` of what a file, or whatever bears this name, holds."""
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
-    marks = np.frombuffer(_STRING.sub(b"", raw), np.uint8)
-    opened, closed = ((marks == ord(a)) | (marks == ord(b)) for a, b in ("[{", "]}"))
-    if (deepest := np.cumsum(opened.astype(np.int32) - closed).max(initial=0)) > _DEEPEST:
-        raise ValueError(f"{name} is nested {deepest} deep, expected at most {_DEEPEST}; is it the right file?")
+    if _is_deep(raw):
+        raise ValueError(f"{name} is nested more than {_DEEPEST} deep; is it the intended file?")
     try:
         constant = None if nan else _no_number
         return json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_once, parse_constant=constant)
@@ -67,11 +64,27 @@ def parse_json(data: bytes | str, name: str, nan: bool = False) -> Any:
         raise ValueError(f"{name} is not valid JSON: {error}; correct it.") from error
 
 
+def _is_deep(data: bytes) -> bool:
+    """Whether brackets outside of strings are nested deeper than ``_DEEPEST``."""
+    depth, inside = 0, False
+    for found in _MARKS.finditer(data):
+        mark = found[0]
+        if mark == b'"':
+            inside = not inside
+        elif not inside and mark in b"[{":
+            depth += 1
+            if depth > _DEEPEST:
+                return True
+        elif not inside and mark in b"]}":
+            depth -= 1
+    return False
+
+
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {max(keys, key=keys.count)!r} occurs twice in one object")
+        twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise ValueError(f"the key {twice!r} occurs twice in one object")
     return found
 
 

@@ -17,7 +17,7 @@ from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.file_case import FileCase, RaterFile
 from AmbiguousSegLib.data.readers import LAYOUTS, READERS, Layout
 from AmbiguousSegLib.labels import Label
-from AmbiguousSegLib.layouts.challenges import put, seen_below, sequences_asked, tell_left_out
+from AmbiguousSegLib.layouts.challenges import plain, put, seen_below, sequences_asked, tell_left_out
 from AmbiguousSegLib.layouts.names import by_number, subject_finder, walk
 
 _SEQUENCES = {"PD": ("pdw", "protondensity"), "FLAIR": ("t2flair",), "MPRAGE": ("t1", "t1w"), "T2": ("t2w",)}
@@ -29,7 +29,11 @@ _MASK = re.compile(r"((?:training|test)\d+_\d+)_mask(\d+)\.nii(?:\.gz)?", re.IGN
 def recognise(folder: Path) -> Layout | None:
     """A folder that holds a preprocessed scan, at most four levels below this one."""
     scan = seen_below(folder, lambda files: next((m[1] for m in map(_IMAGE.fullmatch, files) if m), None))
-    return None if scan is None else Layout(f"the MS lesion challenge of ISBI 2015, such as {scan}")
+    return (
+        None
+        if scan is None
+        else Layout(f"the MS lesion challenge of ISBI 2015, such as {scan}", channels=("PD", "FLAIR", "MPRAGE", "T2"))
+    )
 
 
 @READERS.register("ms_challenge")
@@ -71,6 +75,7 @@ def read(folder: Path, config: DataConfig, labels: Sequence[Label]) -> list[File
                 raters=tuple(RaterFile(f"rater{number}", file) for number, file in sorted(raters.items())),
                 label_names=tuple(label.name for label in labels),
                 modality="MR",
+                channel_names=tuple((name, plain(name), *_SEQUENCES[name]) for name in sequences),
             )
         )
     tell_left_out(folder, sorted(images.keys() - masks.keys(), key=by_number), "as they have no mask")

@@ -93,7 +93,9 @@ def _around(values: np.ndarray, seen: Inspection) -> np.ndarray:
 
 
 def _values(channel: np.ndarray) -> ChannelValues:
-    least, low, median, high, greatest = (float(v) for v in np.percentile(channel, (0, 0.5, 50, 99.5, 100)))
+    least, low, median, high, greatest = (
+        float(v) for v in np.percentile(channel.astype(float), (0, 0.5, 50, 99.5, 100))
+    )
     return ChannelValues(least, low, median, high, greatest, channel.dtype.kind in "iu")
 
 

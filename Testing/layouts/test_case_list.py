@@ -212,7 +212,8 @@ def test_what_is_recognised_as_a_list(tmp_path):
         ('{"npz": NaN}', "NaN is no number of JSON"),
         ('{"npz": "a", "npz": "b"}', "'npz' occurs twice"),
         ("{", "is not valid JSON: Expecting .* line 1 column 2"),
-        ("[" * 100_000, "is nested 100000 deep, expected at most 16"),
+        ("[" * 100_000, "is nested more than 16 deep"),
+        ('{"a": "\\"' + "[{" * 20 + '"}', "the column 'a' is not known"),
         ('["[[[[[[[[[[[[[[[[[[[[[[[[[[[[[["]', "must hold an object"),
     ],
 )
@@ -312,9 +313,21 @@ def test_volumes_keep_their_grid_and_lists_may_lie_elsewhere(tmp_path):
     (tmp_path / "lists").mkdir()
     (case,) = table(tmp_path / "lists", "image,rater\n..\\scans\\ct.nii.gz,../scans/m#1.nii.gz\n")
     _, geometry, masks = load_case(case, 1)
-    assert case.identity == "scans/ct" and geometry.spacing_mm == (0.5, 0.75, 3) and masks.sum() == 9
+    assert case.identity == "ct" and geometry.spacing_mm == (0.5, 0.75, 3) and masks.sum() == 9
     with pytest.raises(ValueError, match="line 2: a spacing is told, but .*ct.nii.gz is no picture and knows its own"):
         table(tmp_path / "lists", "image,rater,spacing\n../scans/ct.nii.gz,../scans/m#1.nii.gz,1\n")
+
+
+def test_cases_elsewhere_are_named_below_the_folder_they_share(pictures, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("elsewhere")
+    rows = "".join(f"{pictures / p / 'image.png'},{pictures / p / 'anna.png'}\n" for p in ("p7", "p9"))
+    for channels in (("image",), ("x",)):
+        config = DataConfig(channels=channels)
+        assert [c.identity for c in table(folder, f"image,rater\n{rows}", config=config)] == ["p7/image", "p9/image"]
+    picture(folder / "own.png", np.arange(20).reshape(4, 5))
+    mixed = table(folder, f"image,rater\n{rows}own.png,empty\n")
+    assert [case.identity.split("/")[-2:] for case in mixed[:2]] == [["p7", "image"], ["p9", "image"]]
+    assert len({case.identity for case in mixed}) == 3 and str(folder) not in mixed[2].identity
 
 
 def test_a_segment_of_a_file_is_a_rater(tmp_path):
@@ -417,3 +430,22 @@ def test_a_list_names_its_channels(tmp_path, content, channels):
     (tmp_path / name).write_text(content, encoding="utf-8")
     for place in (tmp_path, tmp_path / name):
         assert getattr(recognise(place), "channels", ()) == channels
+
+
+def test_a_file_of_one_segment_is_its_raters_whatever_its_name(tmp_path):
+    scan = sitk.GetImageFromArray(np.arange(24, dtype=np.int16).reshape(2, 3, 4))
+    marks = sitk.GetImageFromArray((np.arange(24) < 5).astype(np.uint8).reshape(2, 3, 4))
+    for key, value in (("ID", "s"), ("Name", "Segment_1"), ("Layer", "0"), ("LabelValue", "1")):
+        marks.SetMetaData(f"Segment0_{key}", value)
+    sitk.WriteImage(scan, str(tmp_path / "ct.nrrd"))
+    sitk.WriteImage(marks, str(tmp_path / "m.seg.nrrd"))
+    (case,) = table(tmp_path, "image,rater_eva\nct.nrrd,m.seg.nrrd\n")
+    assert case.rater_names == ("eva",) and load_case(case, 1)[2].sum() == 5
+
+
+def test_a_dicom_series_tells_its_modality(tmp_path):
+    folder = shared_path("data/ct_head_dicom")
+    (case,) = table(tmp_path, f"image,rater,identity\n{folder},empty,head\n")
+    values, geometry, masks = load_case(case, 1)
+    assert (case.identity, case.modality, values.shape) == ("head", "CT", (1, 93, 64, 64))
+    assert geometry.spacing_mm == pytest.approx((3.2, 3.2, 1.5), abs=0.1) and not masks.any()

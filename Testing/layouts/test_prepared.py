@@ -18,7 +18,8 @@ from AmbiguousSegLib.configuration import to_dict
 from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.file_case import FileCase, RaterFile
 from AmbiguousSegLib.data.inspection import inspect
-from AmbiguousSegLib.data.prepared_cases import START, packed, unpacked
+from AmbiguousSegLib.data.prepared_cases import packed, unpacked
+from AmbiguousSegLib.data.prepared_index import START
 from AmbiguousSegLib.data.prepared_writing import Skipped, bytes_needed, probing, smallest_type, write_prepared
 from AmbiguousSegLib.data.readers import recognised
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label
@@ -64,7 +65,13 @@ def case_of(values, masks=None, identity="c", **more):
 
 
 def write(folder, cases, labels=DEFAULT_LABELS, **options):
-    head = {"kind": "made", "words": "made for a test", "labels": to_dict(labels), "subject_pattern": None}
+    head = {
+        "kind": "made",
+        "words": "made for a test",
+        "labels": to_dict(labels),
+        "channels": [],
+        "subject_pattern": None,
+    }
     return write_prepared(folder, cases, len(labels), head, lambda outcomes: {}, **options)
 
 
