@@ -21,7 +21,6 @@ from AmbiguousSegLib.data.readers import LAYOUTS, READERS, Layout
 from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.layouts.case_files import choose_channels
 from AmbiguousSegLib.layouts.case_list import NAMES as LISTS
-from AmbiguousSegLib.layouts.json_file import read_json
 from AmbiguousSegLib.layouts.names import field_mm, glimpse, is_picture, listed, some, subject_finder
 from AmbiguousSegLib.layouts.nnunet_labels import (
     DESCRIPTION,
@@ -30,6 +29,7 @@ from AmbiguousSegLib.layouts.nnunet_labels import (
     named_labels,
     stored_labels,
 )
+from AmbiguousSegLib.text_files import read_json
 from AmbiguousSegLib.volume.file_checks import shown
 
 _log = logging.getLogger(__name__)
