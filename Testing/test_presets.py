@@ -14,7 +14,7 @@ from shared_data import shared_path
 
 from AmbiguousSegLib.cli.common import CommandError
 from AmbiguousSegLib.cli.train import parse
-from AmbiguousSegLib.data.readers import read_all
+from AmbiguousSegLib.data.readers import READERS
 from AmbiguousSegLib.data.split import split_cases
 from AmbiguousSegLib.diffusion import samplers
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
@@ -119,7 +119,7 @@ def test_ms_patients_stay_together(tmp_path):
             for file in ("mask1", "mask2"):
                 (tmp_path / f"training{patient:02d}" / "masks" / f"{name}_{file}.nii").touch()
     config = read(CIMD["ms"])
-    _, cases = read_all(tmp_path, config.dataset, config.labels)
+    cases = READERS[config.dataset.kind](tmp_path, config.dataset, config.labels)
     split = split_cases(config.dataset, cases)
     assert [len(part) for part in split.subjects().values()] == [3, 1, 1]
     assert [len(part) for part in (split.train, split.validation, split.test)] == [12, 4, 4]
@@ -141,7 +141,7 @@ def test_what_the_implicit_ensembles_paper_sets(tmp_path):
     for number in range(1, 370):
         for file in ("t1", "t1ce", "t2", "flair", "seg"):
             (tmp_path / f"BraTS20_Training_{number:03d}_{file}.nii.gz").touch()
-    split = split_cases(dataset, read_all(tmp_path, dataset, config.labels)[1])
+    split = split_cases(dataset, READERS[dataset.kind](tmp_path, dataset, config.labels))
     assert len(split.test) == 37
 
 

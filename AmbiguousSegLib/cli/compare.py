@@ -30,8 +30,10 @@ from AmbiguousSegLib.volume.segments import read_rater_maps
 HELP = "compare the samples of a volume with several raters' segmentations"
 JSON_FILE, MARKDOWN_FILE, FIGURE_FILE = "comparison.json", "comparison.md", "disagreement.png"
 # What of samples.json is told again
-_KEPT = ("label", "model", "seed", "first_sample", "sampler", "coherence_mm", "slice_range", "region_lps_mm")
-_KEPT += ("input_warnings",)
+_KEPT = (
+    *("label", "model", "seed", "first_sample", "sampler", "coherence_mm", "slice_range", "region_lps_mm"),
+    "input_warnings",
+)
 
 
 @dataclass(frozen=True)

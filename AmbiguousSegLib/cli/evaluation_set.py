@@ -18,12 +18,14 @@ from AmbiguousSegLib.data.evaluation_cases import (
     held_out_seed,
     loaded_cases,
 )
-from AmbiguousSegLib.data.inspection import inspect
+from AmbiguousSegLib.data.inspection import Inspection, inspect
 from AmbiguousSegLib.data.lung_phantom import Phantom
 from AmbiguousSegLib.data.readers import AUTO, LAYOUTS, Case, read_all
 from AmbiguousSegLib.data.slices import SliceStore, index
 from AmbiguousSegLib.data.split import split_by_file, split_cases
+from AmbiguousSegLib.data.trained_inputs import inputs_of
 from AmbiguousSegLib.model import Model
+from AmbiguousSegLib.volume.input_check import compare_inputs
 
 log = logging.getLogger(__name__)
 
@@ -141,12 +143,22 @@ def _folder(options: argparse.Namespace, models: Sequence[tuple[str, Model]]) ->
     chosen, how = _part(options, configs, cases)
     if not chosen:
         raise CommandError(f"{options.data}: the {options.part} part holds no case; choose another --part or --split.")
-    slices, _, limits = index(chosen, first.preprocessing, len(first.labels))
+    slices, seen, limits = index(chosen, first.preprocessing, len(first.labels), leave_out=config.leave_out)
+    notes = [f"{name}: {note}" for name, model in models for note in _differences(model, seen)]
+    for text in notes:
+        log.warning("%s", text)
     store = SliceStore(first.preprocessing, len(first.labels), limits, config.cache_mb * 2**20)
     loaded = tuple(loaded_cases(slices, store, options.cases))
     spacing, pixels = _spacing(options, configs)
     note = f"{options.data}: {len(loaded)} cases, {how}; {pixels}"
-    return EvaluationSet(_names(first), loaded, (), spacing, (note,))
+    return EvaluationSet(_names(first), loaded, (), spacing, (note, *notes))
+
+
+def _differences(model: Model, seen: Sequence[Inspection]) -> list[str]:
+    """In what the cases differ from what a model was trained on, if it says that."""
+    if model.inputs is None:
+        return []
+    return compare_inputs(model.inputs, inputs_of(seen, model.preprocessing.plane), model.preprocessing)
 
 
 def _part(

@@ -13,7 +13,7 @@ from AmbiguousSegLib.evaluation.table import Column, Table
 from AmbiguousSegLib.files import replacing
 from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.training.plan import Plan, plan_for
-from AmbiguousSegLib.training.plan_file import as_yaml, in_words
+from AmbiguousSegLib.training.plan_file import as_yaml, expected
 
 _IN_FILE_ONLY = ("card.description", "card.training_data")  # long, and nothing to decide
 HELP = "write a training configuration that fits the data and this machine"
@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
     with replacing(options.out) as temporary:
         temporary.write_text(as_yaml(made), encoding="utf-8")
     print(table(made).text())
-    print(in_words(made))
+    print(expected(made))
     print(f"{options.out}: done; next: {program('train')} --config {options.out} --data {options.data} --out RUN")
     return 0
 

@@ -41,6 +41,7 @@ from AmbiguousSegLib.training.plan import plan_for
 from AmbiguousSegLib.training.plan_file import in_words
 from AmbiguousSegLib.training.start import check_start, config_from
 from AmbiguousSegLib.training.trainer import Trainer
+from AmbiguousSegLib.volume.input_check import compare_inputs
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,9 @@ def main(arguments: list[str]) -> int:
                 reading.update(cases - reading.n)
 
             data = open_data(config, options.data, read)
+        if start is not None and start.inputs is not None and rank == 0:
+            for note in compare_inputs(start.inputs, data.inputs, start.preprocessing):
+                log.warning("The images differ from those of the model that is started from. %s", note)
         begin = None if start is None else start.method
         trainer = Trainer(data, options.out, device, options.resume, begin, rank, processes)
         config = data.config

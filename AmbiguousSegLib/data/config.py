@@ -31,6 +31,8 @@ class DataConfig:
         split_file: JSON file of the split; otherwise subjects are split by fraction.
         validation_fraction, test_fraction, split_seed: the split by fraction.
         empty_share: share of items from slices that nobody marked; None: each slice as often as any other.
+        leave_out: how many slices are left out at the start and at the end of each volume, counted as
+            ``Preprocessing.prepare`` counts; a volume's intensities are those of the whole all the same.
         shift: how far from the middle of a patch the marked place lies that it was cut around: uniform in ± this share
             of the side, each axis on its own. For slices larger than ``size``.
         phantom_seed: first number of the phantom's cases; held-out cases use the next seeds.
@@ -51,6 +53,7 @@ class DataConfig:
     test_fraction: float = 0.15
     split_seed: int = 0
     empty_share: float | None = None
+    leave_out: tuple[int, int] = (0, 0)
     shift: float = 0.25
     phantom_seed: int = 0
     workers: int = 0
@@ -67,6 +70,7 @@ class DataConfig:
         check_field(self, _is_pattern(self.subject_pattern), "subject_pattern", "a regular expression, or null")
         check_field(self, self.phantom_seed >= 0, "phantom_seed", "0 or more")
         check_field(self, self.empty_share is None or 0 <= self.empty_share < 1, "empty_share", "in [0, 1), or null")
+        check_field(self, min(self.leave_out) >= 0, "leave_out", "two numbers of slices, each 0 or more")
         check_field(self, 0 <= self.shift <= 0.5, "shift", "in [0, 0.5]")
         check_field(self, self.workers >= 0, "workers", "0 or more")
         check_field(self, self.cache_mb >= 0, "cache_mb", "0 or more")

@@ -79,10 +79,14 @@ class Layout:
     Attributes:
         words: for people: "nnU-Net dataset Dataset007_Lesion: 120 training images".
         specific: it bears marks of its own, such as ``dataset.json``; general layouts count where no specific one fits.
+        channels: names of the images' channels, where the data says them.
+        labels: 1 to K of the masks, where the data says them.
     """
 
     words: str
     specific: bool = True
+    channels: tuple[str, ...] = ()
+    labels: tuple[Label, ...] = ()
 
 
 READERS: Registry[Reader] = Registry("reader of data", room="AmbiguousSegLib.layouts")

@@ -119,6 +119,7 @@ def index(
     preprocessing: Preprocessing,
     classes: int,
     on_case: Callable[[int], None] | None = None,
+    leave_out: tuple[int, int] = (0, 0),
 ) -> tuple[list[Slice], list[Inspection], dict[str, Limits]]:
     """All slices of some cases, what was seen of the cases, and their intensity limits.
 
@@ -126,6 +127,7 @@ def index(
 
     Args:
         on_case: called with the number of cases read so far.
+        leave_out: as ``DataConfig.leave_out``.
 
     Raises:
         ValueError: as ``inspect`` and ``Preprocessing.limits``; other channels than ``preprocessing`` names.
@@ -137,7 +139,10 @@ def index(
         found = inspect(case, classes)
         limits[case.identity] = _limits(case, found, preprocessing)
         count, marked = found.marked_slices(preprocessing.plane)
-        slices.extend(Slice(case, i, i in set(marked), count) for i in range(count))
+        marks, kept = set(marked), range(leave_out[0], count - leave_out[1])
+        if count > 1 and not kept:
+            raise ValueError(f"{case.identity}: of {count} slices none is left; lower dataset.leave_out {leave_out}.")
+        slices.extend(Slice(case, i, i in marks, count) for i in (kept if count > 1 else range(1)))
         seen.append(found)
         if on_case is not None:
             on_case(number)
@@ -155,6 +160,8 @@ def _limits(case: Case, found: Inspection, preprocessing: Preprocessing) -> Limi
     try:
         if any(rule.rule == "percentile" for rule in rules):
             return tuple(preprocessing.limits(case.load_image()[0]))
+        for rule, name in zip(rules, names):
+            rule.check_stored(found.stored, name)
         each = zip(rules, found.values, names)
         return tuple(rule.limits_of_extremes(values.least, values.greatest, name) for rule, values, name in each)
     except ValueError as error:

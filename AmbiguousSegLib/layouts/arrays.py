@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -270,6 +271,6 @@ def _texts(file: Path, name: str, key: str, header: ArrayHeader, count: int) -> 
     if key in ("subject", "identity") and "" in texts:
         raise ValueError(f"{shown(file)}: {name} for {key} is empty at {texts.index('')}; name every {key}.")
     if key == "identity" and len(set(texts)) < count:
-        twice = next(text for text in texts if texts.count(text) > 1)
+        twice, _ = Counter(texts).most_common(1)[0]
         raise ValueError(f"{shown(file)}: {name} for identity holds {twice!r} twice; give each case its own name.")
     return texts

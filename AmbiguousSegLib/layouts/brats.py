@@ -61,7 +61,7 @@ _BY_NAME = {name: parts for parts, names in _MEANT.items() for name in names}
 def recognise(folder: Path) -> Layout | None:
     """A folder that holds a case with its four sequences, at most four levels below this one."""
     case = seen_below(folder, _complete_case)
-    return None if case is None else Layout(f"data of a BraTS challenge, such as {case}")
+    return None if case is None else Layout(f"data of a BraTS challenge, such as {case}", channels=tuple(_SEQUENCES))
 
 
 @READERS.register("brats")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from AmbiguousSegLib.data.file_case import FileCase, RaterFile
 from AmbiguousSegLib.labels import segments_are_classes
 from AmbiguousSegLib.layouts.names import by_number, ending_of, glimpse, some, without_data_files
-from AmbiguousSegLib.volume.dicom_files import by_simpleitk, has_pydicom, is_dicom, read_dataset
+from AmbiguousSegLib.volume.dicom_files import is_dicom
 from AmbiguousSegLib.volume.file_checks import shown
 from AmbiguousSegLib.volume.headers import ImageHeader, read_header
 from AmbiguousSegLib.volume.segments import segment_names
@@ -65,19 +65,6 @@ def is_case(folder: Path) -> bool:
     """Whether a folder is itself a case of the layout "folder", by a look at its names and a few files."""
     found = files_in(folder, *glimpse(folder))
     return bool(found.images and found.masks)
-
-
-def modality_of(image: Path) -> str:
-    """As DICOM names it, of a DICOM file or folder by the header of one file; empty for other files.
-
-    Raises:
-        ValueError, OSError: the file cannot be read. One line that names it.
-    """
-    file = dicom_in(image) if image.is_dir() else image if is_dicom(image) else None
-    if file is None:
-        return ""
-    get = read_dataset(file, pixels=False).get if has_pydicom() else by_simpleitk(file)
-    return str(get("Modality") or "").strip()
 
 
 def segments_as_raters(path: Path, labels: Sequence[str]) -> list[str] | None:

@@ -19,7 +19,6 @@ from AmbiguousSegLib.data.readers import LAYOUTS, READERS, Case, Layout
 from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.layouts.arrays import read_arrays
 from AmbiguousSegLib.layouts.json_file import read_bounded, read_json
-from AmbiguousSegLib.layouts.listed import Described
 from AmbiguousSegLib.layouts.listed_files import Columns, Row, read_files
 from AmbiguousSegLib.volume.file_checks import shown
 
@@ -53,7 +52,7 @@ def _layout(file: Path, words: str, surely: bool = False) -> Layout | None:
         channels = tuple(name for _, name in Columns.of(keys).images)
     except (OSError, ValueError):
         return Layout(words)
-    return Described(words, channels=channels if all(map(_is_name, channels)) else ())
+    return Layout(words, channels=channels if all(map(_is_name, channels)) else ())
 
 
 @READERS.register("list")

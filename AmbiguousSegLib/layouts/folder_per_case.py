@@ -25,7 +25,6 @@ from AmbiguousSegLib.layouts.case_files import (
     check_raters,
     choose_channels,
     files_in,
-    modality_of,
     name_behind,
     one_rater,
     segments_as_raters,
@@ -45,6 +44,7 @@ from AmbiguousSegLib.layouts.names import (
 )
 from AmbiguousSegLib.volume.dicom_files import is_dicom
 from AmbiguousSegLib.volume.file_checks import shown
+from AmbiguousSegLib.volume.scan_kind import modality_of
 
 log = logging.getLogger(__name__)
 

@@ -27,7 +27,6 @@ from AmbiguousSegLib.layouts.case_files import (
     dicom_in,
     is_case,
     is_read,
-    modality_of,
     name_behind,
     one_rater,
     told_left_out,
@@ -45,6 +44,7 @@ from AmbiguousSegLib.layouts.names import (
     without_data_files,
 )
 from AmbiguousSegLib.volume.file_checks import shown
+from AmbiguousSegLib.volume.scan_kind import modality_of
 
 log = logging.getLogger(__name__)
 

@@ -36,7 +36,11 @@ _CONSENSUS = re.compile(r"ISIC_\d+_(MV|ST)(?:_\1){3}\.png", re.IGNORECASE)  # of
 def recognise(folder: Path) -> Layout | None:
     """A folder that holds a mask of these names, at most four levels below this one."""
     mask = seen_below(folder, lambda files: next((file for file in files if _rater(file) is not None), None))
-    return None if mask is None else Layout(f"pictures of skin lesions from ISIC, with masks such as {mask}")
+    return (
+        None
+        if mask is None
+        else Layout(f"pictures of skin lesions from ISIC, with masks such as {mask}", channels=("red", "green", "blue"))
+    )
 
 
 @READERS.register("isic")

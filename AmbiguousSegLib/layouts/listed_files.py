@@ -6,17 +6,20 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.file_case import FileCase, RaterFile
 from AmbiguousSegLib.labels import Label
-from AmbiguousSegLib.layouts.listed import channel_order, check_part, identity_of
+from AmbiguousSegLib.layouts.case_files import choose_channels, one_rater
+from AmbiguousSegLib.layouts.listed import check_part, identity_of
 from AmbiguousSegLib.layouts.names import field_mm, is_picture, some, subject_finder
 from AmbiguousSegLib.layouts.nnunet_labels import labels_beside
 from AmbiguousSegLib.volume.file_checks import check_name, shown
+from AmbiguousSegLib.volume.scan_kind import modality_of
 
 COLUMNS = ("identity", "subject", "group", "part", "modality", "spacing", "series")
 EMPTY = "empty"
@@ -66,64 +69,90 @@ class Columns:
 def read_files(
     keys: Sequence[str], rows: Sequence[Row], file: Path, config: DataConfig, labels: Sequence[Label]
 ) -> list[FileCase]:
-    """Cases of the rows of a list, in its order. That their files are there is checked; none is opened.
+    """Cases of the rows of a list, in its order. That their files are there is checked; no pixel is read.
 
     Args:
         keys: of all columns.
         file: the list; paths are relative to its folder.
 
     Raises:
-        ValueError: as ``Columns.of`` and ``subject_finder``; a case without image or rater; files that are not there
-            (the first three are named); a case, its images or a mask that is listed twice; an unknown part; a spacing
-            that is not positive, or of an image that knows its own.
+        ValueError: as ``Columns.of``, ``choose_channels``, ``one_rater`` and ``subject_finder``; a case without image
+            or rater; files that are not there (the first three are named); a case, its images or a mask that is
+            listed twice; an unknown part; a spacing that is not positive, or of an image that knows its own.
     """
     try:
         columns = Columns.of(keys)
     except ValueError as error:
         raise ValueError(f"{shown(file)}: {error}") from error
-    order = channel_order([name for _, name in columns.images], config.channels, shown(file))
-    images = [columns.images[k][0] for k in order]
-    names = tuple((columns.images[k][1],) for k in order) if all(name for _, name in columns.images) else ()
     subject_of = subject_finder(config.subject_pattern)
-    cases: list[FileCase] = []
+    cases: list[tuple[str, FileCase]] = []
     missing: list[str] = []
     places: dict[str, str] = {}
     for where, cells in rows:
-        try:
-            told = {name: _text(cells, key) for name, key in columns.others.items() if name != "spacing"}
-            paths = tuple(_path(cells, key, file.parent) for key in images)
-            raters = tuple(_raters(cells, columns.raters, file.parent, labels))
-            identity = told.get("identity") or identity_of(paths[0], file.parent)
-            spacing = _spacing(cells.get(columns.others.get("spacing", ""), ""), paths)
-            check_part(told.get("part", ""))
-            case = FileCase(
-                identity=identity,
-                subject=told.get("subject") or subject_of(identity),
-                images=paths,
-                raters=raters,
-                label_names=tuple(label.name for label in labels),
-                group=told.get("group", ""),
-                part=told.get("part", ""),
-                modality=told.get("modality", ""),
-                series=told.get("series") or None,
-                spacing_mm=spacing,
-                field_mm=field_mm(config, paths[0]) if spacing is None else None,
-                channel_names=names,
-            )
+        with _told_of(file, where):
+            case = _case(cells, columns, file.parent, config, labels)
+            cases.append((where, case if case.subject else replace(case, subject=subject_of(case.identity))))
             for what in _named_once(case):
                 if what in places:
                     raise ValueError(f"{what} is listed before, in {places[what]}; list it once.")
                 places[what] = where
-        except ValueError as error:
-            raise ValueError(f"{shown(file)}, {where}: {error}") from error
-        files = [*paths, *(rater.path for rater in raters if rater.path is not None)]
+        files = [*case.images, *(rater.path for rater in case.raters if rater.path is not None)]
         missing += [f"{shown(path)} ({where})" for path in files if not path.exists()]
-        cases.append(case)
     if missing:
         raise ValueError(
             f"{shown(file)}: {len(missing)} of the files are not there: {some(missing)}; correct the paths."
         )
-    return cases
+    found = []
+    for where, case in cases:
+        with _told_of(file, where):
+            raters = tuple(_known(rater, labels) for rater in case.raters)
+            found.append(replace(case, raters=raters, modality=case.modality or modality_of(case.images[0])))
+    return found
+
+
+@contextmanager
+def _told_of(file: Path, where: str) -> Iterator[None]:
+    """Names the place in the list before what is wrong there."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{shown(file)}, {where}: {error}") from error
+
+
+def _case(
+    cells: Mapping[str, Any], columns: Columns, folder: Path, config: DataConfig, labels: Sequence[Label]
+) -> FileCase:
+    """What a row says; nothing is looked at on the disk but which paths are there."""
+    told = {name: _text(cells, key) for name, key in columns.others.items() if name != "spacing"}
+    paths = [_path(cells, key, folder) for key, _ in columns.images]
+    names = {path: name for path, (_, name) in zip(paths, columns.images)}
+    images = tuple(choose_channels(folder, paths, [name for _, name in columns.images], config.channels))
+    spacing = _spacing(cells.get(columns.others.get("spacing", ""), ""), images)
+    check_part(told.get("part", ""))
+    return FileCase(
+        identity=told.get("identity") or identity_of(paths[0], folder),
+        subject=told.get("subject", ""),
+        images=images,
+        raters=tuple(_raters(cells, columns.raters, folder)),
+        label_names=tuple(label.name for label in labels),
+        group=told.get("group", ""),
+        part=told.get("part", ""),
+        modality=told.get("modality", ""),
+        series=told.get("series") or None,
+        spacing_mm=spacing,
+        field_mm=field_mm(config, images[0]) if spacing is None else None,
+        channel_names=tuple((names[path],) for path in images),
+    )
+
+
+def _known(rater: RaterFile, labels: Sequence[Label]) -> RaterFile:
+    """A rater's file with what it or a description beside it says of its values or segments."""
+    if rater.path is None or rater.segment is not None:
+        return rater
+    known = one_rater(rater.name, rater.path, [label.name for label in labels])
+    if known.segment is not None or rater.path.name.lower().endswith(".seg.nrrd"):
+        return known
+    return replace(known, labels=labels_beside(rater.path, labels))
 
 
 def _text(cells: Mapping[str, Any], key: str) -> str:
@@ -147,9 +176,7 @@ def _path(cells: Mapping[str, Any], key: str, folder: Path) -> Path:
     return path
 
 
-def _raters(
-    cells: Mapping[str, Any], columns: Sequence[tuple[str, str]], folder: Path, labels: Sequence[Label]
-) -> Iterator[RaterFile]:
+def _raters(cells: Mapping[str, Any], columns: Sequence[tuple[str, str]], folder: Path) -> Iterator[RaterFile]:
     """Who read a case: those whose cell is not empty."""
     read = [(key, name) for key, name in columns if cells.get(key, "") != ""]
     if not read:
@@ -165,8 +192,7 @@ def _raters(
         if "#" in path.name and not path.exists():
             stem, _, segment = path.name.rpartition("#")
             path = path.with_name(stem) if stem else path
-        known = segment is not None or path.name.lower().endswith(".seg.nrrd")
-        yield RaterFile(name, path, segment, () if known else labels_beside(path, labels))
+        yield RaterFile(name, path, segment)
 
 
 def _named_once(case: FileCase) -> Iterator[str]:

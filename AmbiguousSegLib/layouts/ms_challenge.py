@@ -29,7 +29,11 @@ _MASK = re.compile(r"((?:training|test)\d+_\d+)_mask(\d+)\.nii(?:\.gz)?", re.IGN
 def recognise(folder: Path) -> Layout | None:
     """A folder that holds a preprocessed scan, at most four levels below this one."""
     scan = seen_below(folder, lambda files: next((m[1] for m in map(_IMAGE.fullmatch, files) if m), None))
-    return None if scan is None else Layout(f"the MS lesion challenge of ISBI 2015, such as {scan}")
+    return (
+        None
+        if scan is None
+        else Layout(f"the MS lesion challenge of ISBI 2015, such as {scan}", channels=("PD", "FLAIR", "MPRAGE", "T2"))
+    )
 
 
 @READERS.register("ms_challenge")

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.volume.file_checks import shown
+from AmbiguousSegLib.volume.pictures import SUFFIXES as PICTURES
 
 log = logging.getLogger(__name__)
 
-PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 VOLUMES = (".seg.nrrd", ".nrrd", ".nhdr", ".nii.gz", ".nii", ".mha", ".mhd", ".hdr", ".img", ".hdr.gz", ".img.gz")
 DICOM = (".dcm", ".dicom", ".ima")
 _ENDINGS = sorted((*PICTURES, *VOLUMES, *DICOM), key=len, reverse=True)  # .nii.gz before .gz
@@ -52,7 +52,7 @@ def stem_of(name: str) -> str:
 
 
 def is_picture(path: Path) -> bool:
-    """True for a file that does not know how large its pixels are."""
+    """True for a file that does not know how large its pixels are, by its name."""
     return path.name.lower().endswith(PICTURES)
 
 

@@ -19,9 +19,9 @@ from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.file_case import FileCase, RaterFile
 from AmbiguousSegLib.data.readers import LAYOUTS, READERS, Layout
 from AmbiguousSegLib.labels import Label
+from AmbiguousSegLib.layouts.case_files import choose_channels
 from AmbiguousSegLib.layouts.case_list import NAMES as LISTS
 from AmbiguousSegLib.layouts.json_file import read_json
-from AmbiguousSegLib.layouts.listed import Described, channel_order
 from AmbiguousSegLib.layouts.names import field_mm, glimpse, is_picture, listed, some, subject_finder
 from AmbiguousSegLib.layouts.nnunet_labels import (
     DESCRIPTION,
@@ -71,7 +71,7 @@ def recognise(folder: Path) -> Layout | None:
 def _layout(folder: Path, described: Mapping[str, Any], count: str) -> Layout:
     file, words = folder / DESCRIPTION, f"nnU-Net dataset {shown(folder.resolve().name)}: {count} training images"
     try:
-        return Described(words, channels=tuple(_channels(described, file)), labels=named_labels(described, file))
+        return Layout(words, channels=tuple(_channels(described, file)), labels=named_labels(described, file))
     except ValueError:  # its reader will say so
         return Layout(words)
 
@@ -90,24 +90,27 @@ def read(folder: Path, config: DataConfig, labels: Sequence[Label]) -> list[File
     if not describes_nnunet(described):
         raise ValueError(f"{shown(file)} has no labels and channel_names (or modality), as nnU-Net writes them.")
     channels, pairs = _channels(described, file), stored_labels(described, labels, file)
-    order, subject_of = channel_order(channels, config.channels, shown(file)), subject_finder(config.subject_pattern)
+    subject_of = subject_finder(config.subject_pattern)
     modality = next((key for key, names in _MODALITIES.items() if {*map(str.lower, channels)} <= names), "")
     halves = _halves(folder, described, channels)
     cases = []
     for suffix, images, masks in halves:
         parts = _parts(folder, images, masks, tested=len(halves) > 1 and bool(halves[1][2])) if suffix == "Tr" else {}
         for name, by_rater in masks.items():
-            files = images[name]
+            files, names = images[name], {}
+            if len(files) == len(channels) == len({*map(str.lower, channels)}):
+                names = dict(zip(files, channels))
+                files = tuple(choose_channels(file, files, channels, config.channels))
             case = FileCase(
                 identity=name,
                 subject=subject_of(name),
-                images=tuple(files[k] for k in order) if len(files) == len(channels) else files,
+                images=files,
                 raters=tuple(RaterFile(r, path, labels=_own(path, labels) or pairs) for r, path in by_rater.items()),
                 label_names=tuple(label.name for label in labels),
                 part=parts.get(name, "test"),
                 modality=modality,
                 field_mm=field_mm(config, files[0]),
-                channel_names=tuple((channels[k],) for k in order) if len(files) == len(channels) else (),
+                channel_names=tuple((names[path],) for path in files if names),
             )
             cases.append(case)
     return cases

@@ -107,11 +107,16 @@ def named_labels(described: Mapping[str, Any], file: Path) -> tuple[Label, ...]:
         if len(set(values)) < len(values):
             return ()
         names = sorted(classes, key=classes.__getitem__)
-        labels = tuple(Label(name, hsv_to_rgb(k * _GOLDEN % 1, 0.7, 0.95)) for k, name in enumerate(names))
+        labels = tuple(Label(name, _color(k)) for k, name in enumerate(names))
         check_labels(labels)
     except ValueError:
         return ()
     return labels
+
+
+def _color(number: int) -> tuple[float, float, float]:
+    red, green, blue = (round(part, 2) for part in hsv_to_rgb(number * _GOLDEN % 1, 0.7, 0.95))
+    return red, green, blue
 
 
 def classes_of(described: Mapping[str, Any], file: Path) -> dict[str, tuple[int, ...]]:

@@ -15,7 +15,6 @@ from AmbiguousSegLib.data.prepared_index import INDEX, REMEDY, START, read_head,
 from AmbiguousSegLib.data.readers import LAYOUTS, READERS, Layout
 from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.layouts.challenges import plain
-from AmbiguousSegLib.layouts.listed import Described
 from AmbiguousSegLib.layouts.names import some, subject_finder
 from AmbiguousSegLib.volume.file_checks import check_file, shown
 
@@ -38,7 +37,7 @@ def recognise(folder: Path) -> Layout | None:
     try:
         head = read_head(path)
         words = f"prepared data, {head['cases']} case(s) from: {head['words']}"
-        return Described(words, channels=tuple(head["channel_names"]), labels=_labels(head))
+        return Layout(words, channels=tuple(head["channel_names"]), labels=_labels(head))
     except (ValueError, KeyError, TypeError, OSError):
         return Layout("prepared data")
 

@@ -26,9 +26,11 @@ from AmbiguousSegLib.data.lung_phantom import phantom_case, phantom_classes, win
 from AmbiguousSegLib.data.readers import read_all, with_reader
 from AmbiguousSegLib.data.slices import Slice, SliceStore, index
 from AmbiguousSegLib.data.split import Split, split_cases
+from AmbiguousSegLib.data.trained_inputs import inputs_of, phantom_inputs
 from AmbiguousSegLib.data.transforms import AugmentationConfig, draw_augmentation, one_hot
 from AmbiguousSegLib.methods import Batch, size_multiple
 from AmbiguousSegLib.training.config import TrainingConfig
+from AmbiguousSegLib.volume.inputs import Inputs
 
 _GRACE_S = 30.0  # how long a worker outlives SIGTERM
 _ORDER, _ITEM, _EMPTY_ORDER = 1, 2, 3  # streams of random numbers under the training seed
@@ -213,6 +215,12 @@ class TrainingData:
     held_out: tuple[EvaluationCase, ...]
     inspections: tuple[Inspection, ...] = ()
 
+    @property
+    def inputs(self) -> Inputs:
+        """What the images are like that are trained on."""
+        data = self.config.dataset
+        return inputs_of(self.inspections, data.plane) if self.inspections else phantom_inputs(data)
+
 
 def open_data(
     config: TrainingConfig, folder: Path | None, on_case: Callable[[int, int], None] | None = None
@@ -250,7 +258,9 @@ def open_data(
         raise ValueError(f"{folder}: the split leaves no case to train on.")
     preprocessing = data.preprocessing(size_multiple(config.method, config.method_config))
     used = [*split.train, *split.validation]
-    slices, seen, limits = index(used, preprocessing, len(labels), on_case and (lambda n: on_case(n, len(used))))
+    slices, seen, limits = index(
+        used, preprocessing, len(labels), on_case and (lambda n: on_case(n, len(used))), data.leave_out
+    )
     store = SliceStore(preprocessing, len(labels), limits, data.cache_mb * 2**20)
     trained = set(split.train)
     source = CaseSource(

@@ -86,7 +86,7 @@ def plan(
     choices = [
         *_method(method, images.size),
         ("labels", _plain_labels(labels), _of_labels(inspections)),
-        *_card(inspections, name, words),
+        *_card(inspections, name),
         *given,
         *images.choices,
         *of_split,
@@ -130,8 +130,8 @@ def plan_for(
     kind, words = recognised(folder) if kind == AUTO else (kind, f"data of the reader {kind}")
     layout = LAYOUTS[kind](folder) if kind in LAYOUTS else None
     config = DataConfig(kind=kind, subject_pattern=subject_pattern)
-    cases, seen, found = inspected(folder, config, labels or getattr(layout, "labels", None), on_case)
-    given: list[Choice] = [("dataset.kind", kind, f"recognised: {words}")]
+    cases, seen, found = inspected(folder, config, labels or (layout and layout.labels) or None, on_case)
+    given: list[Choice] = [("dataset.kind", kind, "as recognised")]
     if subject_pattern is not None:
         given.append(("dataset.subject_pattern", subject_pattern, "as given"))
     return plan(
@@ -140,7 +140,7 @@ def plan_for(
         machine,
         name=folder.resolve().stem,
         words=words,
-        channels=getattr(layout, "channels", ()),
+        channels=layout.channels if layout else (),
         near=near_marks(cases, seen),
         given=given,
     )
@@ -199,10 +199,10 @@ def _of_labels(seen: Sequence[Inspection]) -> str:
     return f"the masks hold {', '.join(map(str, found))}"
 
 
-def _card(seen: Sequence[Inspection], name: str, words: str) -> list[Choice]:
+def _card(seen: Sequence[Inspection], name: str) -> list[Choice]:
     subjects, raters = len({case.subject for case in seen}), sorted({len(case.raters) for case in seen})
     by = f"{raters[0]} to {raters[-1]}" if len(raters) > 1 else f"{raters[0]}"
-    data = f"{words or name}: {len(seen)} cases of {subjects} subjects, each with masks of {by} rater(s)"
+    data = f"{name}: {len(seen)} cases of {subjects} subjects, each with masks of {by} rater(s)"
     return [
         ("card.name", name, "of the data's folder or file"),
         (

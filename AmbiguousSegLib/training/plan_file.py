@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from AmbiguousSegLib.training.plan import Plan
+from AmbiguousSegLib.volume.preprocessing import Intensity
 
 _WIDTH = 116
 
@@ -15,7 +16,7 @@ def as_yaml(plan: Plan) -> str:
     """The configuration as YAML; above each choice its reason, and on top what the data holds and what is expected."""
     lines = ["# A training configuration planned from the data; every value may be changed. Seen in the data:"]
     lines += _comment(plan.seen, "")
-    lines += _comment([in_words(plan)], "")
+    lines += _comment([expected(plan)], "")
     reasons = {key: reason for key, _, reason in plan.reasons}
     for key, value in plan.config.items():
         lines += _entry(key, value, key, "", reasons)
@@ -23,6 +24,27 @@ def as_yaml(plan: Plan) -> str:
 
 
 def in_words(plan: Plan) -> str:
+    """A plan in short, a line each: the data, how slices are made, how long is trained, what that is expected to need.
+
+    Such as "planned: axial slices, 64 × 64 pixels of 0.7 mm, CT: window -1000 to 400".
+    """
+    data, run = plan.config["dataset"], plan.config["optimisation"]
+    given = data["intensity"] if isinstance(data["intensity"], list) else [data["intensity"]] * len(data["channels"])
+    values = "; ".join(f"{name}: {Intensity(**rule).words()}" for name, rule in zip(data["channels"], given))
+    height, width = data["size"]
+    pixels = f"{height} × {width} pixels" + ("" if data["spacing_mm"] is None else f" of {data['spacing_mm']:g} mm")
+    slices = "pictures" if data["plane"] == "stored" else f"{data['plane']} slices"
+    return "\n".join(
+        (
+            *plan.seen,
+            f"planned: {slices}, {pixels}, {values}",
+            f"planned: {run['images']:,} images in batches of {run['batch_size']}",
+            expected(plan),
+        )
+    )
+
+
+def expected(plan: Plan) -> str:
     """What the training is expected to take: "expected: 58 minutes, 910 MB of memory"."""
     memory = "" if plan.memory_mb != plan.memory_mb else f", {plan.memory_mb:,.0f} MB of memory"
     return f"expected: {_duration(plan.minutes)}{memory}"

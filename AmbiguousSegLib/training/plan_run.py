@@ -163,7 +163,11 @@ def plan_run(
         ("optimisation.warmup_images", min(3200, max(batch, images // 20)), "a twentieth of the run, at most 3200"),
         ("optimisation.ema_decay", 0.999 if steps < 20_000 else 0.9999, f"{steps:,.0f} updates"),
         ("validation.every_images", every, f"{_VALIDATIONS} times in all"),
-        ("validation.cases", _VALIDATION_CASES, f"of {validation} held-out slices"),
+        (
+            "validation.cases",
+            _VALIDATION_CASES,
+            f"of {validation} held-out slices" if validation else "none is held out",
+        ),
         ("validation.samples", _SAMPLES, "enough for the estimate of GED without bias"),
         ("validation.estimator", "u", "its expectation does not depend on the number of samples"),
         ("checkpoint_every_images", every, "what a crash can cost at most"),

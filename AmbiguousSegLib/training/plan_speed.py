@@ -98,13 +98,16 @@ def _preparing(image: np.ndarray, mask: np.ndarray, seconds: float) -> float:
 
 
 def _per_second(work: Callable[[], Any], seconds: float) -> float:
-    """Of the faster quarter of the times: what else the machine does just now says little about the next hours."""
-    work()  # the first time is slow
+    """Of the faster quarter of the times: what else the machine does just now says little about the next hours.
+
+    The first time is slow, and counts only where it takes all the time there is.
+    """
     marks = [time.perf_counter()]
-    while len(marks) < 4 or marks[-1] - marks[0] < seconds:
+    while len(marks) < 2 or marks[-1] - marks[0] < seconds:
         work()
         marks.append(time.perf_counter())
-    return 1 / float(np.percentile(np.diff(marks), 25))
+    times = np.diff(marks)
+    return 1 / float(np.percentile(times[1:] if len(times) > 1 else times, 25))
 
 
 def _memory_bytes(where: torch.device) -> float:

@@ -9,15 +9,19 @@ from AmbiguousSegLib.description import Card
 from AmbiguousSegLib.methods import Method
 from AmbiguousSegLib.model import Model
 from AmbiguousSegLib.training.config import TrainingConfig
+from AmbiguousSegLib.volume.inputs import Inputs
 
 
-def trained_model(method: Method, config: TrainingConfig, images: int, figures: dict[str, float], cases: int) -> Model:
+def trained_model(
+    method: Method, config: TrainingConfig, images: int, figures: dict[str, float], cases: int, inputs: Inputs
+) -> Model:
     """A model of these weights.
 
     Args:
         images: seen in training.
         figures: of the validation; nan: undefined.
         cases: that it was validated on; 0: none.
+        inputs: what the images were like that it was trained on.
 
     Raises:
         ValueError: settings of the data that do not fit the method.
@@ -39,6 +43,7 @@ def trained_model(method: Method, config: TrainingConfig, images: int, figures: 
         config.sampling,
         Card(card.name, card.description, training=training, metrics={"protocol": protocol, **plain(figures)}),
         config.labels,
+        inputs=inputs,
     )
 
 

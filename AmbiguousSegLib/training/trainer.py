@@ -80,7 +80,7 @@ class Trainer:
         self.config = config = completed(config)
         self.source, self.held_out, self.folder = data.source, data.held_out, folder
         self.device, self.rank, self.processes = device, rank, processes
-        self.stopping = False
+        self.inputs, self.stopping = data.inputs, False
         # Initial weights from the seed, whatever the state of the global generators.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
@@ -235,7 +235,7 @@ class Trainer:
                 save_model(self._model(figures, len(everyone)), self.folder / "model", self.config.card.half_weights)
 
     def _model(self, figures: dict[str, float], cases: int) -> Model:
-        return trained_model(self.averaged, self.config, self.progress.images, figures, cases)
+        return trained_model(self.averaged, self.config, self.progress.images, figures, cases, self.inputs)
 
     def _save(self) -> None:
         if self.rank == 0:

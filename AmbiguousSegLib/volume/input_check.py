@@ -87,10 +87,9 @@ def compare_inputs(known: Inputs, seen: Inputs, preprocessing: Preprocessing) ->
     """
     notes = [*_of_modality(known, seen), *_of_pixels(known, seen, preprocessing), *_of_size(known, seen, preprocessing)]
     if len(known.channels) == len(seen.channels) == len(preprocessing.channels):
-        rules = preprocessing.intensity
-        each = rules if isinstance(rules, tuple) else (rules,) * len(known.channels)
-        for name, rule, old, new in zip(preprocessing.channels, each, known.channels, seen.channels):
-            notes += _of_values(old, new, rule, name if len(each) > 1 else "")
+        several = len(known.channels) > 1
+        for name, rule, *spans in zip(preprocessing.channels, preprocessing.rules, known.channels, seen.channels):
+            notes += _of_values(spans[0], spans[1], rule, name if several else "")
     return notes
 
 

@@ -29,7 +29,6 @@ __all__ = [
 ]
 
 _AS_STORED = {np.dtype(name) for name in ("uint8", "int8", "uint16", "int16")}
-_UNSIGNED = {np.dtype(name) for name in ("uint8", "uint16")}
 _FULL_SCALE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0, "float64": 1.0}
 
 
@@ -44,8 +43,8 @@ def read_volume(paths: Sequence[Path | str] | Path | str, series: str | None = N
             several paths it is that of the one that has it.
 
     Raises:
-        ValueError: no file; grids that differ (both files and the property are named); pictures of 8 and of 16 bits
-            together; a channel that holds NaN or infinity, or one value only. Otherwise as ``read_image``.
+        ValueError: no file; grids that differ (both files and the property are named); a channel that holds NaN or
+            infinity, or one value only. Otherwise as ``read_image``.
     """
     paths = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     if not paths:
@@ -63,12 +62,6 @@ def read_volume(paths: Sequence[Path | str] | Path | str, series: str | None = N
     parts = [components_of(image) for image in images]
     kinds = {part[0].dtype for part in parts}
     kind = next(iter(kinds)) if len(kinds) == 1 and kinds <= _AS_STORED else np.dtype(np.float32)
-    if len(kinds & _UNSIGNED) > 1 and all(not Path(path).is_dir() and is_picture(Path(path)) for path in paths):
-        other = next(path for path, part in zip(paths, parts) if part[0].dtype != parts[0][0].dtype)
-        raise ValueError(
-            f"{shown(paths[0])} and {shown(other)} are stored in {' and '.join(sorted(map(str, kinds)))}, so their "
-            "full scales differ; save both with the same number of bits."
-        )
     channels = []
     for path, components in zip(paths, parts):
         for number, stored in enumerate(components, 1):

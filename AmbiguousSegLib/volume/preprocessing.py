@@ -20,6 +20,7 @@ _WORDS = {
     "minmax": "least to greatest value of the volume",
 }
 RULES = tuple(_WORDS)
+_FULL_SCALES = {"uint8": 255.0, "uint16": 65535.0}
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,26 @@ class Intensity:
         """Values of ``channel``, any shape, that become 0 and 1.
 
         Raises:
-            ValueError: NaN or infinity; values outside full scale; limits that coincide. ``name`` is named.
+            ValueError: as ``check_stored``; NaN or infinity; values outside full scale; limits that coincide. ``name``
+                is named.
         """
+        self.check_stored(channel.dtype.name, name)
         least, greatest = float(channel.min()), float(channel.max())  # a NaN survives min and max
         if self.rule == "percentile" and np.isfinite([least, greatest]).all():
             low, high = np.percentile(np.asarray(channel, np.float32), (float(self.low or 0), float(self.high or 0)))
             return self._apart(float(low), float(high), name)
         return self.limits_of_extremes(least, greatest, name)
+
+    def check_stored(self, kind: str, name: str) -> None:
+        """ValueError where this is the full scale of 8 or 16 bits, and values are stored in the other: "uint16"."""
+        own = _FULL_SCALES.get(kind)
+        if self.rule == "full_scale" and own is not None and own != self.high and self.high in _FULL_SCALES.values():
+            bits, other = (8, 16) if own == 255 else (16, 8)
+            raise ValueError(
+                f"Channel {name} is stored in {bits} bits, of full scale {own:g}; the model expects that of {other} "
+                f"bits, {self.high:g}. Convert the image to {other} bits; for training on images of {bits} bits set "
+                f"dataset.intensity to {{rule: full_scale, high: {own:g}}}."
+            )
 
     def limits_of_extremes(self, least: float, greatest: float, name: str) -> tuple[float, float]:
         """``limits`` of a channel of these extremes, by a rule that needs no more: any but ``percentile``."""
@@ -162,10 +176,14 @@ class Preprocessing:
         """
         from AmbiguousSegLib.volume.prepared import PreparedVolume  # needs torch, which the settings do without
 
-        if volume.ndim != 4 or len(volume) != len(self.channels):
+        if volume.ndim != 4:
+            raise ValueError(f"Expected an array (C, Z, Y, X), got one of shape {volume.shape}.")
+        if len(volume) != len(self.channels):
+            hints = {(3, 1): "save the colour picture in grey", (1, 3): "save the grey picture in colour (RGB)"}
+            hint = hints.get((len(volume), len(self.channels)), "give one file for each channel, in this order")
             raise ValueError(
-                f"The model expects {len(self.channels)} channel(s), {', '.join(self.channels)}, as an array "
-                f"(C, Z, Y, X); got one of shape {volume.shape}."
+                f"The model expects {len(self.channels)} channel(s), {', '.join(self.channels)}, got {len(volume)}; "
+                f"{hint}, or choose a model that is made for it."
             )
         if volume.shape[1:] != geometry.shape:
             raise ValueError(f"Volume of shape {volume.shape[1:]} does not fit a grid of shape {geometry.shape}.")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from AmbiguousSegLib.volume import pictures
 from AmbiguousSegLib.volume.dicom_files import (
     SEGMENTATIONS,
     by_simpleitk,
@@ -18,13 +19,13 @@ from AmbiguousSegLib.volume.dicom_files import (
 from AmbiguousSegLib.volume.file_checks import shown
 from AmbiguousSegLib.volume.geometry import Geometry
 
-PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")  # made for screens, know no millimetres
 _UNSAID = ("", "OT")  # "other"
 
 
 def is_picture(path: Path | str) -> bool:
-    """Whether a file is of a format that does not tell the size of its pixels, by its name."""
-    return Path(path).suffix.lower() in PICTURES
+    """Whether a file is a picture, which tells no size of its pixels: by how it begins, or its name if it is gone."""
+    path = Path(path)
+    return pictures.is_picture(path) if path.is_file() else path.suffix.lower() in pictures.SUFFIXES
 
 
 def with_pixels_of(spacing_mm: float, geometry: Geometry, paths: Sequence[Path | str]) -> Geometry:
@@ -39,7 +40,7 @@ def with_pixels_of(spacing_mm: float, geometry: Geometry, paths: Sequence[Path |
         if not is_picture(path):
             raise ValueError(
                 f"{shown(path)} tells the size of its pixels, {geometry.spacing_mm[0]:.3g} × "
-                f"{geometry.spacing_mm[1]:.3g} mm; expected a picture ({', '.join(PICTURES)}). Leave the size out."
+                f"{geometry.spacing_mm[1]:.3g} mm; expected a picture (PNG, JPEG, TIFF or BMP). Leave the size out."
             )
     return replace(geometry, spacing_mm=(spacing_mm, spacing_mm, geometry.spacing_mm[2]))
 

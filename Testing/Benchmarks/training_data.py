@@ -4,8 +4,8 @@
     python Testing/Benchmarks/training_data.py memory          # peak of training on 100 volumes of 512 × 512 × 300
 
 ``wait`` trains the network of the bundled model for some batches on prepared data (of ``ambiguousseg prepare``), as
-``train`` does, with the augmentation that a plan chooses. ``memory`` makes a volume and a mask in a temporary folder and
-a hundred headers over each, and trains without a cache, so that every item reads a file anew. Prints one Markdown row.
+``train`` does, with the augmentation that a plan chooses. ``memory`` makes a volume and masks in a temporary folder, a
+hundred headers over each, and trains without a cache, so that every item reads a file anew. Prints one Markdown row.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -25,6 +25,7 @@ from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.model import load_model, save_model
 from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
+from AmbiguousSegLib.volume.inputs import Inputs, channel_values
 
 GRID = Geometry((16, 16, 6), (1.0, 1.5, 2.0), (3.0, -4.0, 5.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
 
@@ -122,6 +123,18 @@ def test_samples_are_those_of_the_library(told, tmp_path, model_folder, channels
         assert np.array_equal(Crop.load(folder / entry["file"], entry).full(), mask)
     assert result["provenance"] == plain(expected.provenance)
     assert result["labels"] == [plain(asdict(Label()))]
+
+
+def test_what_is_known_of_the_volume_reaches_the_check(told, tmp_path, channels):
+    """A picture of unknown pixels, or a scan of another modality than the model knows."""
+    model, folder = tiny_model(channels=2, spacing_mm=1.0), tmp_path / "model"
+    known = Inputs.of([channel_values(channel) for channel in channels], GRID, "axial", "CT")
+    save_model(replace(model, inputs=known), folder)
+    save(tmp_path / "job", a=channels[0], b=channels[1])
+    for changes, words in (({}, []), ({"modality": "MR"}, ["This is MR"]), ({"picture": True}, ["1 mm is assumed"])):
+        given = arguments_for(folder, samples=1, slice_range=(1, 1), **changes)
+        notes = jobs.sample(given, tmp_path / "job", told.report)["provenance"]["input_warnings"]
+        assert len(notes) == len(words) and all(word in note for word, note in zip(words, notes))
 
 
 def test_progress_says_what_is_done_and_what_is_left(told, tmp_path, model_folder, channels, monkeypatch):

@@ -24,6 +24,8 @@ from AmbiguousSegLib.methods import METHODS, Method
 from AmbiguousSegLib.metrics.figures import FIGURES, MaskSets, compare, figure
 from AmbiguousSegLib.model import Model, load_model, save_model
 from AmbiguousSegLib.training.config import TrainingConfig
+from AmbiguousSegLib.volume.geometry import Geometry
+from AmbiguousSegLib.volume.inputs import Inputs, channel_values
 from AmbiguousSegLib.volume.preprocessing import Intensity, Preprocessing
 
 SIZE = 16
@@ -114,6 +116,23 @@ def refused(arguments: list[str], out: Path, capsys) -> str:
     assert len(message) == 1 and message[0].startswith("error: ")
     assert (sorted(out.iterdir()) if out.is_dir() else None) == before
     return message[0]
+
+
+def test_what_differs_from_training_is_warned_of_and_noted(tmp_path, data, caplog):
+    folder = save(tmp_path / "known", Alternating(AlternatingConfig()), FOLDER)
+    model, fitting = load_model(folder), tmp_path / "fitting"
+    image = sitk.GetArrayFromImage(sitk.ReadImage(str(data / "case0" / "image.png")))
+    grid = Geometry((SIZE, SIZE, 1), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
+    known = Inputs.of([channel_values(image)], grid, "stored", picture=True)
+    save_model(replace(model, inputs=known), fitting)
+    save_model(replace(model, inputs=replace(known, rows_px=(40, 40), columns_px=(40, 40))), folder)
+    arguments = ["evaluate", "--data", str(data), "--part", "all", "--cases", "1", "--samples", "2", "--no-figure"]
+    assert main([*arguments, "--model", folder, str(fitting), "--out", str(tmp_path / "out")]) == 0
+    (note,) = [message for message in caplog.messages if "trained on 40" in message]
+    assert note.startswith(f"known ({folder}): Slices have 16 × 16 pixels: the model was trained on 40 × 40")
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+    assert note in summary["table"]["notes"]
+    assert not any(str(fitting) in message for message in caplog.messages)
 
 
 def test_figures_by_hand_and_files_that_agree(tmp_path, data, capsys):

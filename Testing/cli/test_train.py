@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
 from tiny_training import (
     REPOSITORY,
@@ -27,7 +31,7 @@ from AmbiguousSegLib.configuration import to_dict
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.methods.probabilistic_unet import ProbabilisticUNetConfig
-from AmbiguousSegLib.model import load_model
+from AmbiguousSegLib.model import load_model, save_model
 from AmbiguousSegLib.training.checkpoint import FILE
 from AmbiguousSegLib.training.trainer import Trainer
 
@@ -69,6 +73,29 @@ def refused(result: tuple[int, str, str], *words: str, code: int = 2) -> None:
     assert result[0] == code and len(lines) == 1 and "Traceback" not in result[2], result[2]
     assert all(word in lines[0] for word in words), lines[0]
     assert result[1] == ""
+
+
+# What it was trained on
+
+
+def test_the_model_says_what_it_was_trained_on_and_the_next_run_what_differs(train, finished, data, tmp_path, caplog):
+    model = load_model(finished / "model")
+    subjects = json.loads((finished / "split.json").read_text(encoding="utf-8"))["train"]
+    images = [sitk.GetArrayFromImage(sitk.ReadImage(str(data / case / "image.png"))) for case in subjects]
+    found, (channel,) = model.inputs, model.inputs.channels
+    assert (found.images, found.pictures, found.pixel_mm, found.rows_px) == (len(images), True, None, (SIZE, SIZE))
+    assert channel.least == (min(map(np.min, images)), max(map(np.min, images)))
+    assert channel.greatest == (min(map(np.max, images)), max(map(np.max, images)))
+    medians = [float(np.median(image)) for image in images]
+    assert channel.median == (min(medians), max(medians)) and channel.whole and channel.stored == "uint8"
+    assert train(None, "--from", str(finished / "model"), out=tmp_path / "same")[0] == 0
+    assert not any("differ" in message for message in caplog.messages)
+    dark = replace(channel, low=(0.0, 1.0), median=(2.0, 3.0), high=(8.0, 9.0), greatest=(9.0, 10.0))
+    save_model(replace(model, inputs=replace(found, channels=(dark,))), tmp_path / "dark")
+    assert train(None, "--from", str(tmp_path / "dark"), out=tmp_path / "other")[0] == 0
+    (told,) = [message for message in caplog.messages if "differ" in message]
+    assert "started from. The 99.5th percentile of the values is " in told and "it is 8 to 9;" in told
+    assert load_model(tmp_path / "other" / "model").inputs == found
 
 
 # Runs

@@ -159,6 +159,20 @@ def test_a_bad_case_is_found_before_training():
         opened([MadeCase("a")], replace(CONFIG, channels=("CT",), intensity=Intensity("minmax")))
 
 
+def test_slices_at_the_ends_may_be_left_out():
+    case, preprocessing = MadeCase(), CONFIG.preprocessing(4)
+    slices, seen, limits = index([case], preprocessing, 2, leave_out=(3, 2))
+    assert [one.number for one in slices] == [3, 4, 5, 6] and [one.marked for one in slices] == [
+        True,
+        False,
+        False,
+        True,
+    ]
+    assert limits == index([case], preprocessing, 2)[2] and seen == [inspect(case, 2)]
+    with pytest.raises(ValueError, match=r"a: of 9 slices none is left; lower dataset.leave_out \(5, 4\)"):
+        index([case], preprocessing, 2, leave_out=(5, 4))
+
+
 # Drawing
 
 

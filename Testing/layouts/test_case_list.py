@@ -212,7 +212,8 @@ def test_what_is_recognised_as_a_list(tmp_path):
         ('{"npz": NaN}', "NaN is no number of JSON"),
         ('{"npz": "a", "npz": "b"}', "'npz' occurs twice"),
         ("{", "is not valid JSON: Expecting .* line 1 column 2"),
-        ("[" * 100_000, "is nested 100000 deep, expected at most 16"),
+        ("[" * 100_000, "is nested more than 16 deep"),
+        ('{"a": "\\"' + "[{" * 20 + '"}', "the column 'a' is not known"),
         ('["[[[[[[[[[[[[[[[[[[[[[[[[[[[[[["]', "must hold an object"),
     ],
 )
@@ -417,3 +418,22 @@ def test_a_list_names_its_channels(tmp_path, content, channels):
     (tmp_path / name).write_text(content, encoding="utf-8")
     for place in (tmp_path, tmp_path / name):
         assert getattr(recognise(place), "channels", ()) == channels
+
+
+def test_a_file_of_one_segment_is_its_raters_whatever_its_name(tmp_path):
+    scan = sitk.GetImageFromArray(np.arange(24, dtype=np.int16).reshape(2, 3, 4))
+    marks = sitk.GetImageFromArray((np.arange(24) < 5).astype(np.uint8).reshape(2, 3, 4))
+    for key, value in (("ID", "s"), ("Name", "Segment_1"), ("Layer", "0"), ("LabelValue", "1")):
+        marks.SetMetaData(f"Segment0_{key}", value)
+    sitk.WriteImage(scan, str(tmp_path / "ct.nrrd"))
+    sitk.WriteImage(marks, str(tmp_path / "m.seg.nrrd"))
+    (case,) = table(tmp_path, "image,rater_eva\nct.nrrd,m.seg.nrrd\n")
+    assert case.rater_names == ("eva",) and load_case(case, 1)[2].sum() == 5
+
+
+def test_a_dicom_series_tells_its_modality(tmp_path):
+    folder = shared_path("data/ct_head_dicom")
+    (case,) = table(tmp_path, f"image,rater,identity\n{folder},empty,head\n")
+    values, geometry, masks = load_case(case, 1)
+    assert (case.identity, case.modality, values.shape) == ("head", "CT", (1, 93, 64, 64))
+    assert geometry.spacing_mm == pytest.approx((3.2, 3.2, 1.5), abs=0.1) and not masks.any()

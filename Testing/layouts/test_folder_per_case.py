@@ -109,11 +109,15 @@ def test_files_and_components_become_channels_in_order(tmp_path):
     colours = np.stack([ramp(), ramp() // 2, ramp() // 4], axis=-1)
     write(tmp_path / "c/image_1.png", colours)
     write(tmp_path / "c/image_10.png", ramp() // 8)
-    write(tmp_path / "c/image_2.tif", ramp(np.uint16))
+    write(tmp_path / "c/image_2.tif", ramp() // 3)
     write(tmp_path / "c/rater_x.png", square())
     image, _ = read(tmp_path)[0].load_image()
     np.testing.assert_array_equal(image[:3, 0], np.moveaxis(colours, -1, 0))
-    np.testing.assert_array_equal(image[3:, 0], [ramp(np.uint16), ramp() // 8])
+    np.testing.assert_array_equal(image[3:, 0], [ramp() // 3, ramp() // 8])
+    write(tmp_path / "c/image_2.tif", ramp(np.uint16))
+    mixed, _ = read(tmp_path)[0].load_image()
+    np.testing.assert_array_equal(mixed[:, 0], [*np.moveaxis(colours, -1, 0), ramp(np.uint16), ramp() // 8])
+    assert (image.dtype, mixed.dtype) == (np.uint8, np.float32)
 
 
 def test_channels_are_chosen_by_their_names(tmp_path, caplog):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import slicer
 from AmbiguousSegBridge.grid import geometry_of, ijk_to_ras, read_channels
-from AmbiguousSegBridge.identity import remove_nodes
+from AmbiguousSegBridge.identity import hierarchy_of, remove_nodes
 from AmbiguousSegBridge.live_run import LiveRun
 from AmbiguousSegBridge.runner import Failure, Job, Listener
 from AmbiguousSegBridge.runs import crops_of, find_runs
@@ -210,6 +210,22 @@ def test_the_panel_tells_how_far_it_is_and_its_button_cancels(driver, runner):
         pass
     assert ui.statusLabel.text == "Cancelled; nothing was added." and not ui.progressBar.visible
     assert (ui.generateButton.text, ui.generateButton.enabled) == ("Generate 8 segmentations", True)
+
+
+def test_in_what_the_volume_differs_from_training_is_kept_with_the_run(driver, runner):
+    """Of a run that was stopped, too; one that is complete has what the worker found."""
+    volume, hierarchy = driver.parameters.channel1, hierarchy_of(slicer.mrmlScene)
+    hierarchy.SetItemAttribute(hierarchy.GetItemByDataNode(volume), "DICOM.Modality", "MR")
+    note = "This is MR: the model was trained on phantom; outlines may be unreliable."
+    driver.start(2)
+    _, job, listener = runner.last("sample")
+    assert (job.arguments["modality"], job.arguments["picture"]) == ("MR", False)
+    assert driver.ui.inputWarningLabel.text == note
+    listener.sample(0, Crop.of(np.ones(geometry_of(volume).shape, bool)))
+    list(listener.cancelled())
+    driver.settle()
+    assert driver.run.provenance["input_warnings"] == [note]
+    assert driver.ui.volumeLabel.text.startswith("Mean ") and driver.ui.volumeLabel.text.endswith(note)
 
 
 def test_the_chosen_device_samples(driver, runner):

@@ -14,6 +14,8 @@ import pytest
 import slicer
 import vtk
 from AmbiguousSegBridge import packages
+from AmbiguousSegBridge.fit import kind_of
+from AmbiguousSegBridge.identity import hierarchy_of
 from AmbiguousSegBridge.runner import Failure
 from AmbiguousSegBridge.scene import add_volume, save_scene
 from shared_data import REPOSITORY
@@ -21,6 +23,7 @@ from SlicerHost import dialogs
 from SlicerHost.samples import OBLIQUE, PLAIN
 from tiny_models import tiny_model
 
+from AmbiguousSegLib.data.lung_phantom import phantom_volume
 from AmbiguousSegLib.model import save_model
 from AmbiguousSegLib.volume.geometry import Geometry
 
@@ -279,6 +282,47 @@ def test_a_box_that_is_turned_says_that_a_larger_one_is_used(workerless):
     workerless.parameters.region = None
     workerless.settle()
     assert label.text == ""
+
+
+def phantom(spacing=(1.0, 1.0, 2.0), name: str = "scan"):
+    """Volume of the phantom that the bundled model knows, with another grid."""
+    values = phantom_volume(0).image
+    grid = replace(PLAIN, size=values.shape[::-1], spacing_mm=spacing)
+    return add_volume(slicer.mrmlScene, values, grid, name)
+
+
+def test_in_what_a_volume_differs_from_training_is_told_before_the_run(workerless, tmp_path):
+    label = workerless.ui.inputWarningLabel
+    workerless.parameters.channel1 = phantom()
+    workerless.widget.inputs.ask_estimate()
+    assert label.text == "" and not label.visible
+    workerless.parameters.channel1 = phantom((3.0, 3.0, 2.0), "coarse")
+    workerless.wait(lambda: label.text)
+    assert label.text.startswith("Pixels are 3 mm large: the model was trained on 1 mm") and label.visible
+    volume = workerless.parameters.channel1
+    hierarchy = hierarchy_of(slicer.mrmlScene)
+    hierarchy.SetItemAttribute(hierarchy.GetItemByDataNode(volume), "DICOM.Modality", "CT")
+    volume.SetSpacing(1.0, 1.0, 2.0)
+    workerless.widget.enter()
+    workerless.wait(lambda: label.text.startswith("This is CT"))
+    assert label.text == "This is CT: the model was trained on phantom; outlines may be unreliable."
+    workerless.parameters.channel1 = None
+    workerless.wait(lambda: label.text == "")
+    assert not label.visible
+
+
+def test_a_picture_is_one_until_somebody_tells_its_pixels(workerless):
+    volume = phantom((1.0, 1.0, 1.0))
+    assert kind_of([volume]) == ("", False)
+    storage = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVolumeArchetypeStorageNode")
+    storage.SetFileName("/nowhere/photo.png")
+    volume.SetAndObserveStorageNodeID(storage.GetID())
+    assert kind_of([phantom(name="other"), volume]) == ("", True)
+    workerless.parameters.channel1 = volume
+    workerless.wait(lambda: workerless.ui.inputWarningLabel.text)
+    assert "1 mm is assumed" in workerless.ui.inputWarningLabel.text
+    volume.SetSpacing(0.9, 0.9, 1.0)
+    assert kind_of([volume]) == ("", False)
 
 
 def test_nothing_waits_for_an_estimate(driver):

@@ -63,8 +63,7 @@ def test_values_keep_their_type_which_tells_the_full_scale(tmp_path):
     Image.fromarray(dark.astype(np.uint8)).save(tmp_path / "b.png")
     assert read_volume(tmp_path / "a.tif")[0].dtype == np.uint16
     assert read_volume([tmp_path / "b.png"] * 2)[0].dtype == np.uint8
-    with pytest.raises(ValueError, match=r"a\.tif and .*b\.png are stored in uint16 and uint8.*same number of bits"):
-        read_volume([tmp_path / "a.tif", tmp_path / "b.png"])
+    assert read_volume([tmp_path / "a.tif", tmp_path / "b.png"])[0].dtype == np.float32
     tifffile.imwrite(tmp_path / "f.tif", dark.astype(np.float64))
     assert read_volume(tmp_path / "f.tif")[0].dtype == np.float32
 

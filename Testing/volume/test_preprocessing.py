@@ -380,6 +380,19 @@ def test_values_that_a_rule_cannot_map_are_refused(rule, values, words):
         model(intensity=rule).prepare(volume, grid((4, 4, 1)))
 
 
+@pytest.mark.parametrize(("kind", "high"), [(np.uint16, 255.0), (np.uint8, 65535.0)])
+def test_a_dark_image_of_16_bits_is_not_taken_for_one_of_8(kind, high):
+    """Nor a bright one of 8 bits for a dark one of 16; its values alone would fit both."""
+    volume = np.arange(16, dtype=kind).reshape(1, 1, 4, 4)
+    bits = 8 * volume.itemsize
+    own = f"stored in {bits} bits, of full scale {2**bits - 1}"
+    with pytest.raises(ValueError, match=f"Channel CT is {own};.*set dataset.intensity to .*high: {2**bits - 1}}}"):
+        model(intensity=Intensity("full_scale", high=high)).prepare(volume, grid((4, 4, 1)))
+    for rule in (Intensity("full_scale", high=2.0**bits - 1), Intensity("full_scale", high=4095.0), AS_IS):
+        model(intensity=rule).prepare(volume, grid((4, 4, 1)))
+    model(intensity=Intensity("full_scale", high=high)).prepare(volume.astype(np.float32), grid((4, 4, 1)))
+
+
 # Errors
 
 

@@ -65,7 +65,14 @@ def test_of_a_real_series():
     assert modality_of(shared_path("data/ct_head_dicom")) == "CT"
 
 
-def test_pictures_by_their_names():
+def test_a_picture_by_how_it_begins_and_by_its_name_where_it_is_gone(tmp_path):
+    for name, content, expected in (
+        ("shot", b"\x89PNG\r\n\x1a\n" + bytes(20), True),
+        ("scan.png", b"NRRD0004\n" + bytes(20), False),
+    ):
+        (tmp_path / name).write_bytes(content)
+        assert is_picture(tmp_path / name) == expected
+    assert not is_picture(tmp_path)
     assert all(map(is_picture, ("a.png", "b.JPG", "c.tiff", "d.bmp")))
     assert not any(map(is_picture, ("a.nii.gz", "b.nrrd", "png", "c.dcm")))
 
