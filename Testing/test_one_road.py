@@ -175,7 +175,7 @@ def lidc_idri(root: Path) -> Files:
     outline = rectangle(4, 5, 12, 15)
     marked = nodule("n", *(roi(outline, images[k], FIRST_Z + k * STEP) for k in (1, 2)))
     (folder / "069.xml").write_text(readings(series, marked, "", marked, ""), encoding="utf-8")
-    return {"LIDC-IDRI-0001": [folder]}
+    return {f"LIDC-IDRI-0001_{series}": [folder]}
 
 
 WINDOW, WHOLE = Intensity("window", -900.0, 400.0), Intensity("percentile", 1.0, 99.0)
