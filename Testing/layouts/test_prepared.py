@@ -262,7 +262,7 @@ def test_large_blocks_are_looked_at_where_they_lie(tmp_path):
     base = loaded
     while not isinstance(base, np.memmap):
         base = base.base
-    assert np.array_equal(loaded, values) and base.nbytes == 2 * values.size  # whole numbers in int16
+    assert np.array_equal(loaded, values) and base.nbytes == 2 * values.size
 
 
 # Damage
