@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from shared_data import shared_path
 from test_one_road import LAYOUTS as ROADS
 from test_one_road import brats, mask, picture, raw_nnunet, table_of_files, volume
 
@@ -157,3 +158,20 @@ def test_one_label_is_a_mere_name_unless_it_chooses_a_class(prepared, tmp_path):
     raw_nnunet(tmp_path / "one")
     assert main(["prepare", "--data", str(tmp_path / "one"), "--out", str(tmp_path / "of_one")]) == 0
     assert_same(tmp_path / "of_one", tmp_path / "one", DataConfig(), (replace(DEFAULT_LABELS[0], name="nodule"),))
+
+
+def test_real_crops_and_a_real_volume(prepared, tmp_path):
+    crops = shared_path("data/lidc_crops")
+    assert main(["prepare", "--data", str(crops), "--out", str(tmp_path / "crops")]) == 0
+    assert_same(tmp_path / "crops", crops, DataConfig(spacing_mm=0.6, size=(128, 128)))
+    scan = shared_path("data/chest_ct")
+
+    def listed(root: Path) -> None:
+        row = {"image": str(scan / "lung1_image.nrrd"), "rater": str(scan / "lung1_label.nrrd"), "modality": "CT"}
+        (root / "cases.json").write_text(json.dumps([row]), encoding="utf-8")
+
+    data, out = prepared(listed)
+    assert_same(out, data, DataConfig())
+    (case,) = read_all(out, DataConfig(), DEFAULT_LABELS)
+    values, _ = case.load_image()
+    assert isinstance(values, np.memmap) and values.dtype == np.int16 and values.shape == (1, 48, 512, 512)
