@@ -67,5 +67,8 @@ def find_preset(name: str | Path) -> Path:
     wanted = Path(name).as_posix().removesuffix(".yaml")
     if wanted not in presets:
         known = ", ".join(presets) or "none"
-        raise FileNotFoundError(f"{name}: neither a file nor a bundled preset (bundled: {known}).")
+        if Path(name).exists():
+            kind = "folder" if Path(name).is_dir() else "file on disk"
+            raise FileNotFoundError(f"{name} is {'a' if kind == 'folder' else 'no'} {kind}, expected a YAML file.")
+        raise FileNotFoundError(f"There is no file or preset {name}; presets: {known}.")
     return presets[wanted]
