@@ -20,6 +20,7 @@ from AmbiguousSegLib.data.prepared_writing import Outcome, Skipped, bytes_needed
 from AmbiguousSegLib.data.readers import AUTO, LAYOUTS, READERS, Case, read_all, recognised
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label, check_labels
 from AmbiguousSegLib.layouts.prepared import place_of
+from AmbiguousSegLib.text_files import parse_yaml
 from AmbiguousSegLib.volume.file_checks import size_text
 
 log = logging.getLogger(__name__)
@@ -132,13 +133,9 @@ def _labels(words: Sequence[str] | None) -> tuple[Label, ...]:
 
 def _yaml(text: str) -> list[Any]:
     try:
-        import yaml
+        return list(parse_yaml(text, "--labels"))
     except ImportError as error:
         raise CommandError(f"--labels needs {error.name}; install AmbiguousSegLib[train], or give names.") from error
-    try:
-        return list(yaml.safe_load(text))
-    except (yaml.YAMLError, RecursionError) as error:
-        raise CommandError(f"--labels cannot be read as YAML: {' '.join(str(error).split())}") from error
 
 
 def _check_places(data: Path, out: Path, kind: str, overwrite: bool) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from AmbiguousSegLib.text_files import parse_json
 from AmbiguousSegLib.volume.file_checks import check_file, shown
 
 INDEX = "prepared.json"
@@ -46,7 +47,7 @@ def read_index(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     if first != f"{START}{zlib.crc32(rest)},".encode():
         raise ValueError(f"{shown(path)} is damaged or was changed: it does not agree with its checksum; {REMEDY}.")
     head, _, cases = rest.partition(b"\n")
-    return _head(path, head), json.loads(b"{" + cases)["cases"]
+    return _head(path, head), parse_json(b"{" + cases, shown(path), nan=True)["cases"]
 
 
 def _head(path: Path, line: bytes) -> dict[str, Any]:

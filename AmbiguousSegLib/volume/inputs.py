@@ -36,7 +36,7 @@ def channel_values(channel: np.ndarray) -> ChannelValues | None:
     if not np.isfinite([least, greatest]).all():
         return None
     some = channel.ravel()[:: max(1, channel.size // _MOST_VALUES)]
-    low, median, high = (float(v) for v in np.percentile(some, (0.5, 50, 99.5)))
+    low, median, high = (float(v) for v in np.percentile(some.astype(float), (0.5, 50, 99.5)))
     whole = channel.dtype.kind in "iu" or bool(np.array_equal(some, np.rint(some)))
     return ChannelValues(least, low, median, high, greatest, whole)
 
