@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path, PurePath
 
+from AmbiguousSegLib.data.split import PARTS
 from AmbiguousSegLib.layouts.names import stem_of
-
-PARTS = ("train", "validation", "test")
 
 
 def identity_of(path: Path, folder: Path) -> str:
