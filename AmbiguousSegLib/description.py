@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from AmbiguousSegLib.diffusion.schedule import ScheduleConfig
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.labels import Label, check_labels
 from AmbiguousSegLib.quality import Quality, QualityPreset
+from AmbiguousSegLib.text_files import read_json
 from AmbiguousSegLib.volume.inputs import Inputs
 from AmbiguousSegLib.volume.preprocessing import Intensity, Preprocessing
 
@@ -141,7 +141,7 @@ def read_description(folder: Path | str) -> ModelDescription:
             f"{folder}: no model here; expected a folder with {DESCRIPTION_FILE} and {WEIGHTS_FILE}."
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, nan=True)
         version = content.pop("format_version")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(

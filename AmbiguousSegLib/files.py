@@ -1,10 +1,11 @@
-"""Writing files so that a reader never meets half of one."""
+"""Files: whether something is one that can be read, and writing so that a reader never meets half of one."""
 
 from __future__ import annotations
 
 import os
 import secrets
 import shutil
+import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -33,9 +34,58 @@ def said(error: Exception) -> str:
     """What an exception says, in one line; of the system's, without its number: "f.nrrd: no such file or directory"."""
     if isinstance(error, OSError) and error.strerror:
         told = error.strerror[:1].lower() + error.strerror[1:]
-        name = "" if error.filename is None else os.fsencode(error.filename).decode("utf-8", "backslashreplace")
+        name = "" if error.filename is None else shown(error.filename)
         return f"{name}: {told}; check path, permission and space." if name else f"{told}; check permission and space."
     return " ".join(str(error).split())
+
+
+def shown(path: Path | str) -> str:
+    """A path for messages: bytes that are not UTF-8 as ``\\xe9``, so that it can be printed everywhere."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def check_file(path: Path | str) -> None:
+    """One line for what is no readable file, before anything is read from it.
+
+    Raises:
+        FileNotFoundError, PermissionError: nothing there, a link to nothing, no permission.
+        ValueError: a FIFO, device or socket, which would be waited for; a name that is not UTF-8, on which SimpleITK
+            ends the process.
+    """
+    try:
+        mode = Path(path).stat().st_mode
+    except FileNotFoundError as error:
+        link = f" (a link to {shown(Path(path).readlink())})" if Path(path).is_symlink() else ""
+        raise FileNotFoundError(f"{shown(path)}{link} does not exist; check the path.") from error
+    except OSError as error:
+        raise type(error)(f"{shown(path)} cannot be opened ({error.strerror}); check path and permission.") from error
+    if stat.S_ISDIR(mode):
+        raise ValueError(f"{shown(path)} is a folder, expected a file.")
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+        kind = kinds.get(stat.S_IFMT(mode), "a device")
+        raise ValueError(f"{shown(path)} is {kind}, expected a file on disk; copy the data to a file.")
+    check_name(path)
+    try:
+        open(path, "rb").close()
+    except OSError as error:
+        raise type(error)(f"{shown(path)} cannot be opened ({error.strerror}); check its permission.") from error
+
+
+def check_name(path: Path | str) -> None:
+    """ValueError for a name that is not UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{shown(path)}: the name is not UTF-8, as it must be for reading; rename it.") from error
+
+
+def size_text(size: float) -> str:
+    """Bytes in words: "3.2 GB"."""
+    units = ["bytes", "kB", "MB", "GB", "TB", "PB"]
+    while size >= 1000 and len(units) > 1:
+        size, units = size / 1000, units[1:]
+    return f"{size:.3g} {units[0]}"
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from shared_data import REPOSITORY
 LIBRARY = REPOSITORY / "AmbiguousSegLib"
 FLOORS = [
     {"registry", "labels", "label_maps", "boxes", "configuration", "files", "resources", "devices"},
-    {"networks", "diffusion", "metrics", "volume"},
+    {"text_files", "networks", "diffusion", "metrics", "volume"},
     {"data", "methods", "ensemble", "quality"},
     {"description", "evaluation", "layouts"},
     {"model", "card"},
@@ -27,7 +27,7 @@ FLOORS = [
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted(LIBRARY.rglob("*.py"))
 TORCH_FREE = [  # what Slicer's own process may import: importing torch would block it for seconds
-    *("card", "configuration", "description", "files", "labels", "quality", "resources"),
+    *("card", "configuration", "description", "files", "labels", "quality", "resources", "text_files"),
     *("data.lung_phantom", "ensemble.sample_set", "evaluation.rater_comparison", "evaluation.rater_tables"),
     *("evaluation.table", "metrics.figures", "outputs.export_formats", "outputs.result_folder"),
     *("volume.dicom_seg", "volume.geometry", "volume.input_check", "volume.io", "volume.preprocessing"),

@@ -15,10 +15,12 @@ from AmbiguousSegLib.cli.common import CommandError, check_out, program, progres
 from AmbiguousSegLib.cli.data_report import for_people, report, report_json
 from AmbiguousSegLib.configuration import from_dict, to_dict
 from AmbiguousSegLib.data.config import PHANTOM, DataConfig
-from AmbiguousSegLib.data.prepared_cases import INDEX
+from AmbiguousSegLib.data.prepared_index import INDEX
 from AmbiguousSegLib.data.prepared_writing import Outcome, Skipped, bytes_needed, probing, write_prepared
-from AmbiguousSegLib.data.readers import AUTO, READERS, read_all, recognised
+from AmbiguousSegLib.data.readers import AUTO, LAYOUTS, READERS, Case, read_all, recognised
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label, check_labels
+from AmbiguousSegLib.layouts.prepared import place_of
+from AmbiguousSegLib.text_files import parse_yaml
 from AmbiguousSegLib.volume.file_checks import size_text
 
 log = logging.getLogger(__name__)
@@ -38,11 +40,13 @@ def main(arguments: list[str]) -> int:
         kind, words = (options.kind, f"reader {options.kind}") if options.kind != AUTO else recognised(data)
         _check_places(data, out, kind, options.overwrite)
         print(f"{data}: {words}", file=sys.stderr)
-        cases = read_all(data, probing(replace(config, kind=kind)), labels)
+        labels = labels or _stated_labels(data, kind)
+        cases = read_all(data, probing(replace(config, kind=kind), options.channels), labels)
+        _check_channels(cases, options.channels, data)
         _check_space(out, bytes_needed(cases, len(labels)), len(cases))
         head: dict[str, Any] = {
             **{"data": data.resolve().name, "kind": kind, "words": words},
-            **{"labels": to_dict(labels), "subject_pattern": config.subject_pattern},
+            **{"labels": to_dict(labels), "channels": options.channels, "subject_pattern": config.subject_pattern},
         }
         tables = []
 
@@ -78,9 +82,10 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     pattern = "regular expression with one group that finds the subject in a case's name"
     names = "--dataset.subject_pattern", "--subject-pattern"
     p.add_argument(*names, dest="subject_pattern", metavar="REGEX", help=pattern)
-    labels = (
-        "what the values 1, 2, … of the masks are: core halo, or '[{name: core}, {name: halo}]' (default: one label)"
-    )
+    channels = "channels to keep, by their names in the data (default: all)"
+    p.add_argument("--dataset.channels", dest="channels", nargs="+", default=[], metavar="NAME", help=channels)
+    labels = "what the values 1, 2, … of the masks are: core halo, or '[{name: core}, {name: halo}]' (default: as the "
+    labels += "data says)"
     p.add_argument("--labels", nargs="+", metavar="NAME", help=labels)
     p.add_argument("--skip-bad", action="store_true", help="exit with 0 though cases were skipped")
     p.add_argument("--jobs", type=int, default=1, metavar="N", help="read N cases at once (default: 1)")
@@ -93,10 +98,30 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
+def _check_channels(cases: Sequence[Case], channels: Sequence[str], data: Path) -> None:
+    """CommandError for a channel that is to be kept, of which the data know nothing: nothing would be chosen."""
+    for case in cases:
+        names = getattr(case, "channel_names", ())
+        if unknown := [channel for channel in channels if place_of(channel, names) is None]:
+            told = ", ".join(own[0] for own in names if own[0]) or "by no names"
+            raise CommandError(
+                f"{data}: no image of {case.identity} is called {unknown[0]}; they are called {told}. Correct "
+                "--dataset.channels, or leave it out."
+            )
+
+
+def _stated_labels(data: Path, kind: str) -> tuple[Label, ...]:
+    """The labels that the data itself names; one lesion, if it names none."""
+    layout = LAYOUTS[kind](data) if kind in LAYOUTS else None
+    labels = tuple(getattr(layout, "labels", ())) or DEFAULT_LABELS
+    print(f"{data}: the masks are of {', '.join(label.name for label in labels)}", file=sys.stderr)
+    return labels
+
+
 def _labels(words: Sequence[str] | None) -> tuple[Label, ...]:
-    """Labels from the command line: names, or a list as ``train`` takes it."""
+    """Labels from the command line: names, or a list as ``train`` takes it; none, if nothing is given."""
     if words is None:
-        return DEFAULT_LABELS
+        return ()
     given = _yaml(" ".join(words)) if words[0].startswith("[") else [{"name": word} for word in words]
     try:
         labels = tuple(from_dict(Label, label, f"labels[{i}]") for i, label in enumerate(given))
@@ -108,13 +133,9 @@ def _labels(words: Sequence[str] | None) -> tuple[Label, ...]:
 
 def _yaml(text: str) -> list[Any]:
     try:
-        import yaml
+        return list(parse_yaml(text, "--labels"))
     except ImportError as error:
         raise CommandError(f"--labels needs {error.name}; install AmbiguousSegLib[train], or give names.") from error
-    try:
-        return list(yaml.safe_load(text))
-    except (yaml.YAMLError, RecursionError) as error:
-        raise CommandError(f"--labels cannot be read as YAML: {' '.join(str(error).split())}") from error
 
 
 def _check_places(data: Path, out: Path, kind: str, overwrite: bool) -> None:

@@ -28,6 +28,7 @@ from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.methods import METHODS
 from AmbiguousSegLib.model import Model, load_model
 from AmbiguousSegLib.resources import find_model, find_preset
+from AmbiguousSegLib.text_files import parse_yaml, read_yaml
 from AmbiguousSegLib.training.config import (
     CardConfig,
     OptimisationConfig,
@@ -230,12 +231,8 @@ def _parser(method: str) -> Any:
 
 def _read_config(name: str) -> dict[str, Any]:
     """A file or bundled preset as plain types, under today's names."""
-    import yaml
-
     try:
-        config = yaml.safe_load(find_preset(name).read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise CommandError(f"{name}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+        config = read_yaml(find_preset(name))
     except OSError as error:
         raise CommandError(said(error)) from error
     if not isinstance(config, dict):
@@ -263,11 +260,9 @@ def _planned(known: argparse.Namespace) -> dict[str, Any]:
 
 
 def _labels_given(text: str | None) -> tuple[Label, ...] | None:
-    import yaml
-
     if text is None:
         return None
-    return from_dict(TrainingConfig, {"labels": yaml.safe_load(text)}, "").labels
+    return from_dict(TrainingConfig, {"labels": parse_yaml(text, "--labels")}, "").labels
 
 
 def _join_processes(device: str, processes: int) -> torch.device:

@@ -45,6 +45,8 @@ class FileCase:
         series: which volume of a DICOM folder with several, as ``read_volume`` takes it.
         spacing_mm: edges of a pixel along rows and columns, of a picture, which does not know them; None: unknown.
         field_mm: the same told by the height and width of the whole picture.
+        channel_names: what each of ``images`` is called in the data, if that lets ``dataset.channels`` choose and order
+            them: a name, upper and lower case alike, and further ones as ``challenges.plain`` gives them.
     """
 
     identity: str
@@ -58,6 +60,7 @@ class FileCase:
     series: str | None = None
     spacing_mm: tuple[float, float] | None = None
     field_mm: tuple[float, float] | None = None
+    channel_names: tuple[tuple[str, ...], ...] = ()
 
     @property
     def rater_names(self) -> tuple[str, ...]:

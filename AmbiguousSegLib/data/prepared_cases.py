@@ -1,7 +1,7 @@
-"""Cases of prepared data: where their values and masks lie in its two files, and how ``prepared.json`` says it.
+"""Cases of prepared data: where their values and masks lie in its two files, and their lines of ``prepared.json``.
 
-The second line of ``prepared.json`` is its head, each one behind it a case; whole it is one JSON object. Images are
-arrays ``(C, Z, Y, X)``, in the order of memory, of little-endian numbers. Masks are what ``packed`` makes of them.
+Images are arrays ``(C, Z, Y, X)``, in the order of memory, of little-endian numbers; masks are what
+``packed`` makes of them.
 """
 
 from __future__ import annotations
@@ -21,13 +21,11 @@ import numpy as np
 from AmbiguousSegLib.boxes import bounding_box
 from AmbiguousSegLib.configuration import from_dict, to_dict
 from AmbiguousSegLib.data.inspection import Inspection
-from AmbiguousSegLib.volume.file_checks import check_file, shown
+from AmbiguousSegLib.data.prepared_index import REMEDY
+from AmbiguousSegLib.volume.file_checks import shown
 from AmbiguousSegLib.volume.geometry import Geometry
 
-INDEX = "prepared.json"
-VERSION = 1
-START = '{"form": "AmbiguousSeg prepared data", "crc32": '  # of the index; the checksum is of all lines but the first
-REMEDY = "prepare the data again (ambiguousseg prepare … --overwrite)"
+_FURTHER = ("pictured", "channel_names")  # of a case's line, beside what was seen and the blocks
 _ROW = np.dtype("<i4")
 _SMALL = 1 << 20  # bytes that are read rather than mapped: for pictures that is faster
 
@@ -87,7 +85,9 @@ class PreparedCase:
         dtype: of the numbers of the image, as numpy writes it: "<i2".
         seen: what was seen in the case when it was prepared.
         pictured: the image does not know the size of its pixels; settings may tell it.
+        channel_names: what the channels are called in the data, as ``FileCase`` has it.
         field_mm: height and width of such an image as told, see ``FileCase``.
+        channels: places of those that are given, in their order, of all that are kept; None: all.
     """
 
     image: Block
@@ -95,11 +95,13 @@ class PreparedCase:
     dtype: str
     seen: Inspection = field(compare=False)
     pictured: bool = False
+    channel_names: tuple[tuple[str, ...], ...] = ()
     field_mm: tuple[float, float] | None = None
+    channels: tuple[int, ...] | None = None
 
     @property
     def identity(self) -> str:
-        """As that of the original, like all the following."""
+        """Name of the case."""
         return self.seen.identity
 
     @property
@@ -114,7 +116,7 @@ class PreparedCase:
 
     @property
     def part(self) -> str:
-        """Part of the split that the original states."""
+        """Part of the split that the data puts it in."""
         return self.seen.part
 
     @property
@@ -135,13 +137,14 @@ class PreparedCase:
             ValueError, OSError: as ``Block.check``.
         """
         self._check()
-        return self.seen if self.field_mm is None else replace(self.seen, geometry=self._geometry())
+        chosen = range(len(self.seen.values)) if self.channels is None else self.channels
+        return replace(self.seen, geometry=self._geometry(), values=tuple(self.seen.values[k] for k in chosen))
 
     def load_image(self) -> tuple[np.ndarray, Geometry]:
         """Channels ``(C, Z, Y, X)`` with the values of the original, often of a smaller type, and their grid.
 
         The array may not be written to. Of 1 MB and more it is a memmap: what is looked at is read from the disk then;
-        the first time, everything is, for its checksum.
+        the first time, everything is, for its checksum. Where several of the channels kept are chosen, they are read.
 
         Raises:
             ValueError, OSError: as ``Block.check``.
@@ -150,6 +153,10 @@ class PreparedCase:
         shape = (len(self.seen.values), *self.seen.geometry.shape)
         values = self.image.load().view(self.dtype).reshape(shape)
         values.flags.writeable = False
+        if self.channels is not None:
+            values = (
+                values[self.channels[0] : self.channels[0] + 1] if len(self.channels) == 1 else values[[*self.channels]]
+            )
         return values, self._geometry()
 
     def load_masks(self) -> np.ndarray:
@@ -212,7 +219,7 @@ def case_line(case: PreparedCase) -> str:
     seen = to_dict(case.seen) | {"marked": [_runs(indices) for indices in case.seen.marked]}
     shape = [len(case.seen.values), *case.seen.geometry.shape]
     image = {**_place(case.image), "dtype": case.dtype, "shape": shape}
-    line = {**seen, "image": image, "marks": _place(case.marks), "pictured": case.pictured}
+    line = {**seen, "image": image, "marks": _place(case.marks), **{key: getattr(case, key) for key in _FURTHER}}
     return json.dumps(line, default=lambda number: number.item())
 
 
@@ -227,54 +234,15 @@ def case_of(line: Mapping[str, Any], files: Mapping[str, Path]) -> PreparedCase:
     """
     places = {key: line[key] for key in ("image", "marks")}
     blocks = {key: Block(files[key], p["start"], p["bytes"], p["crc32"]) for key, p in places.items()}
-    stated = {key: value for key, value in line.items() if key not in ("image", "marks", "pictured")}
+    stated = {key: value for key, value in line.items() if key not in ("image", "marks", *_FURTHER)}
     z, y, x = (tuple(i for first, last in runs for i in range(first, last + 1)) for runs in stated["marked"])
     seen = replace(from_dict(Inspection, {**stated, "marked": [[], [], []]}), marked=(z, y, x))
     dtype, shape = np.dtype(places["image"]["dtype"]), places["image"]["shape"]
     count = blocks["image"].count
     if shape != [len(seen.values), *seen.geometry.shape] or math.prod(shape) * dtype.itemsize != count:
         raise ValueError(f"{seen.identity}: an image of {dtype} {shape} is stated to have {count} bytes")
-    return PreparedCase(blocks["image"], blocks["marks"], dtype.str, seen, bool(line["pictured"]))
-
-
-def index_text(head: Mapping[str, Any], lines: Sequence[str]) -> str:
-    """The text of ``prepared.json``."""
-    whole = {"version": VERSION, **head, "cases": len(lines)}
-    rest = f'"head": {json.dumps(whole)},\n"cases": [\n' + ",\n".join(lines) + "\n]}\n"
-    return f"{START}{zlib.crc32(rest.encode())},\n{rest}"
-
-
-def read_head(path: Path) -> dict[str, Any]:
-    """The head of a ``prepared.json``, from its second line.
-
-    Raises:
-        ValueError: not ours, damaged, or of a later version. OSError: as ``check_file``.
-    """
-    check_file(path)
-    with open(path, "rb") as file:
-        file.readline()
-        return _head(path, file.readline())
-
-
-def read_index(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The head, and for each case what ``case_line`` wrote; errors as ``read_head``."""
-    check_file(path)
-    first, _, rest = path.read_bytes().partition(b"\n")
-    if first != f"{START}{zlib.crc32(rest)},".encode():
-        raise ValueError(f"{shown(path)} is damaged or was changed: it does not agree with its checksum; {REMEDY}.")
-    head, _, cases = rest.partition(b"\n")
-    return _head(path, head), json.loads(b"{" + cases)["cases"]
-
-
-def _head(path: Path, line: bytes) -> dict[str, Any]:
-    try:
-        head = json.loads(b"{" + line.rstrip().removesuffix(b",") + b"}")["head"]
-        version = int(head["version"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{shown(path)} is damaged, or not of prepared data; {REMEDY}.") from error
-    if version > VERSION:
-        raise ValueError(f"{shown(path)} is of form {version}, this version reads {VERSION}; {REMEDY}, or update.")
-    return head
+    names = tuple(tuple(map(str, own)) for own in line["channel_names"])
+    return PreparedCase(blocks["image"], blocks["marks"], dtype.str, seen, bool(line["pictured"]), names)
 
 
 def _place(block: Block) -> dict[str, Any]:

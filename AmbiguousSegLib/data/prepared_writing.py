@@ -19,14 +19,17 @@ import numpy as np
 
 from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.inspection import Inspection, inspect
-from AmbiguousSegLib.data.prepared_cases import INDEX, Block, PreparedCase, case_line, index_text, packed
+from AmbiguousSegLib.data.prepared_cases import Block, PreparedCase, case_line, packed
+from AmbiguousSegLib.data.prepared_index import INDEX, index_text
 from AmbiguousSegLib.data.readers import Case
 from AmbiguousSegLib.files import said, write_together
 from AmbiguousSegLib.volume.geometry import Geometry
 
 _ALIGNED = 64  # bytes: where blocks start, so that numbers of every type lie as processors want them
-_SMALLER = ("u1", "i1", "<u2", "<i2", "<f4", "<u4", "<i4", "<f8")
+_SMALLER = ("i1", "<i2", "<f4", "<u4", "<i4", "<f8")
+_FULL_SCALES = ("u1", "<u2")  # types that tell what is white, and so are neither given nor taken
 _FILES = ("values", "marks")
+_NO_CHANNELS = ("\x00",)  # nobody calls one so
 _PROBE_MM, _PROBE_SIZE = 0.7310585786300049, (3, 5)  # so odd that a grid that shows them was told them
 
 
@@ -37,6 +40,7 @@ class Packed(NamedTuple):
     values: np.ndarray
     marks: np.ndarray
     pictured: bool
+    channel_names: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,14 @@ Outcome = PreparedCase | Skipped
 
 
 def smallest_type(values: np.ndarray) -> np.dtype:
-    """The smallest type that holds each of these real numbers exactly, −0 included; else their own, little-endian."""
+    """The smallest signed type that holds each of these real numbers exactly, −0 included; else their own.
+
+    Unsigned integers of 8 or 16 bits stay such, as their type tells the full scale (``Intensity.check_stored``), and
+    nothing else becomes one. All are little-endian.
+    """
     own = values.dtype.newbyteorder("<")
+    if own in _FULL_SCALES:
+        return own
     low, high = float(values.min()), float(values.max())
     for name in _SMALLER:
         smaller = np.dtype(name)
@@ -68,13 +78,17 @@ def smallest_type(values: np.ndarray) -> np.dtype:
     return own
 
 
-def probing(config: DataConfig) -> DataConfig:
+def probing(config: DataConfig, channels: Sequence[str] = ()) -> DataConfig:
     """Settings to read cases with that are to be prepared: they show which pictures take the size of pixels from them.
 
     Prepared data are for every size of pixels, so pictures are kept without one, and the reader of prepared data tells
-    them what the settings say.
+    them what the settings say. So it is with channels: all are kept, in the order of the data.
+
+    Args:
+        channels: names of those that are to be kept instead.
     """
-    return replace(config, spacing_mm=_PROBE_MM, size=_PROBE_SIZE)
+    chosen = tuple(channels) or _NO_CHANNELS
+    return replace(config, spacing_mm=_PROBE_MM, size=_PROBE_SIZE, channels=chosen)
 
 
 def pack(case: Case, classes: int) -> Packed:
@@ -86,7 +100,9 @@ def pack(case: Case, classes: int) -> Packed:
     loaded = _Loaded(case)
     seen = inspect(loaded, classes)
     values, masks = loaded.values, loaded.masks
-    return Packed(seen, np.ascontiguousarray(values, smallest_type(values)), packed(masks), loaded.pictured)
+    names = tuple(getattr(case, "channel_names", ()))
+    values = np.ascontiguousarray(values, smallest_type(values))
+    return Packed(seen, values, packed(masks), loaded.pictured, names)
 
 
 def bytes_needed(cases: Sequence[Case], classes: int) -> int:
@@ -115,7 +131,7 @@ def write_prepared(
     Args:
         cases: read with the settings that ``probing`` gives.
         classes: number of labels.
-        head: what ``prepared.json`` says of all cases.
+        head: what ``prepared.json`` says of all cases: ``words``, ``labels``, ``channels`` that were chosen, ….
         reports: gives the texts of further files, by name.
         jobs: processes that read cases at once.
         on_case: called with the number of cases done.
@@ -143,7 +159,7 @@ def write_prepared(
         names = [f"{name}-{zlib.crc32(''.join(lines).encode()):08x}.bin" for name in _FILES]  # of no other contents
         sizes = [place.rename(new / name).stat().st_size for place, name in zip(places, names)]
         held = {key: {"file": name, "bytes": size} for key, name, size in zip(_FILES, names, sizes)}
-        told = {**head, "files": held, "skipped": [[one.identity, one.reason] for one in skipped]}
+        told = {**head, **_names(cases), "files": held, "skipped": [[one.identity, one.reason] for one in skipped]}
         texts = {**reports(outcomes), INDEX: index_text(told, lines)}
         for name, text in texts.items():
             (new / name).write_text(text, encoding="utf-8", newline="\n")
@@ -152,6 +168,17 @@ def write_prepared(
     earlier = [path.name for name in _FILES for path in folder.glob(f"{name}-*.bin")]
     write_together(folder, write, earlier)
     return outcomes
+
+
+def _names(cases: Sequence[Case]) -> dict[str, Any]:
+    """What the names of labels and channels mean for the data: whether masks were renumbered by the labels' names; what
+    the channels of all cases are called."""
+    raters = (rater for case in cases for rater in getattr(case, "raters", ()))
+    channels = {tuple(own[0] for own in getattr(case, "channel_names", ())) for case in cases}
+    return {
+        "labels_by_name": any(len(getattr(rater, "labels", ())) > 1 for rater in raters),
+        "channel_names": [name for own in channels for name in own] if len(channels) == 1 else [],
+    }
 
 
 class _Loaded:
@@ -223,7 +250,7 @@ def _leave_interrupts() -> None:
 def _kept(case: Packed, values: BinaryIO, marks: BinaryIO) -> PreparedCase:
     """A case whose bytes are written to these files."""
     places = _append(values, case.values), _append(marks, case.marks)
-    return PreparedCase(*places, case.values.dtype.str, case.seen, case.pictured)
+    return PreparedCase(*places, case.values.dtype.str, case.seen, case.pictured, case.channel_names)
 
 
 def _append(file: BinaryIO, array: np.ndarray) -> Block:

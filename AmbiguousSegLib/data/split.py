@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from pathlib import Path
 
 from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.readers import Case
+from AmbiguousSegLib.files import said
+from AmbiguousSegLib.text_files import read_json
 
 PARTS = ("train", "validation", "test")
 
@@ -86,9 +87,9 @@ def split_by_file(cases: Sequence[Case], file: Path | str) -> Split:
         ValueError: not such a file; a subject listed twice, unknown to the cases, or missing in the file.
     """
     try:
-        listed = json.loads(Path(file).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file}: cannot be read as JSON: {error}") from error
+        listed = read_json(file)
+    except OSError as error:
+        raise ValueError(f"The file of the split cannot be read: {said(error)}") from error
     if not _is_split(listed):
         raise ValueError(f"{file}: expected lists of subjects under {', '.join(PARTS)} or unused, and nothing else.")
     part: dict[str, str] = {}

@@ -30,7 +30,8 @@ _SEQUENCES = {
 }
 _IN_NAMES = {"t1": "T1", "t1ce": "T1ce", "t2": "T2", "flair": "FLAIR"}
 _IN_NAMES |= {"t1n": "T1", "t1c": "T1ce", "t2w": "T2", "t2f": "FLAIR", "seg": "seg"}
-_FILE = re.compile(r"(.+)(?:_(flair|t1|t1ce|t2|seg)|-(t2f|t1n|t1c|t2w|seg))\.nii(?:\.gz)?", re.IGNORECASE)
+# Files image_t1.nii.gz and so on are those of a folder for each case, whose reader knows its raters.
+_FILE = re.compile(r"(?!images?_)(.+)(?:_(flair|t1|t1ce|t2|seg)|-(t2f|t1n|t1c|t2w|seg))\.nii(?:\.gz)?", re.IGNORECASE)
 _MISNAMED = re.compile(r".+_segm\.nii(?:\.gz)?", re.IGNORECASE)  # W39_1998.09.19_Segm.nii of BraTS20_Training_355
 _SINCE_2023 = re.compile(r"(BraTS-[A-Z]+(?:-[A-Z]+)*-\d+)-\d+", re.IGNORECASE)  # patient, and number of the scan
 _CHILDREN = re.compile(r"BraTS-PEDs?-", re.IGNORECASE)
@@ -100,6 +101,7 @@ def read(folder: Path, config: DataConfig, labels: Sequence[Label]) -> list[File
                     label_names=tuple(label.name for label in labels),
                     group=grades[0] if grades else "",
                     modality="MR",
+                    channel_names=tuple((name, plain(name), *_SEQUENCES[name]) for name in sequences),
                 )
             )
     tell_left_out(folder, unmarked, "as they have no mask (seg)")

@@ -18,8 +18,8 @@ from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.readers import LAYOUTS, READERS, Case, Layout
 from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.layouts.arrays import read_arrays
-from AmbiguousSegLib.layouts.json_file import read_bounded, read_json
 from AmbiguousSegLib.layouts.listed_files import Columns, Row, read_files
+from AmbiguousSegLib.text_files import read_bytes, read_json
 from AmbiguousSegLib.volume.file_checks import shown
 
 _SUFFIXES = (".csv", ".tsv", ".json")
@@ -119,7 +119,7 @@ def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:
 def _rows_of_csv(file: Path) -> tuple[list[str], list[Row]]:
     """Columns and lines of a table; comma, semicolon or tab, whichever the first line has most, divides its cells."""
     try:
-        text = read_bounded(file).decode("utf-8-sig").lstrip("\r\n")
+        text = read_bytes(file).decode("utf-8-sig").lstrip("\r\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{shown(file)} is not UTF-8 (byte {error.start}); save it as CSV UTF-8.") from error
     head = re.sub(r'"[^"]*"', "", text.splitlines()[0] if text else "")

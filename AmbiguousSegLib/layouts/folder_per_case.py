@@ -161,6 +161,7 @@ def _case(
         part=part_in(above),
         modality=modality_of(images[0]),
         field_mm=field_mm(config, images[0]),
+        channel_names=tuple((_channel(path),) for path in images),
     )
 
 

@@ -1,19 +1,28 @@
-"""What data that describes itself has in common: names that follow from paths, channels, labels, parts of a split."""
+"""What lists of cases have in common: names that follow from paths, and parts of a split."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 from AmbiguousSegLib.data.split import PARTS
 from AmbiguousSegLib.layouts.names import stem_of
 
 
-def identity_of(path: Path, folder: Path) -> str:
-    """Name of a case by the place of its file below ``folder``, without the ending: ``p7/ct.nii.gz`` is ``p7/ct``.
+def common_folder(files: Sequence[Path], folder: Path) -> Path:
+    """``folder`` if all files lie below it, else the folder that they have in common; links are not followed."""
+    places = {os.path.abspath(file.parent) for file in files}  # noqa: PTH100 - resolve() would follow links
+    own = os.path.abspath(folder)  # noqa: PTH100
+    try:
+        common = os.path.commonpath(places)
+        return folder if os.path.commonpath([own, common]) == own else Path(common)
+    except ValueError:  # several drives of Windows
+        return folder
 
-    Of a file elsewhere it is the way there, without the steps up: ``../scans/p7.nrrd`` is ``scans/p7``.
-    """
+
+def identity_of(path: Path, folder: Path) -> str:
+    """Name of a case by the place of its file below ``folder``, without the ending: ``p7/ct.nii.gz`` is ``p7/ct``."""
     try:
         steps = PurePath(os.path.relpath(path, folder)).parts
     except ValueError:  # another drive of Windows

@@ -15,7 +15,7 @@ from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.file_case import FileCase, RaterFile
 from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.layouts.case_files import choose_channels, one_rater
-from AmbiguousSegLib.layouts.listed import check_part, identity_of
+from AmbiguousSegLib.layouts.listed import check_part, common_folder, identity_of
 from AmbiguousSegLib.layouts.names import field_mm, some, subject_finder
 from AmbiguousSegLib.layouts.nnunet_labels import labels_beside
 from AmbiguousSegLib.volume.file_checks import check_name, shown
@@ -84,30 +84,44 @@ def read_files(
         columns = Columns.of(keys)
     except ValueError as error:
         raise ValueError(f"{shown(file)}: {error}") from error
-    subject_of = subject_finder(config.subject_pattern)
-    cases: list[tuple[str, FileCase]] = []
-    missing: list[str] = []
-    places: dict[str, str] = {}
+    listed = []
     for where, cells in rows:
         with _told_of(file, where):
-            case = _case(cells, columns, file.parent, config, labels)
-            cases.append((where, case if case.subject else replace(case, subject=subject_of(case.identity))))
+            first = _path(cells, columns.images[0][0], file.parent)
+            listed.append((where, first, _case(cells, columns, file.parent, config, labels)))
+    _check_there(file, [(where, case) for where, _, case in listed])
+    base = common_folder([first for _, first, _ in listed], file.parent)
+    subject_of = subject_finder(config.subject_pattern)
+    places: dict[str, str] = {}
+    cases: list[FileCase] = []
+    for where, first, case in listed:
+        with _told_of(file, where):
+            identity = case.identity or identity_of(first, base)
+            case = replace(
+                case,
+                identity=identity,
+                subject=case.subject or subject_of(identity),
+                raters=tuple(_known(rater, labels) for rater in case.raters),
+                modality=case.modality or modality_of(case.images, case.series),
+            )
             for what in _named_once(case):
                 if what in places:
                     raise ValueError(f"{what} is listed before, in {places[what]}; list it once.")
                 places[what] = where
-        files = [*case.images, *(rater.path for rater in case.raters if rater.path is not None)]
-        missing += [f"{shown(path)} ({where})" for path in files if not path.exists()]
+            cases.append(case)
+    return cases
+
+
+def _check_there(file: Path, cases: Sequence[tuple[str, FileCase]]) -> None:
+    """ValueError for files that are not there."""
+    missing = []
+    for where, case in cases:
+        masks = [rater.path for rater in case.raters if rater.path is not None]
+        missing += [f"{shown(path)} ({where})" for path in (*case.images, *masks) if not path.exists()]
     if missing:
         raise ValueError(
             f"{shown(file)}: {len(missing)} of the files are not there: {some(missing)}; correct the paths."
         )
-    found = []
-    for where, case in cases:
-        with _told_of(file, where):
-            raters = tuple(_known(rater, labels) for rater in case.raters)
-            found.append(replace(case, raters=raters, modality=case.modality or modality_of(case.images[0])))
-    return found
 
 
 @contextmanager
@@ -122,14 +136,15 @@ def _told_of(file: Path, where: str) -> Iterator[None]:
 def _case(
     cells: Mapping[str, Any], columns: Columns, folder: Path, config: DataConfig, labels: Sequence[Label]
 ) -> FileCase:
-    """What a row says; nothing is looked at on the disk but which paths are there."""
+    """What a row says; "" where it tells no identity, subject or modality."""
     told = {name: _text(cells, key) for name, key in columns.others.items() if name != "spacing"}
     paths = [_path(cells, key, folder) for key, _ in columns.images]
     images = tuple(choose_channels(folder, paths, [name for _, name in columns.images], config.channels))
+    named = dict(zip(paths, (name for _, name in columns.images)))
     spacing = _spacing(cells.get(columns.others.get("spacing", ""), ""), images)
     check_part(told.get("part", ""))
     return FileCase(
-        identity=told.get("identity") or identity_of(paths[0], folder),
+        identity=told.get("identity", ""),
         subject=told.get("subject", ""),
         images=images,
         raters=tuple(_raters(cells, columns.raters, folder)),
@@ -140,6 +155,7 @@ def _case(
         series=told.get("series") or None,
         spacing_mm=spacing,
         field_mm=field_mm(config, images[0]) if spacing is None else None,
+        channel_names=tuple((named[path],) for path in images) if all(named.values()) else (),
     )
 
 

@@ -17,7 +17,7 @@ from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.file_case import FileCase, RaterFile
 from AmbiguousSegLib.data.readers import LAYOUTS, READERS, Layout
 from AmbiguousSegLib.labels import Label
-from AmbiguousSegLib.layouts.challenges import put, seen_below, sequences_asked
+from AmbiguousSegLib.layouts.challenges import plain, put, seen_below, sequences_asked
 from AmbiguousSegLib.layouts.names import by_number, subject_finder, tell_left_out, walk
 
 _SEQUENCES = {"PD": ("pdw", "protondensity"), "FLAIR": ("t2flair",), "MPRAGE": ("t1", "t1w"), "T2": ("t2w",)}
@@ -75,6 +75,7 @@ def read(folder: Path, config: DataConfig, labels: Sequence[Label]) -> list[File
                 raters=tuple(RaterFile(f"rater{number}", file) for number, file in sorted(raters.items())),
                 label_names=tuple(label.name for label in labels),
                 modality="MR",
+                channel_names=tuple((name, plain(name), *_SEQUENCES[name]) for name in sequences),
             )
         )
     tell_left_out(folder, sorted(images.keys() - masks.keys(), key=by_number), "as they have no mask")

@@ -21,7 +21,6 @@ from AmbiguousSegLib.data.readers import LAYOUTS, READERS, Layout
 from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.layouts.case_files import choose_channels
 from AmbiguousSegLib.layouts.case_list import NAMES as LISTS
-from AmbiguousSegLib.layouts.json_file import read_json
 from AmbiguousSegLib.layouts.names import field_mm, glimpse, listed, some, subject_finder, tell_left_out
 from AmbiguousSegLib.layouts.nnunet_labels import (
     DESCRIPTION,
@@ -30,6 +29,7 @@ from AmbiguousSegLib.layouts.nnunet_labels import (
     named_labels,
     stored_labels,
 )
+from AmbiguousSegLib.text_files import read_json
 from AmbiguousSegLib.volume.file_checks import shown
 from AmbiguousSegLib.volume.scan_kind import is_picture
 
@@ -98,7 +98,7 @@ def read(folder: Path, config: DataConfig, labels: Sequence[Label]) -> list[File
     for suffix, images, masks in halves:
         parts = _parts(folder, images, masks, tested=len(halves) > 1 and bool(halves[1][2])) if suffix == "Tr" else {}
         for name, by_rater in masks.items():
-            files = images[name]
+            files, named = images[name], dict(zip(images[name], channels))
             if len(files) == len(channels) == len({*map(str.lower, channels)}):
                 files = tuple(choose_channels(file, files, channels, config.channels))
             case = FileCase(
@@ -110,6 +110,7 @@ def read(folder: Path, config: DataConfig, labels: Sequence[Label]) -> list[File
                 part=parts.get(name, "test"),
                 modality=modality,
                 field_mm=field_mm(config, files[0]),
+                channel_names=tuple((named[path],) for path in files) if len(named) == len(channels) else (),
             )
             cases.append(case)
     return cases

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from AmbiguousSegLib.labels import Label, check_labels
-from AmbiguousSegLib.layouts.json_file import read_json
 from AmbiguousSegLib.layouts.names import some
+from AmbiguousSegLib.text_files import read_json
 from AmbiguousSegLib.volume.file_checks import shown
 
 _log = logging.getLogger(__name__)

@@ -23,6 +23,7 @@ from AmbiguousSegLib.label_maps import class_mask
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label, check_labels, file_names, segments_of_mask
 from AmbiguousSegLib.plotting.overview import overview
 from AmbiguousSegLib.plotting.pictures import write_png
+from AmbiguousSegLib.text_files import read_json
 from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.io import read_mask
@@ -168,7 +169,7 @@ def _read_summary(folder: Path) -> tuple[dict[str, Any], Geometry, tuple[Label, 
     if not (folder / SUMMARY).is_file():
         raise ValueError(f"{folder} holds no {SUMMARY}; give a folder that the subcommand sample has written.")
     try:
-        content = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        content = read_json(folder / SUMMARY, nan=True)
         grid, _ = content["grid"], content["samples"]
         keys = ("size", "spacing_mm", "origin_lps_mm", "direction_lps")
         geometry = Geometry(*(tuple(grid[key]) for key in keys))

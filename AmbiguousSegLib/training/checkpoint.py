@@ -18,6 +18,7 @@ from AmbiguousSegLib.diffusion.settings import PAST_GRID
 from AmbiguousSegLib.files import replacing
 from AmbiguousSegLib.methods import Method
 from AmbiguousSegLib.model import load_state
+from AmbiguousSegLib.text_files import parse_json
 from AmbiguousSegLib.training.config import TrainingConfig, completed, lifted
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ def load_checkpoint(
         raise ValueError(f"{path}: cannot be read as a checkpoint: {error}") from error
     if not {"progress", "config"} <= metadata.keys():
         raise ValueError(f"{path}: not a checkpoint of a training run.")
-    _refuse_other_config(path, json.loads(metadata["config"]), config, method)
+    _refuse_other_config(path, parse_json(metadata["config"], str(path), nan=True), config, method)
 
     def part(prefix: str) -> dict[str, Tensor]:
         return {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}
@@ -77,7 +78,7 @@ def load_checkpoint(
         index, key = name.split(".", 1)
         state.setdefault(int(index), {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return Progress(**json.loads(metadata["progress"]))
+    return Progress(**parse_json(metadata["progress"], str(path), nan=True))
 
 
 def _refuse_other_config(path: Path, stored: dict[str, Any], current: dict[str, Any], method: Method) -> None:

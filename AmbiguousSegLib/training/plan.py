@@ -17,7 +17,7 @@ from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.inspection import Inspection
 from AmbiguousSegLib.data.readers import AUTO, LAYOUTS, recognised
 from AmbiguousSegLib.devices import choose_device
-from AmbiguousSegLib.labels import Label
+from AmbiguousSegLib.labels import DEFAULT_LABELS, Label, check_labels
 from AmbiguousSegLib.training.plan_cases import in_lines, inspected, near_marks
 from AmbiguousSegLib.training.plan_images import plan_images
 from AmbiguousSegLib.training.plan_intensity import Choice, Near
@@ -125,6 +125,7 @@ def plan_for(
         FileNotFoundError: there is no such folder.
         ValueError: data that is not recognised or cannot be read, no such device, or as ``plan``.
     """
+    check_labels(labels or DEFAULT_LABELS)
     where = choose_device(device)
     machine = Machine(where.type, os.cpu_count() or 1, minutes, measured_speed(device), images)
     kind, words = recognised(folder) if kind == AUTO else (kind, f"data of the reader {kind}")

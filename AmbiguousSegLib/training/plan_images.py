@@ -34,15 +34,11 @@ class Images:
         choices: key, value and reason of each.
         size: height and width of what the network sees.
         flat: every case is one slice.
-        patches: slices are larger than ``size``, so that patches are cut.
-        hounsfield: every channel is in HU, whose scale is the same everywhere.
     """
 
     choices: tuple[Choice, ...]
     size: tuple[int, int]
     flat: bool
-    patches: bool
-    hounsfield: bool
 
 
 def plan_images(seen: Sequence[Inspection], gpu: bool, names: Sequence[str] = (), near: Near = ()) -> Images:
@@ -71,7 +67,7 @@ def plan_images(seen: Sequence[Inspection], gpu: bool, names: Sequence[str] = ()
     flat = all(min(case.geometry.size) == 1 for case in seen)
     known = not flat or _spacing_known(seen, any(hounsfield) or bool(modality))
     plane = _plane(seen, flat, known)
-    spacing, size, patches = _grid(seen, plane[1], known, flat, gpu)
+    spacing, size = _grid(seen, plane[1], known, flat, gpu)
     channels = _channels(seen, "CT" if all(hounsfield) else modality, names)
     choices = (
         plane,
@@ -81,11 +77,11 @@ def plan_images(seen: Sequence[Inspection], gpu: bool, names: Sequence[str] = ()
         intensity(seen, hounsfield, not known, near),
         *augmentation(seen, plane[1], size[1], spacing[1], all(hounsfield)),
     )
-    return Images(choices, tuple(size[1]), flat, patches, all(hounsfield))
+    return Images(choices, tuple(size[1]), flat)
 
 
 def multiple_of(side: float) -> int:
-    """What a side of about this length must be a multiple of: see ``plan_run.levels``."""
+    """What a side of about this length must be a multiple of: the levels of ``plan_run.network``."""
     return 8 if side < 91 else 16 if side < 182 else 32
 
 
@@ -133,8 +129,8 @@ def _plane(seen: Sequence[Inspection], flat: bool, known: bool) -> Choice:
     return key, "axial", f"{text}: no axis is coarser than the next by more than {ANISOTROPIC:g}, so as it is usual"
 
 
-def _grid(seen: Sequence[Inspection], plane: str, known: bool, flat: bool, gpu: bool) -> tuple[Choice, Choice, bool]:
-    """Spacing, size, and whether patches are cut."""
+def _grid(seen: Sequence[Inspection], plane: str, known: bool, flat: bool, gpu: bool) -> tuple[Choice, Choice]:
+    """Spacing and size."""
     spacings, sizes, extents = (np.array(rows) for rows in zip(*(in_plane(case, plane) for case in seen)))
     most = MOST_SIDE_GPU if gpu else MOST_SIDE_CPU
     marked = extents.max(1) > 0
@@ -150,7 +146,7 @@ def _grid(seen: Sequence[Inspection], plane: str, known: bool, flat: bool, gpu: 
     spacing = float(f"{spacing:.2g}")
     wanted = CONTEXT * largest / spacing
     field = float(np.median((sizes * spacings).min(1))) / spacing  # of the images, in pixels of the model
-    # Slices a good deal larger than a patch are whole scans: of them more than the lesions is shown.
+    # Crops are little larger than what they were cut around; of whole scans more than the lesions is shown.
     side = _up(max(wanted, PATCH_SIDE if field > PATCH_SIDE else LEAST_SIDE))
     reason = f"the largest lesions (95th percentile) are {largest:.3g} mm, {largest / spacing:.3g} pixels, wide"
     reason += f"; with as much around them {wanted:.3g}"
@@ -158,17 +154,12 @@ def _grid(seen: Sequence[Inspection], plane: str, known: bool, flat: bool, gpu: 
         side, reason = most, f"{reason}; at most {most} on this device"
     if side > field:
         side, reason = max(_down(field), 8), f"{reason}; the images (median) are {field:.3g} pixels"
-    patches = bool((sizes * spacings / spacing > side).any())
-    return (
-        ("dataset.spacing_mm", spacing, why),
-        ("dataset.size", [side, side], reason),
-        patches,
-    )
+    return ("dataset.spacing_mm", spacing, why), ("dataset.size", [side, side], reason)
 
 
 def _picture_grid(
     sizes: np.ndarray, extents: np.ndarray, of_sizes: np.ndarray, most: int, gpu: bool
-) -> tuple[Choice, Choice, bool]:
+) -> tuple[Choice, Choice]:
     """For pictures whose pixels are of unknown size: each is brought to one size as a whole."""
     rows, columns = (float(n) for n in np.median(sizes, axis=0))
     longest = min(max(rows, columns), most)
@@ -182,13 +173,12 @@ def _picture_grid(
             reason += (
                 f"; what is marked spans {100 * share:.0f} % of them (median), {ACROSS_LESION_CPU} pixels of these"
             )
-    longest = max(_down(longest), LEAST_SIDE)
+    longest = max(_down(longest), min(LEAST_SIDE, _down(max(rows, columns))), 8)
     unit = multiple_of(longest)
     size = [max(unit, round(n * longest / max(rows, columns) / unit) * unit) for n in (rows, columns)]
     return (
         ("dataset.spacing_mm", None, "the size of the pixels is unknown: each picture is brought to one size"),
         ("dataset.size", size, reason),
-        False,
     )
 
 

@@ -30,7 +30,7 @@ _TAGS = {  # for SimpleITK
     **{"TemporalPositionIdentifier": "0020|0100", "DiffusionBValue": "0018|9087", "InversionTime": "0018|0082"},
     **{"FlipAngle": "0018|1314", "AcquisitionNumber": "0020|0012", "FrameReferenceTime": "0054|1300"},
     **{"AcquisitionTime": "0008|0032", "ContentTime": "0008|0033", "ConvolutionKernel": "0018|1210"},
-    **{"SOPInstanceUID": "0008|0018", "BitsAllocated": "0028|0100"},
+    **{"SOPInstanceUID": "0008|0018", "BitsAllocated": "0028|0100", "PatientID": "0010|0020"},
 }
 Get = Callable[[str], Any]
 """Value of an attribute by its keyword; None where it is missing."""

@@ -5,57 +5,20 @@ from __future__ import annotations
 import gzip
 import math
 import os
-import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from AmbiguousSegLib.files import check_file, check_name, shown, size_text
+
+__all__ = ["check_declared", "check_file", "check_name", "cut_off", "gunzipped", "inflated", "memory_bytes", "shown"]
+__all__ += ["size_text"]
+
 _BLOCK = 1 << 22
 _DEFLATE_RATIO = 1040  # no stream of deflate is more than 1,032 times smaller than what it holds
 _OVERHEAD = 65_536
-
-
-def shown(path: Path | str) -> str:
-    """A path for messages: bytes that are not UTF-8 as ``\\xe9``, so that it can be printed everywhere."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-def check_file(path: Path | str) -> None:
-    """One line for what is no readable file, before anything is read from it.
-
-    Raises:
-        FileNotFoundError, PermissionError: nothing there, a link to nothing, no permission.
-        ValueError: a FIFO, device or socket, which would be waited for; a name that is not UTF-8, on which SimpleITK
-            ends the process.
-    """
-    try:
-        mode = Path(path).stat().st_mode
-    except FileNotFoundError as error:
-        link = f" (a link to {shown(Path(path).readlink())})" if Path(path).is_symlink() else ""
-        raise FileNotFoundError(f"{shown(path)}{link} does not exist; check the path.") from error
-    except OSError as error:
-        raise type(error)(f"{shown(path)} cannot be opened ({error.strerror}); check path and permission.") from error
-    if stat.S_ISDIR(mode):
-        raise ValueError(f"{shown(path)} is a folder, expected a file.")
-    if not stat.S_ISREG(mode):
-        kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
-        kind = kinds.get(stat.S_IFMT(mode), "a device")
-        raise ValueError(f"{shown(path)} is {kind}, expected a file on disk; copy the data to a file.")
-    check_name(path)
-    try:
-        open(path, "rb").close()
-    except OSError as error:
-        raise type(error)(f"{shown(path)} cannot be opened ({error.strerror}); check its permission.") from error
-
-
-def check_name(path: Path | str) -> None:
-    """ValueError for a name that is not UTF-8."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{shown(path)}: the name is not UTF-8, as it must be for reading; rename it.") from error
 
 
 def memory_bytes() -> float:
@@ -91,14 +54,6 @@ def check_declared(path: Path | str, voxels: int, voxel_bytes: float, held: int 
             f"{shown(path)} declares {voxels:,} voxels, which take {size_text(needed)}; this process has "
             f"{size_text(memory_bytes())}. Crop or resample it first."
         )
-
-
-def size_text(size: float) -> str:
-    """Bytes in words: "3.2 GB"."""
-    units = ["bytes", "kB", "MB", "GB", "TB", "PB"]
-    while size >= 1000 and len(units) > 1:
-        size, units = size / 1000, units[1:]
-    return f"{size:.3g} {units[0]}"
 
 
 def cut_off(path: Path | str) -> ValueError:

@@ -12,6 +12,7 @@ from AmbiguousSegLib.volume.file_checks import check_file, shown
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.itk_errors import one_line_errors
 from AmbiguousSegLib.volume.nifti_checks import is_nifti, nifti_header, permissive
+from AmbiguousSegLib.volume.nrrd_checks import check_header_length
 from AmbiguousSegLib.volume.pictures import check_kind, is_picture, picture_header
 from AmbiguousSegLib.volume.segment_header import is_segmentation, segments_of
 
@@ -44,6 +45,7 @@ def read_header(path: Path) -> ImageHeader:
         grid = Geometry(picture.upright_shape[::-1], (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), tuple(upright))
         return ImageHeader(grid, picture.components, None)
     check_kind(path)
+    check_header_length(path)
     nifti = nifti_header(path) if is_nifti(path) else None
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))

@@ -19,6 +19,7 @@ _META_BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "FLOA
 _NO_SPACE = ("list", "vector", "point", "stub", "scalar", "complex")  # and what ends in -color, -vector, …
 _UNITS_MM = ("mm", "millimeter", "millimeters", "millimetre", "millimetres", "")
 _LONGEST_HEADER = 1 << 24
+_MOST_LINES = 10_000  # of a header: for SimpleITK each costs as many steps as there are before it
 
 
 def check_nrrd(path: Path) -> None:
@@ -62,16 +63,32 @@ def _fields(path: Path, file: BinaryIO) -> dict[str, str]:
     """Fields of the header by name in lower case; the file is then at its data."""
     file.readline()
     fields: dict[str, str] = {}
+    lines = 0
     while line := file.readline(_LONGEST_HEADER):
+        lines += 1
         text = line.decode("utf-8", "replace").strip()
         if not text:
             break
         name, colon, value = text.partition(":")
         if colon and not text.startswith("#") and not value.startswith("="):
             fields[name.strip().lower()] = value.strip()
-        if file.tell() > _LONGEST_HEADER:
-            raise ValueError(f"{shown(path)} is damaged: its header does not end; copy or download it again.")
+        if file.tell() > _LONGEST_HEADER or lines > _MOST_LINES:
+            raise _endless(path)
     return fields
+
+
+def _endless(path: Path) -> ValueError:
+    return ValueError(
+        f"{shown(path)} is damaged: its header does not end within {_MOST_LINES:,} lines or {_LONGEST_HEADER >> 20} "
+        "MB; copy or download it again."
+    )
+
+
+def check_header_length(path: Path) -> None:
+    """ValueError for an NRRD whose header has more lines than SimpleITK reads in a moment."""
+    with open(path, "rb") as file:
+        if file.read(4) == b"NRRD":
+            _fields(path, file)
 
 
 def _check_gzip(path: Path, file: BinaryIO, needed: int, fields: dict[str, str]) -> None:
@@ -135,7 +152,9 @@ def check_meta_image(path: Path) -> None:
     """As ``check_nrrd``, for MetaImage (``.mha``, ``.mhd``), whose compressed data has a checksum of zlib."""
     fields: dict[str, str] = {}
     with open(path, "rb") as file:
-        while (line := file.readline(65_536)) and file.tell() < _LONGEST_HEADER:
+        for number, line in enumerate(iter(lambda: file.readline(65_536), b"")):
+            if number > _MOST_LINES or file.tell() > _LONGEST_HEADER:
+                raise _endless(path)
             name, _, value = line.decode("utf-8", "replace").partition("=")
             fields[name.strip()] = value.strip()
             if name.strip() == "ElementDataFile":

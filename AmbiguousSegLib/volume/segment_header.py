@@ -28,7 +28,7 @@ def segments_of(
     Raises:
         ValueError: a layer or label that is no integer, a label below 1, or a layer that the file lacks.
     """
-    keys = image.GetMetaDataKeys()
+    keys = set(image.GetMetaDataKeys())
     for number in itertools.takewhile(lambda number: f"Segment{number}_ID" in keys, itertools.count()):
 
         def entry(key: str, default: str, number: int = number) -> str:

@@ -169,3 +169,9 @@ def test_others_are_not_recognised(tmp_path):
         (tmp_path / f"{name}.nii.gz").touch()
     assert recognise(tmp_path) is None
     assert recognise(tmp_path / "x_t1.nii.gz") is None and recognise(tmp_path / "absent") is None
+
+
+def test_four_sequences_of_a_folder_for_each_case_are_not_recognised(tmp_path):
+    for sequence in ("t1", "t1ce", "t2", "flair"):
+        (tmp_path / f"image_{sequence}.nii.gz").touch()
+    assert recognise(tmp_path) is None

@@ -313,9 +313,21 @@ def test_volumes_keep_their_grid_and_lists_may_lie_elsewhere(tmp_path):
     (tmp_path / "lists").mkdir()
     (case,) = table(tmp_path / "lists", "image,rater\n..\\scans\\ct.nii.gz,../scans/m#1.nii.gz\n")
     _, geometry, masks = load_case(case, 1)
-    assert case.identity == "scans/ct" and geometry.spacing_mm == (0.5, 0.75, 3) and masks.sum() == 9
+    assert case.identity == "ct" and geometry.spacing_mm == (0.5, 0.75, 3) and masks.sum() == 9
     with pytest.raises(ValueError, match="line 2: a spacing is told, but .*ct.nii.gz is no picture and knows its own"):
         table(tmp_path / "lists", "image,rater,spacing\n../scans/ct.nii.gz,../scans/m#1.nii.gz,1\n")
+
+
+def test_cases_elsewhere_are_named_below_the_folder_they_share(pictures, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("elsewhere")
+    rows = "".join(f"{pictures / p / 'image.png'},{pictures / p / 'anna.png'}\n" for p in ("p7", "p9"))
+    for channels in (("image",), ("x",)):
+        config = DataConfig(channels=channels)
+        assert [c.identity for c in table(folder, f"image,rater\n{rows}", config=config)] == ["p7/image", "p9/image"]
+    picture(folder / "own.png", np.arange(20).reshape(4, 5))
+    mixed = table(folder, f"image,rater\n{rows}own.png,empty\n")
+    assert [case.identity.split("/")[-2:] for case in mixed[:2]] == [["p7", "image"], ["p9", "image"]]
+    assert len({case.identity for case in mixed}) == 3 and str(folder) not in mixed[2].identity
 
 
 def test_a_segment_of_a_file_is_a_rater(tmp_path):

@@ -217,6 +217,7 @@ def test_in_what_the_volume_differs_from_training_is_kept_with_the_run(driver, r
     volume, hierarchy = driver.parameters.channel1, hierarchy_of(slicer.mrmlScene)
     hierarchy.SetItemAttribute(hierarchy.GetItemByDataNode(volume), "DICOM.Modality", "MR")
     note = "This is MR: the model was trained on phantom; outlines may be unreliable."
+    driver.parameters.model = "phantom-cimd-64"
     driver.start(2)
     _, job, listener = runner.last("sample")
     assert (job.arguments["modality"], job.arguments["picture"]) == ("MR", False)

@@ -293,6 +293,7 @@ def phantom(spacing=(1.0, 1.0, 2.0), name: str = "scan"):
 
 def test_in_what_a_volume_differs_from_training_is_told_before_the_run(workerless, tmp_path):
     label = workerless.ui.inputWarningLabel
+    workerless.parameters.model = "phantom-cimd-64"
     workerless.parameters.channel1 = phantom()
     workerless.widget.inputs.ask_estimate()
     assert label.text == "" and not label.visible
@@ -312,6 +313,7 @@ def test_in_what_a_volume_differs_from_training_is_told_before_the_run(workerles
 
 
 def test_a_picture_is_one_until_somebody_tells_its_pixels(workerless):
+    workerless.parameters.model = "phantom-cimd-64"
     volume = phantom((1.0, 1.0, 1.0))
     assert kind_of([volume]) == ("", False)
     storage = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVolumeArchetypeStorageNode")

@@ -14,6 +14,7 @@ import SimpleITK as sitk
 
 from AmbiguousSegLib.volume import file_checks, io, segments, writing
 from AmbiguousSegLib.volume.geometry import Geometry
+from AmbiguousSegLib.volume.headers import read_header
 
 RNG = np.random.default_rng(11)
 SHAPE = (4, 5, 6)
@@ -302,3 +303,17 @@ def test_cosines_of_four_digits_and_a_nifti_mask_are_one_grid(tmp_path, angles):
     moved = Geometry(scan.size, scan.spacing_mm, (-180.0 + 0.2 * 0.7, 30, 12), scan.direction)
     with pytest.raises(ValueError, match="does not lie on the grid"):
         io.read_mask(tmp_path / "m.nii.gz", moved)
+
+
+def test_a_header_of_a_million_lines_is_refused_before_simpleitk_reads_it(tmp_path):
+    """For SimpleITK each line costs as many steps as there are before it: 40,000 take 17 s."""
+    lines = "".join(f"Segment{k}_ID:=s\n" for k in range(1_000_000)).encode()
+    whole = nrrd(tmp_path / "v.nrrd").read_bytes()
+    place = whole.index(b"\n") + 1
+    for name in ("v.nrrd", "v.seg.nrrd"):
+        (tmp_path / name).write_bytes(whole[:place] + lines + whole[place:])
+        refused(tmp_path / name, "its header does not end within 10,000 lines")
+        with pytest.raises(ValueError, match="does not end within 10,000 lines"):
+            read_header(tmp_path / name)
+    (tmp_path / "v.mha").write_bytes(b"ObjectType = Image\n" + b"Comment = a\n" * 100_000)
+    refused(tmp_path / "v.mha", "its header does not end within 10,000 lines")
