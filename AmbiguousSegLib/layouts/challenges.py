@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from AmbiguousSegLib.layouts.names import glimpse, some
+from AmbiguousSegLib.layouts.names import glimpse
 
 log = logging.getLogger(__name__)
 
@@ -71,9 +71,3 @@ def sequences_asked(channels: Sequence[str], known: Mapping[str, Collection[str]
             f"{', '.join(known)}; correct dataset.channels."
         )
     return named
-
-
-def tell_left_out(folder: Path, cases: Collection[str], reason: str) -> None:
-    """Warn of cases that are left out, if there are any: how many, and the first three."""
-    if cases:
-        log.warning("%s: %d case(s) left out, %s: %s.", folder, len(cases), reason, some(cases))

@@ -28,7 +28,6 @@ from AmbiguousSegLib.layouts.case_files import (
     name_behind,
     one_rater,
     segments_as_raters,
-    told_left_out,
 )
 from AmbiguousSegLib.layouts.folder_per_rater import rater_folders
 from AmbiguousSegLib.layouts.names import (
@@ -40,6 +39,7 @@ from AmbiguousSegLib.layouts.names import (
     some,
     stem_of,
     subject_finder,
+    tell_left_out,
     walk,
 )
 from AmbiguousSegLib.volume.dicom_files import is_dicom
@@ -104,7 +104,7 @@ def read_folder(folder: Path, config: DataConfig, labels: Sequence[Label]) -> li
         raise ValueError(
             f"{shown(folder)}: no cases found; expected folders with files image* and label*, rater*, mask* or seg*."
         )
-    told_left_out(texts, "which are no images")
+    tell_left_out(folder, texts, "as they are no images", "file")
     cases.sort(key=lambda case: by_number(case.identity))
     _check_channels(cases, names)
     check_cases(cases)

@@ -13,7 +13,7 @@ import re
 import unicodedata
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from AmbiguousSegLib.data.config import DataConfig
@@ -29,7 +29,6 @@ from AmbiguousSegLib.layouts.case_files import (
     is_read,
     name_behind,
     one_rater,
-    told_left_out,
 )
 from AmbiguousSegLib.layouts.names import (
     by_number,
@@ -40,6 +39,7 @@ from AmbiguousSegLib.layouts.names import (
     some,
     stem_of,
     subject_finder,
+    tell_left_out,
     walk,
     without_data_files,
 )
@@ -64,7 +64,7 @@ class RaterFolders:
 
     place: Path
     images: Path
-    raters: dict[str, Path] = field(hash=False)
+    raters: dict[str, Path]
 
 
 def rater_folders(folder: Path) -> RaterFolders | None:
@@ -194,8 +194,9 @@ def _matched(found: RaterFolders, labels: Sequence[str]) -> dict[str, tuple[Path
                 cases[fitting[0]].append(one_rater(rater, path, labels))
             else:
                 strange.append(path)
-    told_left_out(strange, f"as no image in {shown(found.images)} has their name")
-    told_left_out([images[name] for name, own in cases.items() if not own], "as no rater has a mask of their name")
+    unread = [images[name] for name, own in cases.items() if not own]
+    tell_left_out(found.place, strange, f"as no image in {shown(found.images)} has their name", "mask")
+    tell_left_out(found.place, unread, "as no rater has a mask of their name", "image")
     read = {name: (images[name], raters) for name, raters in cases.items() if raters}
     for image, raters in read.values():
         check_raters(shown(image), raters)
@@ -246,7 +247,7 @@ def _files(folder: Path, series: Collection[str] = ()) -> dict[str, Path]:
                 add(above + stem_of(name), place / name)
             else:
                 unread.append(place / name)
-    told_left_out(unread, f"which are not {FORMATS}")
+    tell_left_out(folder, unread, f"as they are not {FORMATS}", "file")
     return found
 
 
