@@ -109,7 +109,8 @@ def test_a_series_of_several_volumes_is_one_that_says_how_to_choose(tmp_path):
             slice_file(tmp_path / f"{echo}_{k}.dcm", pixels(k), 2.0 * k, "1.2.3", EchoNumbers=echo)
     series(tmp_path, "1.2.4", SeriesDescription="other")
     first, second = sorted(find_volumes(tmp_path).volumes, key=lambda v: v.problem, reverse=True)
-    assert "lie at the same place" in first.problem and "by --series and one of: 1.2.3,EchoNumbers=1 (4)" in first.problem
+    assert "lie at the same place" in first.problem
+    assert "by --series and one of: 1.2.3,EchoNumbers=1 (4)" in first.problem
     assert second.problem == "" and second.series == "1.2.4"
 
 
