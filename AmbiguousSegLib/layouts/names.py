@@ -125,6 +125,30 @@ def glimpse(folder: Path, most: int = 2000) -> tuple[list[str], list[str]]:
     return sorted(folders, key=by_number), sorted(files, key=by_number)
 
 
+def look_below(
+    root: Path, folders: int, deepest: int, entries: int = 2000, nearest_first: bool = True
+) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """For recognisers, ``root`` and some folders below it, with what ``glimpse`` gives of each.
+
+    Names taken out of the list of folders before the next step are not entered.
+
+    Args:
+        folders: how many are looked at, at most.
+        deepest: how many levels below ``root``.
+        entries: of a folder that are looked at.
+        nearest_first: level by level; else the first folder with all that is below it, then the next.
+    """
+    waiting = deque([(root, 0)])
+    for _ in range(folders):
+        if not waiting:
+            return
+        place, level = waiting.popleft() if nearest_first else waiting.pop()
+        inside, files = glimpse(place, entries)
+        yield place, inside, files
+        if level < deepest:
+            waiting.extend((place / name, level + 1) for name in (inside if nearest_first else reversed(inside)))
+
+
 def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
     """``root`` and every folder below it, each once, with what ``listed`` gives of it.
 
