@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-DEFAULT_MODEL = "phantom-cimd-64"
+DEFAULT_MODEL = "lung-nodule"  # for CT volumes
+DEMO_MODEL = "phantom-cimd-64"  # for the software's own phantom, whose raters it knows
 _PLACES = (
     Path(__file__).resolve().parent / "Resources",  # installed from a wheel
     Path(__file__).resolve().parents[1] / "Resources",  # checkout, and installed in Slicer beside the library

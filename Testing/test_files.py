@@ -150,7 +150,8 @@ def test_the_end_removes_folders_made_for_the_files_and_later_writing_works(tmp_
     [
         (
             RuntimeError(
-                "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
+                "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried "
+                "to "
                 "allocate 8589934592 bytes. Error code 12 (Cannot allocate memory)"
             ),
             "there is not enough memory (8.59 GB were asked for); sample fewer, or a region or fewer slices.",

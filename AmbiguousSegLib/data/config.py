@@ -88,6 +88,11 @@ class DataConfig:
             raise ValueError(str(error).replace("Preprocessing.", "dataset.")) from error
 
     @property
+    def field_mm(self) -> tuple[float, float] | None:
+        """Height and width in mm of what is seen at ``size``, as pictures are told; None without ``spacing_mm``."""
+        return None if self.spacing_mm is None else (self.spacing_mm * self.size[0], self.spacing_mm * self.size[1])
+
+    @property
     def phantom_spacing_mm(self) -> float:
         """Pixel size of phantom cases: the one asked for, or what makes the field 64 mm high."""
         return 64 / self.size[0] if self.spacing_mm is None else self.spacing_mm

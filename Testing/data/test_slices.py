@@ -196,6 +196,23 @@ def test_every_slice_comes_once_per_epoch_unless_a_share_of_empty_ones_is_asked_
     assert not any(not replace(source, empty_share=0.0).slice_at(p).marked for p in range(50))
 
 
+def test_a_draw_looks_at_no_other_slice():
+    """Their number does not slow training down: with a share of empty ones, once they have been parted."""
+    hashed = []
+
+    class Counted(MadeCase):
+        def __hash__(self):
+            hashed.append(self.identity)
+            return hash(self.identity)
+
+    source = replace(source_of([Counted("a"), Counted("b")]), empty_share=0.2)
+    source.slice_at(0)
+    hashed.clear()
+    for position in range(50):
+        source.slice_at(position)
+    assert not hashed
+
+
 def test_patches_are_cut_around_what_somebody_marked():
     """The marked place lies within ± shift of the middle; without marks the patch lies anywhere that is not black."""
     source = replace(source_of([MadeCase()], shift=0.25), empty_share=0.3)

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from AmbiguousSegLib.configuration import from_dict
-from AmbiguousSegLib.data.inspection import ChannelValues, Inspection
+from AmbiguousSegLib.data.inspection import Inspection
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label
 from AmbiguousSegLib.methods import build_method
 from AmbiguousSegLib.training.config import TrainingConfig, completed
@@ -19,6 +19,7 @@ from AmbiguousSegLib.training.plan_images import MOST_SIDE_GPU, multiple_of
 from AmbiguousSegLib.training.plan_run import Machine, network
 from AmbiguousSegLib.training.plan_speed import Speed, measured_speed
 from AmbiguousSegLib.volume.geometry import Geometry
+from AmbiguousSegLib.volume.inputs import ChannelValues
 
 UPRIGHT = (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
 # Index x runs along the patient's y, index y along z, index z along x: slices as a sagittal series stores them.
