@@ -139,11 +139,8 @@ def _base(arguments: list[str]) -> tuple[list[dict[str, Any]], Model | None]:
         else:
             below.append(_planned(known))
     if start is not None:
-        taken = config_from(start)
-        below = [
-            {**config, "dataset": {**config.get("dataset", {}), **taken.pop("dataset")}, **taken} for config in below
-        ]
-        below = below or [config_from(start)]
+        taken, planned = config_from(start), below[0] if below else {}
+        below = [{**planned, **taken, "dataset": {**planned.get("dataset", {}), **taken["dataset"]}}]
     return below, start
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import re
 import unicodedata
-from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +33,7 @@ from AmbiguousSegLib.layouts.names import (
     by_number,
     field_mm,
     glimpse,
+    look_below,
     part_in,
     set_in,
     some,
@@ -69,17 +69,12 @@ class RaterFolders:
 
 def rater_folders(folder: Path) -> RaterFolders | None:
     """The first such folders in ``folder`` or a little below it, by a look at a few; what is a case itself is none."""
-    places = deque([(folder, 0)])
-    for _ in range(_LOOKED_AT):
-        if not places:
-            break
-        place, depth = places.popleft()
-        folders, _ = glimpse(place)
+    for place, folders, _ in look_below(folder, _LOOKED_AT, _DEPTH):
         found = _beside_each_other(place, folders)
         if found is not None and _holds_images(found.images) and any(map(_holds_images, found.raters.values())):
             return found
-        if depth < _DEPTH and not is_case(place):
-            places.extend((place / name, depth + 1) for name in folders)
+        if is_case(place):
+            folders.clear()
     return None
 
 

@@ -102,7 +102,7 @@ def listed(folder: Path) -> tuple[list[str], list[str]]:
             for entry in entries:
                 if is_hidden(entry.name):
                     continue
-                if not _is_text(entry.name):
+                if not is_text(entry.name):
                     log.warning("%s is left out, as its name is not UTF-8; rename it.", shown(Path(entry.path)))
                     continue
                 (folders if _is_folder(entry) else files).append(entry.name)
@@ -118,11 +118,35 @@ def glimpse(folder: Path, most: int = 2000) -> tuple[list[str], list[str]]:
     try:
         with os.scandir(folder) as entries:
             for entry in islice(entries, most):
-                if _is_text(entry.name) and not is_hidden(entry.name):
+                if is_text(entry.name) and not is_hidden(entry.name):
                     (folders if _is_folder(entry) else files).append(entry.name)
     except OSError:
         pass
     return sorted(folders, key=by_number), sorted(files, key=by_number)
+
+
+def look_below(
+    root: Path, folders: int, deepest: int, entries: int = 2000, nearest_first: bool = True
+) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """For recognisers, ``root`` and some folders below it, with what ``glimpse`` gives of each.
+
+    Names taken out of the list of folders before the next step are not entered.
+
+    Args:
+        folders: how many are looked at, at most.
+        deepest: how many levels below ``root``.
+        entries: of a folder that are looked at.
+        nearest_first: level by level; else the first folder with all that is below it, then the next.
+    """
+    waiting = deque([(root, 0)])
+    for _ in range(folders):
+        if not waiting:
+            return
+        place, level = waiting.popleft() if nearest_first else waiting.pop()
+        inside, files = glimpse(place, entries)
+        yield place, inside, files
+        if level < deepest:
+            waiting.extend((place / name, level + 1) for name in (inside if nearest_first else reversed(inside)))
 
 
 def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
@@ -201,7 +225,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
+    """Whether a name is UTF-8, as it must be for reading."""
     try:
         name.encode()
     except UnicodeEncodeError:

@@ -11,7 +11,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -88,15 +88,17 @@ class CaseSource:
     def slice_at(self, position: int) -> Slice:
         """The slice of a position: a pure function of it and the seed."""
         stream, slices = _ORDER, self.slices
-        if self.empty_share is not None and (empty := self._of(marked=False)) and (full := self._of(marked=True)):
+        if self.empty_share is not None and (empty := self._parted[0]) and (full := self._parted[1]):
             before, after = (int((position + i) * self.empty_share + 1e-9) for i in (0, 1))
             is_empty = after > before
             stream, slices, position = (_EMPTY_ORDER, empty, before) if is_empty else (_ORDER, full, position - before)
         epoch, place = divmod(position, len(slices))
         return slices[_order(self.seed, stream, epoch, len(slices))[place]]
 
-    def _of(self, marked: bool) -> tuple[Slice, ...]:
-        return _parted(self.slices)[marked]
+    @cached_property
+    def _parted(self) -> tuple[tuple[Slice, ...], tuple[Slice, ...]]:
+        """Slices that nobody marked, and the others; kept, as finding them takes a second where there are 100,000."""
+        return tuple(s for s in self.slices if not s.marked), tuple(s for s in self.slices if s.marked)
 
     def _corner(self, image: np.ndarray, masks: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
         """Where the patch begins: a marked pixel, or else one that is not black, lies around its middle."""
@@ -133,12 +135,6 @@ class PhantomSource:
 @lru_cache(maxsize=4)
 def _order(seed: int, stream: int, epoch: int, n: int) -> np.ndarray:
     return np.random.default_rng([seed, stream, epoch]).permutation(n)
-
-
-@lru_cache(maxsize=2)
-def _parted(slices: tuple[Slice, ...]) -> tuple[tuple[Slice, ...], tuple[Slice, ...]]:
-    """Slices that nobody marked, and the others."""
-    return tuple(s for s in slices if not s.marked), tuple(s for s in slices if s.marked)
 
 
 class Items(Dataset):

@@ -6,6 +6,7 @@ import math
 import os
 import re
 import struct
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ _FLOATS = {16: "f4", 64: "f8"}  # data types by their codes
 _UNITS = (0, 1, 2, 3)  # of length: not said, which is mm, metre, mm, micron; SimpleITK makes mm of them
 _ITK_SHEAR = 5e-5  # SimpleITK reads matrices whose columns are perpendicular to about 1e-4
 _PERMISSIVE = "ITK_NIFTI_SFORM_PERMISSIVE"  # environment: read a NIfTI whose matrix is not exactly orthonormal
+
+_ENVIRONMENT = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -64,15 +67,23 @@ def _pair(path: Path) -> tuple[Path | None, Path]:
 
 @contextmanager
 def permissive(header: NiftiHeader | None) -> Iterator[None]:
-    """Have SimpleITK read the file of this header, if there is one, though its matrix is not exactly orthonormal."""
+    """Have SimpleITK read the file of this header, if there is one, though its matrix is not exactly orthonormal.
+
+    It knows no other way than the environment, which is then as it was. Files may be read by several threads: those
+    that need no permission are read the same with it, and those that need it wait for each other.
+    """
     if header is None or header.direction is None:
         yield
         return
-    os.environ[_PERMISSIVE] = "ON"
-    try:
-        yield
-    finally:
-        del os.environ[_PERMISSIVE]
+    with _ENVIRONMENT:
+        before = os.environ.get(_PERMISSIVE)
+        os.environ[_PERMISSIVE] = "ON"
+        try:
+            yield
+        finally:
+            os.environ.pop(_PERMISSIVE)
+            if before is not None:
+                os.environ[_PERMISSIVE] = before
 
 
 @contextmanager

@@ -165,7 +165,7 @@ def test_links_are_followed_once_and_those_to_nothing_are_told(tmp_path):
 def test_names_that_are_not_utf_8_are_one_line_each_and_the_rest_goes_on(tmp_path):
     volume(tmp_path / "ct.nrrd")
     try:
-        os.mkdir(os.fsencode(tmp_path) + b"/d\xe9")
+        os.mkdir(os.fsencode(tmp_path) + b"/d\xe9")  # noqa: PTH102 (a name that is no text)
         for name in (b"/f\xe9.nrrd", b"/d\xe9/x.nrrd", b"/d\xe9/y.nrrd", b"/t\xe9.txt"):
             with open(os.fsencode(tmp_path) + name, "wb"):
                 pass

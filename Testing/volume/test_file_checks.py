@@ -271,7 +271,7 @@ def test_the_second_version_of_nifti_is_named(tmp_path):
     refused(tmp_path / "v.nii", "v.nii is NIfTI-2, expected NIfTI-1")
 
 
-def test_sheared_volumes_are_refused_and_rounded_matrices_read(tmp_path):
+def test_sheared_volumes_are_refused_and_rounded_matrices_read(tmp_path, monkeypatch):
     sheared = ((1, 0, 0), (0, 1, 0), (0.6, 0, 1.9078784))
     refused(nifti(tmp_path / "v.nii", axes=sheared), "v.nii is sheared.*resample")
     for shear in (5e-5, 2e-4, 9e-4):
@@ -279,6 +279,9 @@ def test_sheared_volumes_are_refused_and_rounded_matrices_read(tmp_path):
         grid = Geometry.of(io.read_image(nifti(tmp_path / "v.nii", axes=axes)))
         np.testing.assert_allclose(grid.to_mm((2, 3, 3)), (-12 - 6 * shear, -23, 36), atol=1e-4)
     assert "ITK_NIFTI_SFORM_PERMISSIVE" not in os.environ
+    monkeypatch.setenv("ITK_NIFTI_SFORM_PERMISSIVE", "OFF")  # of somebody else
+    io.read_image(tmp_path / "v.nii")
+    assert os.environ["ITK_NIFTI_SFORM_PERMISSIVE"] == "OFF"
     refused(nrrd(tmp_path / "v.nrrd", space_directions="(1,0,0) (0,1,0) (0.6,0,1.9)"), "v.nrrd: .*sheared")
 
 
