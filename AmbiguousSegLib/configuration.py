@@ -39,7 +39,7 @@ def from_dict(cls: type[T], data: Mapping[str, Any], where: str | None = None) -
     place = cls.__name__ if where is None else where
     prefix = f"{place}." if place else ""
     if not isinstance(data, Mapping):
-        raise ValueError(f"{place or 'The file'} must be a mapping of settings, got {type(data).__name__}.")
+        raise ValueError(f"{place or 'The file'} must be a mapping of settings, got {_kind(data)}.")
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     unknown = sorted(set(data) - set(fields), key=str)
     if unknown:
@@ -51,9 +51,13 @@ def from_dict(cls: type[T], data: Mapping[str, Any], where: str | None = None) -
     }
     missing = sorted(required - set(data))
     if missing:
-        raise ValueError(f"Missing key {prefix}{missing[0]}.")
+        raise ValueError(f"Missing key {prefix}{missing[0]}; add it.")
     hints = _hints(cls)  # type: ignore[arg-type]
     return cls(**{name: _value(hints[name], value, f"{prefix}{name}") for name, value in data.items()})
+
+
+def _kind(value: Any) -> str:
+    return "null" if value is None else type(value).__name__
 
 
 def check_field(owner: object, condition: bool, key: str, expected: str) -> None:
@@ -66,6 +70,11 @@ def check_field(owner: object, condition: bool, key: str, expected: str) -> None
 def _hints(cls: type) -> dict[str, Any]:
     """Types of the fields; kept, as finding them takes a millisecond and a file may hold thousands of entries."""
     return typing.get_type_hints(cls)
+
+
+def check_value(hint: Any, value: Any, where: str) -> None:
+    """ValueError that names ``where`` unless a value of JSON is of this type, as a field of a configuration is."""
+    _value(hint, value, where)
 
 
 def _looks_like(hint: Any) -> type | None:

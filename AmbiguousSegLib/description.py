@@ -157,7 +157,8 @@ def read_description(folder: Path | str) -> ModelDescription:
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
     if not weights.is_file():
-        raise FileNotFoundError(f"{weights}: the weights are missing beside {DESCRIPTION_FILE}.")
+        wrong = "are no file on disk" if weights.exists() else "are missing"
+        raise FileNotFoundError(f"{weights}: the weights {wrong} beside {DESCRIPTION_FILE}; copy the model again.")
     return replace(description, folder=folder, weights_bytes=weights.stat().st_size)
 
 

@@ -32,10 +32,13 @@ _under_way: dict[Path, _Work] = {}  # by temporary file or folder
 _removed: set[Path] = set()  # by remove_unfinished; a thread that still writes must not make them again
 
 
-def said(error: Exception) -> str:
+def said(error: Exception, less: str = "sample fewer, or a region or fewer slices") -> str:
     """What an exception says, in one line; of the system's, without its number: "f.nrrd: no such file or directory".
 
     Of memory that was not there, by whoever asked for it, how much it was and what to do.
+
+    Args:
+        less: what needs less memory.
     """
     if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
         asked = re.search(r"allocate ([\d.]+ ?[KMGT]?i?(?:B|bytes))", str(error))
@@ -43,7 +46,7 @@ def said(error: Exception) -> str:
         if amount.endswith(" bytes"):
             amount = size_text(float(amount.removesuffix(" bytes")))
         told = f" ({amount} were asked for)" if amount else ""
-        return f"there is not enough memory{told}; sample fewer, or a region or fewer slices."
+        return f"there is not enough memory{told}; {less}."
     if isinstance(error, OSError) and error.strerror:
         told = error.strerror[:1].lower() + error.strerror[1:]
         name = "" if error.filename is None else shown(error.filename)
@@ -66,6 +69,8 @@ def check_file(path: Path | str) -> None:
     """
     try:
         mode = Path(path).stat().st_mode
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} is no path: it holds the character of number 0; correct it.") from error
     except FileNotFoundError as error:
         link = f" (a link to {shown(Path(path).readlink())})" if Path(path).is_symlink() else ""
         raise FileNotFoundError(f"{shown(path)}{link} does not exist; check the path.") from error

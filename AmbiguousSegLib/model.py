@@ -18,18 +18,20 @@ from AmbiguousSegLib.description import (
     FORMAT_VERSION,
     WEIGHTS_FILE,
     Card,
+    ModelDescription,
     check_input_channels,
     read_description,
 )
 from AmbiguousSegLib.diffusion import samplers
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
-from AmbiguousSegLib.files import replacing
+from AmbiguousSegLib.files import replacing, size_text
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label, check_labels
-from AmbiguousSegLib.methods import Method, build_method
+from AmbiguousSegLib.methods import Method, build_method, count_weights
 from AmbiguousSegLib.quality import QualityPreset
 from AmbiguousSegLib.volume.inputs import Inputs
 from AmbiguousSegLib.volume.preprocessing import Preprocessing
 
+_SLACK_BYTES = 1_000_000  # of names, and for small networks to be compared weight by weight
 _STORED = (torch.float16, torch.float32)
 
 
@@ -63,7 +65,10 @@ class Model:
     def __post_init__(self) -> None:
         channels = len(self.preprocessing.channels)
         if channels != self.method.image_channels:
-            raise ValueError(f"The method reads {self.method.image_channels} channels, preprocessing names {channels}.")
+            raise ValueError(
+                f"The method reads {self.method.image_channels} channels, preprocessing names {channels}; correct "
+                "one of them."
+            )
         if self.preprocessing.size_multiple % self.method.size_multiple:
             raise ValueError(
                 f"Preprocessing.size_multiple {self.preprocessing.size_multiple} must be a multiple of the network's "
@@ -141,6 +146,7 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Model:
     folder = Path(folder)
     description = read_description(folder)
     try:
+        _check_sizes(description)
         method = build_method(description.method, description.method_config)
         if method.samples_by_steps != description.samples_by_steps:
             raise ValueError(
@@ -163,6 +169,16 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Model:
     # Convolutions over channels-last memory are up to a third faster, on CPUs too.
     method.requires_grad_(False).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.to(device)
+
+
+def _check_sizes(description: ModelDescription) -> None:
+    """ValueError for a network that the weights beside its description cannot be of, before memory is taken."""
+    weights, held = count_weights(description.method, description.method_config), description.weights_bytes
+    if 2 * weights > held + _SLACK_BYTES or held > 16 * weights + _SLACK_BYTES:  # of 16 bits; of complex128
+        raise ValueError(
+            f"its network has {weights:,} weights, and {WEIGHTS_FILE} {size_text(held)}, which cannot be; copy the "
+            "model again."
+        )
 
 
 def _load_weights(method: Method, path: Path, expected_sha256: str) -> None:
@@ -204,7 +220,9 @@ def load_state(method: torch.nn.Module, state: dict[str, torch.Tensor], origin: 
     ]
     if problems:
         more = f" and {len(problems) - 1} more differences" if len(problems) > 1 else ""
-        raise ValueError(f"{origin}: weights of another architecture: {problems[0]}{more}.")
+        raise ValueError(
+            f"{origin}: weights of another architecture: {problems[0]}{more}; take those that belong to it."
+        )
     for name, tensor in state.items():
         if tensor.is_floating_point() != own[name].is_floating_point() or tensor.is_complex():
             raise ValueError(

@@ -105,7 +105,7 @@ def test_errors_name_the_key(data, message):
 
 
 def test_errors_name_the_place_in_the_file():
-    with pytest.raises(ValueError, match=r"^Missing key inner\."):
+    with pytest.raises(ValueError, match=r"^Missing key inner; add it\."):
         from_dict(Outer, {}, where="")
     with pytest.raises(ValueError, match=r"^inner\.size must be int"):
         from_dict(Outer, {"inner": {"size": "3"}}, where="")

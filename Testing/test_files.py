@@ -165,3 +165,12 @@ def test_the_end_removes_folders_made_for_the_files_and_later_writing_works(tmp_
 )
 def test_what_an_exception_says(error, words):
     assert files.said(error).startswith(words) and "\n" not in files.said(error)
+
+
+def test_what_needs_less_memory_can_be_said():
+    assert files.said(MemoryError(), "take a smaller batch") == "there is not enough memory; take a smaller batch."
+
+
+def test_a_name_that_no_file_can_have_is_refused():
+    with pytest.raises(ValueError, match="holds the character of number 0; correct it"):
+        files.check_file("a\0b")

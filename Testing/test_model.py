@@ -282,16 +282,16 @@ def test_weights_of_another_architecture_are_refused_by_the_name_of_a_tensor(fol
     name = "unet.out.2.bias"
     if change == "missing":
         del state[name]
-        message = rf"{name} is missing\."
+        message = rf"{name} is missing; take"
     elif change == "surplus":
         state["unet.more"] = torch.zeros(1)
-        message = r"unet\.more is not part of the network\."
+        message = r"unet\.more is not part of the network; take"
     elif change == "shape":
         state[name] = torch.zeros(7)
-        message = rf"{name} has shape \(7,\) instead of \(1,\)\."
+        message = rf"{name} has shape \(7,\) instead of \(1,\); take"
     else:
         state = {"a": torch.zeros(1), "b": torch.zeros(1)}
-        message = rf"is missing and {len(load_file(folder / WEIGHTS_FILE)) + 1} more differences\."
+        message = rf"is missing and {len(load_file(folder / WEIGHTS_FILE)) + 1} more differences; take"
     put_weights(folder, state)
     refused(folder, f"weights of another architecture: .*{message}")
 
@@ -344,3 +344,24 @@ def test_a_full_disk_leaves_the_model_as_it_was(folder, monkeypatch, writer):
         save_model(tiny_model(), folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method_config__unet__model_channels": 8_192}, "its network has [0-9,]+ weights, and model.safetensors"),
+        ({"method_config__unet__model_channels": 2**40}, "takes at most 65,536 channels"),
+        ({"method_config__unet__num_res_blocks": 10**6}, "64 blocks or convolutions in a row, got .* 1,000,000"),
+        ({"method_config__encoder__convolutions": 10**6}, "GaussianEncoderConfig takes at most"),
+        ({"method_config__schedule__steps": 10**9}, "steps must be at most 100,000"),
+    ],
+)
+def test_a_description_of_a_giant_is_refused_before_memory_is_taken(folder, changes, message):
+    edit(folder, **changes)
+    refused(folder, message)
+
+
+def test_weights_of_a_terabyte_are_refused_before_they_are_read(folder):
+    with open(folder / WEIGHTS_FILE, "r+b") as file:
+        file.truncate(10**12)
+    refused(folder, "weights, and model.safetensors 1 TB, which cannot be; copy the model again")

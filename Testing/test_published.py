@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import zipfile
 
 import numpy as np
 import pytest
@@ -312,3 +314,50 @@ def test_options_that_do_not_fit_are_refused(tmp_path):
             import_published(path, options)
     with pytest.raises(ValueError, match="must be one of cimd"):
         ImportOptions("segdiff")
+
+
+def test_a_changed_bit_of_a_tensor_is_noticed(tmp_path):
+    """PyTorch does not compare the checksums of the archive, and would read other weights."""
+    path = written(tmp_path, random_unet(NARROW).state_dict())
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"is damaged: .* does not agree with its checksum; copy or download it again"):
+        import_published(path, ImportOptions(image_size=32))
+
+
+def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path):
+    path = written(tmp_path, random_unet(NARROW).state_dict())
+    with zipfile.ZipFile(path) as old:
+        parts = {name: old.read(name) for name in old.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for name, part in parts.items():
+            new.writestr(name, part)
+    with pytest.raises(ValueError, match="it is compressed, as no checkpoint of PyTorch is"):
+        import_published(path, ImportOptions(image_size=32))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: t.to_sparse(), "is sparse, expected floating-point"),
+        (lambda t: t.to("meta"), "is without values"),
+        (lambda t: t.int(), "is int32"),
+        (lambda t: t.to(torch.complex64), "is complex64"),
+        (lambda t: torch.zeros(1).expand(2**40), "has 1,099,511,627,776 values, of which fewer are stored"),
+    ],
+)
+def test_tensors_that_are_no_weights_are_refused_by_name(tmp_path, change, words, recwarn):
+    state = random_unet(NARROW).state_dict()
+    name = "input_blocks.0.0.weight"
+    with pytest.raises(ValueError, match=f"{name} {words}"):
+        import_published(written(tmp_path, state | {name: change(state[name])}), ImportOptions(image_size=32))
+    assert not recwarn.list
+
+
+def test_a_checkpoint_that_memory_cannot_hold_is_refused(tmp_path):
+    path = tmp_path / "large.pt"
+    path.touch()
+    os.truncate(path, 2**43)
+    with pytest.raises(ValueError, match="8.8 TB, more than memory can take"):
+        import_published(path)

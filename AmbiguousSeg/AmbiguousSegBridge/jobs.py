@@ -17,6 +17,7 @@ import numpy as np
 from AmbiguousSegBridge.report import Report
 from AmbiguousSegLib.boxes import Box
 from AmbiguousSegLib.volume.crops import Crop, joint_box, stack
+from AmbiguousSegLib.volume.npy_file import read_npy
 
 if TYPE_CHECKING:
     from AmbiguousSegLib.inference.volume_sampling import SampleRequest
@@ -26,13 +27,6 @@ if TYPE_CHECKING:
 ROUNDING = 1e-6  # of a slice
 
 Arguments = Mapping[str, Any]
-
-
-class Given(dict[str, Any]):
-    """Arguments of a job; one that is missing is a ValueError that names it."""
-
-    def __missing__(self, key: str) -> Any:
-        raise ValueError(f"The job lacks its argument {key!r}; restart Slicer, so that all parts are of one version.")
 
 
 class LoadedModel:
@@ -80,10 +74,13 @@ def sample(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any]
     report.check()
     model, geometry = _loaded.get(arguments["model"], arguments["device"]), _geometry(arguments)
     request = _request(arguments, model)
+    stored = _channels(folder, arguments["channels"], geometry)
     slices = len(without_voxels(model, geometry, request).slice_indices)
     rows = slices * request.samples
     report.check()
-    volume = _volume(folder, arguments["channels"], geometry)
+    volume = np.empty((len(stored), *geometry.shape), np.float32)
+    for channel, values in zip(volume, stored):  # no channel is in memory a second time
+        channel[...] = values
     samples_done, first = 0, None
 
     def on_progress(share: float) -> None:
@@ -195,7 +192,7 @@ def export(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any]
         Path(arguments["folder"]),
         arguments["form"],
         [(entry["stem"], entry["title"], crop.full()) for entry, crop in zip(entries, crops)],
-        {name: np.load(folder / file, allow_pickle=False) for name, file in arguments["maps"].items()},
+        {name: np.array(read_npy(folder / file)) for name, file in arguments["maps"].items()},
         _geometry(arguments),
         [from_dict(Label, label, "labels") for label in arguments["labels"]],
         [Path(file) for file in arguments["source_files"]],
@@ -238,15 +235,13 @@ def _request(arguments: Arguments, model: Model) -> SampleRequest:
     )
 
 
-def _volume(folder: Path, files: Sequence[str], geometry: Geometry) -> np.ndarray:
-    """float32 ``(C, Z, Y, X)``; no channel is in memory a second time."""
-    volume = np.empty((len(files), *geometry.shape), np.float32)
-    for channel, file in zip(volume, files):
-        stored = np.load(folder / file, mmap_mode="r", allow_pickle=False)
+def _channels(folder: Path, files: Sequence[str], geometry: Geometry) -> list[np.ndarray]:
+    """Arrays of the grid's shape, not yet read."""
+    channels = [read_npy(folder / file) for file in files]
+    for file, stored in zip(files, channels):
         if stored.shape != geometry.shape:
             raise ValueError(f"Channel {file} of shape {stored.shape} does not fit a grid of shape {geometry.shape}.")
-        channel[...] = stored
-    return volume
+    return channels
 
 
 def _crops(folder: Path, entries: Sequence[Mapping[str, Any]]) -> list[Crop]:

@@ -12,6 +12,13 @@ QUOTED = 200
 Message = dict[str, Any]
 
 
+_PARTS: dict[str, dict[str, type]] = {
+    "folder": {"folder": str},
+    "job": {"job": int, "folder": str, "kind": str, "arguments": dict},
+    "cancel": {"job": int},
+}
+
+
 class NotAMessage(ValueError):
     """A line that is no message; its text quotes the line's beginning."""
 
@@ -28,6 +35,15 @@ def decode(line: bytes) -> Message:
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise _not_a_message(line) from error
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+        raise _not_a_message(line)
+    return message
+
+
+def decode_request(line: bytes) -> Message:
+    """A message to the worker, of a type that it knows and with all its parts. Raises NotAMessage."""
+    message = decode(line)
+    parts = _PARTS.get(message["type"])
+    if parts is None or not all(type(message.get(name)) is kind for name, kind in parts.items()):
         raise _not_a_message(line)
     return message
 
@@ -57,4 +73,5 @@ class Lines:
 
 
 def _not_a_message(line: bytes) -> NotAMessage:
-    return NotAMessage(f"Expected a JSON object with a type, got: {line.decode('utf-8', 'replace')[:QUOTED]}")
+    text = line.decode("utf-8", "replace")[:QUOTED]
+    return NotAMessage(f"Expected a JSON object with a type and its parts, got: {text}")

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from AmbiguousSegLib.files import said
+
 if TYPE_CHECKING:
     from AmbiguousSegLib.volume.crops import Crop  # loads NumPy, whose absence this file must be able to tell
 
@@ -95,7 +97,7 @@ def _explained(error: Exception) -> tuple[str, str, str]:
         remedy = f"Run: PythonSlicer -m pip install --force-reinstall {package or 'scikit-image'}"
         return "missing_package", f"A package cannot be loaded: {line}", remedy
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "bad_input", line, "Make space on the disk, then try again."
+        return "bad_input", said(error), "Make space on the disk, then try again."
     if isinstance(error, (ValueError, OSError)):
-        return "bad_input", text or line, ""
+        return "bad_input", said(error) or line, ""
     return "internal", f"{type(error).__name__}: {line}", "Try again; if it happens again, report it with the details."

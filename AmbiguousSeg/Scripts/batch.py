@@ -41,7 +41,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where AmbiguousS
 
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 OWN_COLUMNS = ("name", "seed", "series", "slice_first", "slice_last")
-LEFT_OUT = "left out"
+LEFT_OUT, LONGEST_NAME = "left out", 200  # bytes, of a name of a folder
 REQUEST, RESULT, SCENE = "request.json", "samples.json", "scene.mrb"
 DATA_FILE = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)\s*(.*?)\s*$", re.MULTILINE)  # of .mhd and .nhdr
 
@@ -85,7 +85,11 @@ def find_jobs(inputs: Sequence[Path], out: Path, series: str | None = None) -> t
     jobs: list[Job] = []
     left_out: list[Row] = []
     for path in inputs:
-        if not path.exists():
+        try:
+            there = path.exists()
+        except (OSError, ValueError):  # a name that is too long, or holds a character of number 0
+            there = False
+        if not there:
             raise FileNotFoundError(f"No such file or folder: {path}. Check the path.")
         if series is not None:
             if len(inputs) > 1 or path.suffix.lower() == ".csv":
@@ -139,13 +143,15 @@ def read_table(path: Path) -> list[Job]:
     """
     try:
         return _table(path)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: cannot be read as a table in UTF-8 ({error}). Save it as CSV, UTF-8.") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 (byte {error.start}). Save it as CSV, UTF-8.") from error
+    except csv.Error as error:
+        raise ValueError(f"{path}: cannot be read as a table ({error}). Save it as CSV, UTF-8.") from error
 
 
 def _table(path: Path) -> list[Job]:
     with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
+        reader = csv.DictReader(file, strict=True)
         columns = [column.strip() for column in reader.fieldnames or []]
         reader.fieldnames = columns
         channels = [column for column in columns if column not in OWN_COLUMNS]
@@ -166,10 +172,12 @@ def _job_of(row: dict[str, str], channels: list[str], path: Path, line: int) -> 
 
     if None in row or any(not (row[column] or "").strip() for column in channels):
         raise ValueError(f"{path}, line {line}: expected one cell for each column and a file for each of {channels}.")
+    if any("\0" in str(cell) for cell in row.values()):
+        raise ValueError(f"{path}, line {line}: a cell holds the character of number 0. Save it as CSV, UTF-8.")
     paths = tuple(path.parent / row[column].strip() for column in channels)
     name = (row.get("name") or "").strip() or volume_name(paths[0])
-    if Path(name).name != name or name in (".", ".."):
-        raise ValueError(f"{path}, line {line}: name must be usable as the name of a folder, got {name!r}.")
+    if Path(name).name != name or name in (".", "..") or len(name.encode(errors="replace")) > LONGEST_NAME:
+        raise ValueError(f"{path}, line {line}: name must be usable as the name of a folder, got {name[:60]!r}.")
     first, last = number("slice_first"), number("slice_last")
     if (first is None) != (last is None) or (first is not None and first > last):
         raise ValueError(f"{path}, line {line}: give both slice_first and slice_last, first <= last, or neither.")
@@ -404,9 +412,14 @@ def main(argv: Sequence[str], make_sampler: Callable[[argparse.Namespace], Sampl
     try:
         import AmbiguousSegBridge  # noqa: F401  (makes AmbiguousSegLib importable)
 
+        from AmbiguousSegLib.cli.common import CommandError, check_out
         from AmbiguousSegLib.resources import find_model
 
         options = parse(argv)
+        try:
+            check_out(options.out, (), overwrite=True)
+        except CommandError as error:
+            raise ValueError(str(error)) from error
         jobs, left_out = find_jobs(options.inputs, options.out, options.series)
         options.model = find_model(options.model)
         check_packages()

@@ -70,17 +70,15 @@ class Connection:
     def _read(self) -> None:
         try:
             for line in self._input:
-                message = messages.decode(line)
+                message = messages.decode_request(line)
                 if message["type"] == "folder":  # before anything is written to it
                     self._folders = [folder for folder in self._folders if folder.exists()]
                     self._folders.append(Path(message["folder"]))
                 elif message["type"] == "job":
                     self.jobs.put(message)
-                elif message["type"] == "cancel":
-                    self._cancelled.add(message["job"])
                 else:
-                    raise messages.NotAMessage(f"Unknown type {message['type']!r}")
-        except (messages.NotAMessage, KeyError):
+                    self._cancelled.add(message["job"])
+        except messages.NotAMessage:
             log.exception("Expected messages on standard input")
             self._leave(BAD_INPUT)
         except OSError:  # on Windows this is how the other side's death is told
@@ -159,7 +157,8 @@ def free_memory() -> int | None:
 
 def run(connection: Connection, message: dict[str, Any]) -> bool:
     """Do one job and tell how it ended; False if the process cannot go on."""
-    from AmbiguousSegBridge.jobs import JOBS, Given
+    from AmbiguousSegBridge.job_arguments import given
+    from AmbiguousSegBridge.jobs import JOBS
     from AmbiguousSegBridge.report import Cancelled, Report, failure_of
 
     number, folder, kind = message["job"], Path(message["folder"]), message["kind"]
@@ -173,7 +172,7 @@ def run(connection: Connection, message: dict[str, Any]) -> bool:
             raise ValueError(f"Unknown job {kind!r}; known: {', '.join(JOBS)}.")
         report = Report(folder, send, lambda: connection.cancelled(number))
         report.check()
-        ending = "finished", {"result": JOBS[kind](Given(message["arguments"]), folder, report)}
+        ending = "finished", {"result": JOBS[kind](given(kind, message["arguments"]), folder, report)}
     except Cancelled:
         ending = "cancelled", {}
     except Exception as error:  # whatever is wrong with one job must not end the worker

@@ -17,6 +17,13 @@ SUBCOMMANDS = {
     "phantom": "write phantom cases or a phantom volume with raters",
 }
 
+_LESS = {  # memory
+    "train": "make dataset.size, optimisation.batch_size or the network smaller",
+    "evaluate": "take a smaller --batch-size, or fewer --cases",
+    "import": "import it on a machine with more",
+    **dict.fromkeys(("plan", "prepare"), "close other programs, or take a part of the data"),
+}
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one subcommand; the exit code: 0 done, 1 failed, 2 bad input, 130 interrupted."""
@@ -49,5 +56,6 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except (OSError, MemoryError, RuntimeError, FloatingPointError) as error:
-        print(f"error: {said(error)}", file=sys.stderr)
+        told = said(error, _LESS[subcommand]) if subcommand in _LESS else said(error)
+        print(f"error: {told}", file=sys.stderr)
         return 1

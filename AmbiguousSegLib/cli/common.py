@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,9 +21,32 @@ def program(subcommand: str) -> str:
 
 
 def said_of_arguments(error: Exception) -> str:
-    """What jsonargparse says of a command line, in one line, with options as they are typed: "required: --out"."""
-    start, required, names = " ".join(str(error).split()).partition("are required: ")
+    """What jsonargparse says of a command line, in one line, in words and with options as they are typed."""
+    text = " ".join(str(error).split())
+    value = text.rpartition(" value: ")[2][:60] if " value: " in text else ""
+    got = f", got {value}" if value else ""
+    if wrong := re.match(r'Parser key "([\w.]+)": (?:Does not validate against any|Expected an? <)', text):
+        kinds = re.findall(r"<class '([\w.]+)'>", text.partition("Errors:")[0])
+        words = dict.fromkeys(_TYPES.get(kind, "a mapping" if "." in kind else kind) for kind in kinds[:2])
+        return f"{wrong[1]} must be {' or '.join(words) or 'of another type'}{got}."
+    if length := re.match(r'Parser key "([\w.]+)": Expected a tuple with (\d+) elements', text):
+        return f"{length[1]} must be a list of {length[2]} values{got}."
+    if unknown := re.fullmatch(
+        r"(?:Group '([\w.]+)' does not accept option|Option) '([^']*)'( is not accepted)?", text
+    ):
+        return f"Unknown key {unknown[1] + '.' if unknown[1] else ''}{unknown[2]}; correct it, or leave it out."
+    if more := re.match(r"unrecognized arguments: (.*)", text, re.IGNORECASE):
+        return f"Unknown argument {more[1]}; correct it, or see --help."
+    if flag := re.fullmatch(r"argument (\S+): ignored explicit argument (.*)", text):
+        return f"{flag[1]} takes no value, got {flag[2]}; leave the value out."
+    start, required, names = text.partition("are required: ")
     return start + required + ", ".join(f"--{name.strip()}" for name in names.split(",") if name.strip())
+
+
+_TYPES = {
+    **{"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "NoneType": "null"},
+    **{"list": "a list", "tuple": "a list", "dict": "a mapping"},
+}
 
 
 class CommandError(Exception):

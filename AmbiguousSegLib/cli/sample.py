@@ -19,7 +19,7 @@ from AmbiguousSegLib.diffusion import samplers
 from AmbiguousSegLib.diffusion.samplers import SAMPLERS
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.diffusion.step_grids import STEP_GRIDS
-from AmbiguousSegLib.files import said
+from AmbiguousSegLib.files import said, shown
 from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
 from AmbiguousSegLib.model import Model, load_model
 from AmbiguousSegLib.outputs.result_folder import OVERVIEW, SUMMARY, earlier_files, write_outputs
@@ -194,8 +194,11 @@ def main(arguments: list[str]) -> int:
     if options.spacing_mm is not None:
         geometry, picture = with_pixels_of(options.spacing_mm, geometry, options.volume), False
     started = time.monotonic()
-    with progress_bar("sampling") as advance:
-        sample_set = sample_volume(model, volume, geometry, request, advance, modality=modality, picture=picture)
+    try:
+        with progress_bar("sampling") as advance:
+            sample_set = sample_volume(model, volume, geometry, request, advance, modality=modality, picture=picture)
+    except ValueError as error:
+        raise CommandError(f"{', '.join(map(shown, options.volume))}: {error}") from error
     write_outputs(sample_set, volume, options.out, overwrite=options.overwrite)
     volumes = _in_words(sample_set.volume_summary())
     print(f"{len(sample_set)} samples in {time.monotonic() - started:.1f} s on {model.device}: {volumes}")

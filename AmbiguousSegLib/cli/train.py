@@ -17,26 +17,17 @@ import torch
 
 from AmbiguousSegLib.cli.common import CommandError, program, progress_bar, said_of_arguments
 from AmbiguousSegLib.configuration import from_dict, to_dict
-from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.readers import AUTO
-from AmbiguousSegLib.data.transforms import AugmentationConfig
 from AmbiguousSegLib.devices import choose_device
 from AmbiguousSegLib.diffusion import samplers
-from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.files import said
 from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.methods import METHODS
 from AmbiguousSegLib.model import Model, load_model
-from AmbiguousSegLib.resources import find_model, find_preset
-from AmbiguousSegLib.text_files import parse_yaml, read_yaml
-from AmbiguousSegLib.training.config import (
-    CardConfig,
-    OptimisationConfig,
-    TrainingConfig,
-    ValidationConfig,
-    completed,
-    lifted,
-)
+from AmbiguousSegLib.resources import find_model
+from AmbiguousSegLib.text_files import parse_yaml
+from AmbiguousSegLib.training.config import TrainingConfig, completed, lifted
+from AmbiguousSegLib.training.config_file import SECTIONS, read_config
 from AmbiguousSegLib.training.dataset import open_data
 from AmbiguousSegLib.training.plan import plan_for
 from AmbiguousSegLib.training.plan_file import in_words
@@ -47,14 +38,6 @@ from AmbiguousSegLib.volume.input_check import compare_inputs
 log = logging.getLogger(__name__)
 
 HELP = "train a method from a configuration file"
-_SECTIONS = {
-    "card": CardConfig,
-    "dataset": DataConfig,
-    "augmentation": AugmentationConfig,
-    "optimisation": OptimisationConfig,
-    "validation": ValidationConfig,
-    "sampling": SamplerSettings,
-}
 
 
 def main(arguments: list[str]) -> int:
@@ -218,7 +201,7 @@ def _parser(method: str) -> Any:
         parser.set_defaults({"method_config.classes": None})  # follows from the labels
     labels_help = "what the values 1, 2, … of the masks are: [{name: core}, {name: halo, color: [0, 0.5, 1]}]"
     parser.add_argument("--labels", type=list, default=defaults["labels"], help=labels_help)
-    for name, section in _SECTIONS.items():
+    for name, section in SECTIONS.items():
         parser.add_class_arguments(section, name)
     parser.add_argument("--checkpoint_every_images", type=int, default=defaults["checkpoint_every_images"])
     parser.add_argument("--tensorboard", type=bool, default=False)
@@ -227,17 +210,10 @@ def _parser(method: str) -> Any:
 
 
 def _read_config(name: str) -> dict[str, Any]:
-    """A file or bundled preset as plain types, under today's names."""
     try:
-        config = read_yaml(find_preset(name))
+        return read_config(name)
     except OSError as error:
         raise CommandError(said(error)) from error
-    if not isinstance(config, dict):
-        raise CommandError(f"{name}: expected a mapping of settings.")
-    for section in ("method_config", *_SECTIONS):
-        if not isinstance(config.get(section, {}), dict):
-            raise CommandError(f"{name}: {section} must be a mapping of settings, got {config[section]!r}.")
-    return lifted(config)
 
 
 def _planned(known: argparse.Namespace) -> dict[str, Any]:

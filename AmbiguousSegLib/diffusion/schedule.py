@@ -12,6 +12,8 @@ from functools import cached_property
 
 import numpy as np
 
+MOST_STEPS = 100_000  # of a schedule that is no mistake
+
 
 @dataclass(frozen=True)
 class ScheduleConfig:
@@ -26,6 +28,8 @@ class ScheduleConfig:
         # Below 21 steps the scaled linear schedule would pass beta = 1.
         if self.steps < (21 if self.kind == "linear" else 1):
             raise ValueError(f"ScheduleConfig.steps must be at least 21 (cosine: 1), got {self.steps}.")
+        if self.steps > MOST_STEPS:
+            raise ValueError(f"ScheduleConfig.steps must be at most {MOST_STEPS:,}, got {self.steps:,}.")
 
     def build(self) -> Schedule:
         """The schedule of all steps."""

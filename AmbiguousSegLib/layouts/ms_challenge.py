@@ -8,6 +8,7 @@ configuration names sequences in another one.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -18,7 +19,9 @@ from AmbiguousSegLib.data.file_case import FileCase, RaterFile
 from AmbiguousSegLib.data.readers import LAYOUTS, READERS, Layout
 from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.layouts.challenges import plain, put, seen_below, sequences_asked
-from AmbiguousSegLib.layouts.names import by_number, subject_finder, tell_left_out, walk
+from AmbiguousSegLib.layouts.names import by_number, some, subject_finder, tell_left_out, walk
+
+log = logging.getLogger(__name__)
 
 _SEQUENCES = {"PD": ("pdw", "protondensity"), "FLAIR": ("t2flair",), "MPRAGE": ("t1", "t1w"), "T2": ("t2w",)}
 _IMAGE = re.compile(r"((?:training|test)\d+_\d+)_(pd|flair|mprage|t2)_pp\.nii(?:\.gz)?", re.IGNORECASE)
@@ -78,6 +81,8 @@ def read(folder: Path, config: DataConfig, labels: Sequence[Label]) -> list[File
                 channel_names=tuple((name, plain(name), *_SEQUENCES[name]) for name in sequences),
             )
         )
+    if alone := [case.identity for case in cases if len(case.raters) == 1]:
+        log.warning("%s: %d scan(s) with the mask of one rater alone: %s.", folder, len(alone), some(alone))
     tell_left_out(folder, sorted(images.keys() - masks.keys(), key=by_number), "as they have no mask")
     tell_left_out(folder, incomplete, "as a preprocessed sequence (such as _flair_pp.nii) is missing")
     if not cases:

@@ -177,6 +177,8 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
                 continue
             seen.add((status.st_dev, status.st_ino))
             folders, files = listed(place)
+            if ending_of(place.name) and not folders and not files:
+                log.warning("%s is an empty folder, though it is named like a file; it is left out.", shown(place))
             yield place, folders, files
             here = [place / name for name in folders]
             links += [path for path in here if path.is_symlink()]

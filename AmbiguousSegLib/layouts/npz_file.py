@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import struct
 import zipfile
 import zlib
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from AmbiguousSegLib.volume.file_checks import check_declared, check_file, shown
+from AmbiguousSegLib.volume.npy_file import HEADER_ERRORS
 
 _ARRAYS_HELD = 8  # images and masks of four files
 
@@ -85,7 +87,12 @@ def _one_line(file: Path) -> Iterator[None]:
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError, ValueError, struct.error) as error:
         if str(error).startswith(shown(file)):
             raise
-        told = " ".join(str(error).split())
+        told = re.sub(r" on line .*", "", " ".join(str(error).split()))
         raise ValueError(
             f"{shown(file)} cannot be read as .npz: {told[:200]}; save it anew with numpy.savez, without objects."
+        ) from error
+    except HEADER_ERRORS as error:
+        raise ValueError(
+            f"{shown(file)} cannot be read as .npz: the header of an array is none of numpy's; save it anew with "
+            "numpy.savez, without objects."
         ) from error

@@ -14,7 +14,7 @@ from AmbiguousSegLib.registry import Registry
 
 METHODS: Registry[type[Method]] = Registry("method", room="AmbiguousSegLib.methods")
 
-__all__ = ["METHODS", "Batch", "Method", "Prepared", "build_method", "method_config", "size_multiple"]
+__all__ = ["METHODS", "Batch", "Method", "Prepared", "build_method", "count_weights", "method_config", "size_multiple"]
 
 
 def build_method(name: str, config: Mapping[str, Any]) -> Method:
@@ -49,3 +49,13 @@ def size_multiple(name: str, config: Mapping[str, Any]) -> int:
     """
     with torch.device("meta"):
         return build_method(name, config).size_multiple
+
+
+def count_weights(name: str, config: Mapping[str, Any]) -> int:
+    """How many numbers the weights of a method are, found without making any.
+
+    Raises:
+        ValueError: as ``method_config``.
+    """
+    with torch.device("meta"):
+        return sum(tensor.numel() for tensor in build_method(name, config).state_dict().values())

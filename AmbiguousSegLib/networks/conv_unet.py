@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from AmbiguousSegLib.networks.initialisation import kaiming_normal
+from AmbiguousSegLib.networks.limits import check_limits
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class ConvUNetConfig:
     def __post_init__(self) -> None:
         if min(self.in_channels, self.convolutions, *(self.filters or (0,))) < 1:
             raise ValueError(f"ConvUNetConfig takes positive integers and at least one filter, got {self}.")
+        check_limits(self, max(self.in_channels, *self.filters), max(self.convolutions, len(self.filters)))
 
     @property
     def size_multiple(self) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
 from AmbiguousSegLib.networks.initialisation import kaiming_normal
+from AmbiguousSegLib.networks.limits import check_limits
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ class GaussianEncoderConfig:
             raise ValueError(f"GaussianEncoderConfig.covariance must be 'diagonal' or 'full', got {self.covariance!r}.")
         if min(self.in_channels, self.convolutions, self.latent_dim, *(self.filters or (0,))) < 1:
             raise ValueError(f"GaussianEncoderConfig takes positive integers and at least one filter, got {self}.")
+        check_limits(
+            self, max(self.in_channels, self.latent_dim, *self.filters), max(self.convolutions, len(self.filters))
+        )
         if self.log_sigma_limit is not None and not self.log_sigma_limit > 0:
             raise ValueError(f"GaussianEncoderConfig.log_sigma_limit must be positive, got {self.log_sigma_limit}.")
 

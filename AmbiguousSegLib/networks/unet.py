@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from AmbiguousSegLib.networks.limits import check_limits
+
 
 @dataclass(frozen=True)
 class UNetConfig:
@@ -57,6 +59,8 @@ class UNetConfig:
                 raise ValueError(f"UNetConfig.{name} must be at least 1, got {getattr(self, name)}.")
         if not self.channel_mult or min(self.channel_mult) < 1:
             raise ValueError(f"UNetConfig.channel_mult must hold positive integers, got {self.channel_mult}.")
+        widest = max(self.in_channels, self.out_channels, self.model_channels * max(self.channel_mult))
+        check_limits(self, widest, max(self.num_res_blocks, len(self.channel_mult)))
         if self.image_size % self.size_multiple:
             raise ValueError(
                 f"UNetConfig.image_size {self.image_size} must be a multiple of {self.size_multiple} for "
@@ -167,7 +171,10 @@ class AttentionBlock(nn.Module):
         head_channels = config.num_head_channels
         self.heads = channels // head_channels if head_channels else config.num_heads
         if not self.heads or channels % self.heads or (head_channels and channels % head_channels):
-            raise ValueError(f"{channels} channels cannot be split into attention heads as configured: {config}.")
+            raise ValueError(
+                f"{channels} channels cannot be split into {config.num_heads} attention heads (num_heads, "
+                f"num_head_channels {config.num_head_channels}); choose numbers that divide them."
+            )
         self.order = config.attention_order
         self.norm = GroupNorm(config.norm_groups, channels)
         self.qkv = nn.Conv1d(channels, 3 * channels, 1)

@@ -179,7 +179,8 @@ def _read_summary(folder: Path) -> tuple[dict[str, Any], Geometry, tuple[Label, 
             labels = (from_dict(Label, {"name": content["label"]}, "label"),) if "label" in content else DEFAULT_LABELS
         check_labels(labels)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{folder / SUMMARY} does not describe samples ({error}); sample again.") from error
+        told = str(error) if isinstance(error, ValueError) else "grid, samples or labels are missing, or no such values"
+        raise ValueError(f"{folder / SUMMARY} does not describe samples ({told}); sample again.") from error
     return content, geometry, labels
 
 

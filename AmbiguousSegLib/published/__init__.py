@@ -12,6 +12,7 @@ from torch import Tensor
 
 from AmbiguousSegLib.description import Card
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.files import check_file, size_text
 from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.methods.cimd import CIMD, CIMDConfig
 from AmbiguousSegLib.model import Model, load_state
@@ -19,6 +20,7 @@ from AmbiguousSegLib.networks.unet import UNetConfig
 from AmbiguousSegLib.published.architecture import Shapes, infer_encoder, infer_unet
 from AmbiguousSegLib.published.kinds import KINDS, ImportOptions, Kind
 from AmbiguousSegLib.published.tensors import ENCODERS, fold_grey, plain_names, read_tensors
+from AmbiguousSegLib.volume.file_checks import memory_bytes
 from AmbiguousSegLib.volume.preprocessing import Preprocessing
 
 __all__ = ["KINDS", "ImportOptions", "Kind", "import_published"]
@@ -44,6 +46,9 @@ def import_published(path: Path | str, options: ImportOptions | None = None) -> 
     path, options = Path(path), options or ImportOptions()
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected a PyTorch checkpoint.")
+    check_file(path)
+    if 3 * path.stat().st_size > memory_bytes():
+        raise ValueError(f"{path} has {size_text(path.stat().st_size)}, more than memory can take; is it a checkpoint?")
     data = path.read_bytes()
     log.warning("%s: import checkpoints from trusted sources only; reading one has been a way to run code.", path.name)
     try:

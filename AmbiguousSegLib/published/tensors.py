@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import pickle
 import re
+import warnings
+import zipfile
+import zlib
 
 import torch
 from torch import Tensor
@@ -19,14 +22,19 @@ def read_tensors(data: bytes) -> dict[str, Tensor]:
         ValueError: damaged, other objects than tensors, nested or empty, or values that are not finite.
     """
     try:
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        _check_archive(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what PyTorch itself will do otherwise one day
+            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             "refused: it holds pickled objects other than tensors, or is not a PyTorch checkpoint; save its state_dict "
             "alone and import that."
         ) from error
-    except (RuntimeError, EOFError, LookupError, AttributeError, TypeError, ValueError) as error:
-        raise ValueError("not a PyTorch checkpoint, or a truncated one.") from error
+    except (RuntimeError, EOFError, LookupError, AttributeError, TypeError, ValueError, zlib.error) as error:
+        if isinstance(error, _DamagedError):
+            raise
+        raise ValueError("not a PyTorch checkpoint, or a truncated one; copy or download it again.") from error
     if not isinstance(content, dict) or not content:
         raise ValueError(f"holds {type(content).__name__}, expected names of parameters and their tensors.")
     for name, value in content.items():
@@ -35,9 +43,43 @@ def read_tensors(data: bytes) -> dict[str, Tensor]:
                 f"entry {name!r} is {type(value).__name__}, expected names of parameters and their tensors only; is it "
                 "an optimiser's file, or the weights within a larger one?"
             )
-        if not torch.isfinite(value).all():
-            raise ValueError(f"{name} holds NaN or infinite values; training had failed when this was saved.")
+        _check_tensor(name, value)
     return {name: value.float() for name, value in content.items()}
+
+
+class _DamagedError(ValueError):
+    """Says itself what is wrong."""
+
+
+def _check_archive(data: bytes) -> None:
+    """ValueError for an archive whose checksums, which PyTorch does not compare, are not those of what it holds."""
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        return  # of before PyTorch 1.6, which has none
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise _DamagedError("it is compressed, as no checkpoint of PyTorch is; save it again with torch.save.")
+        try:
+            damaged = archive.testzip()
+        except zipfile.BadZipFile as error:
+            damaged = str(error)
+    if damaged is not None:
+        raise _DamagedError(f"it is damaged: {damaged} does not agree with its checksum; copy or download it again.")
+
+
+def _check_tensor(name: str, value: Tensor) -> None:
+    """ValueError for a tensor that is none of the weights of a network."""
+    kind = str(value.dtype).removeprefix("torch.")
+    if value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
+        kind = "quantised" if value.is_quantized else "sparse" if value.layout != torch.strided else "without values"
+    elif value.is_floating_point():
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise ValueError(f"{name} has {value.numel():,} values, of which fewer are stored; save its values.")
+        if not torch.isfinite(value).all():
+            raise ValueError(
+                f"{name} holds NaN or infinite values: training had failed when this was saved; take an earlier one."
+            )
+        return
+    raise ValueError(f"{name} is {kind}, expected floating-point numbers; save the state_dict of the network as it is.")
 
 
 def plain_names(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from AmbiguousSegLib.configuration import from_dict, to_dict
 from AmbiguousSegLib.diffusion.settings import PAST_GRID
-from AmbiguousSegLib.files import replacing
+from AmbiguousSegLib.files import check_file, replacing
 from AmbiguousSegLib.methods import Method
 from AmbiguousSegLib.model import load_state
 from AmbiguousSegLib.text_files import parse_json
@@ -24,6 +25,7 @@ from AmbiguousSegLib.training.config import TrainingConfig, completed, lifted
 log = logging.getLogger(__name__)
 
 FILE = "checkpoint.safetensors"
+_REMEDY = "take an earlier copy, or train anew into another folder"
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ def save_checkpoint(
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(t) for name, t in state.items()}
     metadata = {"progress": json.dumps(vars(progress)), "config": json.dumps(config)}
-    data = save_tensors({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}, metadata)
+    tensors = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    data = save_tensors(tensors, metadata | {"sha256": _digest(tensors, metadata)})
     with replacing(path) as temporary:
         temporary.write_bytes(data)
 
@@ -55,30 +58,63 @@ def load_checkpoint(
     """Restore what ``save_checkpoint`` wrote.
 
     Raises:
-        ValueError: truncated file, or a run of another configuration (the message names the first key that differs;
-            only the length of the training, names, validation and how often to save may change).
+        ValueError: truncated or damaged file (by its checksum, which those of version 0.1 lack), or a run of another
+            configuration (the message names the first key that differs; only the length of the training, names,
+            validation and how often to save may change).
     """
+    check_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: cannot be read as a checkpoint: {error}") from error
+        told = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path}: cannot be read as a checkpoint ({told}); {_REMEDY}.") from error
     if not {"progress", "config"} <= metadata.keys():
-        raise ValueError(f"{path}: not a checkpoint of a training run.")
-    _refuse_other_config(path, parse_json(metadata["config"], str(path), nan=True), config, method)
+        raise ValueError(f"{path}: not a checkpoint of a training run; {_REMEDY}.")
+    if metadata.get("sha256") not in (None, _digest(tensors, metadata)):
+        raise ValueError(f"{path} is damaged: it does not agree with its checksum; {_REMEDY}.")
+    stored = parse_json(metadata["config"], f"{path}, its configuration,", nan=True)
+    progress = parse_json(metadata["progress"], f"{path}, its progress,", nan=True)
+    try:
+        seen = from_dict(Progress, progress, "progress")
+        if not isinstance(stored, dict) or seen.images < 0:
+            raise ValueError(f"it has seen {seen.images} images, with a configuration of {len(stored)} entries")
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {str(error).rstrip('.')}; {_REMEDY}.") from error
+    _refuse_other_config(path, stored, config, method)
 
     def part(prefix: str) -> dict[str, Tensor]:
         return {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}
 
     load_state(method, part("method."), path)
     load_state(ema, part("ema."), path)
+    _load_optimizer(path, optimizer, part("optimizer."))
+    return seen
+
+
+def _load_optimizer(path: Path, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """ValueError for tensors that are not the state of this optimiser; those without gradients have none."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in part("optimizer.").items():
-        index, key = name.split(".", 1)
+    for name, tensor in tensors.items():
+        index, _, key = name.partition(".")
+        fits = index.isascii() and index.isdecimal() and int(index) < len(parameters)
+        if not (fits and key and tensor.shape in ((), parameters[int(index)].shape)):
+            raise ValueError(f"{path} is damaged: optimizer.{name} is not part of the optimiser; {_REMEDY}.")
         state.setdefault(int(index), {})[key] = tensor
+    if len({frozenset(entries) for entries in state.values()}) > 1:
+        raise ValueError(f"{path} is damaged: parts of the state of the optimiser are missing; {_REMEDY}.")
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return Progress(**parse_json(metadata["progress"], str(path), nan=True))
+
+
+def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    """Checksum of everything that a run goes on from."""
+    found = hashlib.sha256(f"{metadata['progress']} {metadata['config']}".encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def _refuse_other_config(path: Path, stored: dict[str, Any], current: dict[str, Any], method: Method) -> None:
@@ -88,7 +124,8 @@ def _refuse_other_config(path: Path, stored: dict[str, Any], current: dict[str, 
     if stored.get("method") != current["method"]:  # of another method no other key need be known
         old, new = {"method": stored.get("method")}, {"method": current["method"]}
     else:
-        if "grid" not in stored["sampling"]:  # validation alone depends on it
+        sampling = stored.get("sampling")
+        if isinstance(sampling, dict) and "grid" not in sampling:  # validation alone depends on it
             free.append("sampling.grid")
             grid = current["sampling"]["grid"]
             if method.samples_by_steps and grid != PAST_GRID:
@@ -106,8 +143,9 @@ def _of_today(path: Path, stored: dict[str, Any]) -> dict[str, Any]:
     """The stored configuration under today's names; what it could not name yet has its default."""
     try:
         return to_dict(completed(from_dict(TrainingConfig, lifted(stored, quiet=True), "")))
-    except ValueError as error:
-        raise ValueError(f"{path}: was trained with settings that are unknown here: {error}") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        told = str(error).rstrip(".")
+        raise ValueError(f"{path}: was trained with settings that are unknown here: {told}; {_REMEDY}.") from error
 
 
 def _flat(config: dict, prefix: str = "") -> dict[str, Any]:

@@ -21,19 +21,20 @@ from torch.nn.parallel import DistributedDataParallel
 from AmbiguousSegLib.configuration import to_dict
 from AmbiguousSegLib.data.evaluation_cases import EvaluationCase
 from AmbiguousSegLib.diffusion.noise import TRAINING, RowNoise
-from AmbiguousSegLib.files import replacing
-from AmbiguousSegLib.methods import Batch, Method, build_method
+from AmbiguousSegLib.files import replacing, size_text
+from AmbiguousSegLib.methods import Batch, Method, build_method, count_weights
 from AmbiguousSegLib.metrics.figures import average
 from AmbiguousSegLib.model import Model, load_state, save_model
 from AmbiguousSegLib.plotting.pictures import write_png
 from AmbiguousSegLib.training.checkpoint import FILE, Progress, load_checkpoint, save_checkpoint
-from AmbiguousSegLib.training.config import completed
+from AmbiguousSegLib.training.config import TrainingConfig, completed
 from AmbiguousSegLib.training.dataset import TrainingData, batches
 from AmbiguousSegLib.training.ema import averaged_model
 from AmbiguousSegLib.training.learning_rate import learning_rate
 from AmbiguousSegLib.training.signals import stop_signals
 from AmbiguousSegLib.training.trained_model import plain, trained_model
 from AmbiguousSegLib.training.validation import contact_sheet, score, try_out
+from AmbiguousSegLib.volume.file_checks import memory_bytes
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ class Trainer:
         self.source, self.held_out, self.folder = data.source, data.held_out, folder
         self.device, self.rank, self.processes = device, rank, processes
         self.inputs, self.stopping = data.inputs, False
+        _check_memory(config, device)
         # Initial weights from the seed, whatever the state of the global generators.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
@@ -263,6 +265,17 @@ class Trainer:
         if self.rank == 0:
             with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps(entry) + "\n")
+
+
+def _check_memory(config: TrainingConfig, device: torch.device) -> None:
+    """ValueError for a network that this process cannot hold: with average, gradients and Adam's two, on a CPU."""
+    weights = count_weights(config.method, config.method_config)
+    needed = weights * 4 * (5 if device.type == "cpu" else 1)
+    if needed > memory_bytes():
+        raise ValueError(
+            f"method_config describes a network of {weights:,} weights, to train which takes {size_text(needed)}; this "
+            f"process has {size_text(memory_bytes())}. Make it smaller."
+        )
 
 
 def _uses_bfloat16(precision: str, device: torch.device) -> bool:

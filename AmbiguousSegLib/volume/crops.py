@@ -10,6 +10,7 @@ import numpy as np
 
 from AmbiguousSegLib.boxes import Box, bounding_box, inside, joined
 from AmbiguousSegLib.label_maps import as_label_map
+from AmbiguousSegLib.volume.npy_file import read_npy
 
 
 @dataclass(frozen=True)
@@ -125,8 +126,8 @@ class Crop:
 
     @classmethod
     def load(cls, path: Path, place: dict[str, list[int]]) -> Crop:
-        """The crop that ``save`` wrote to ``path``; ``place`` is what it returned."""
-        return cls(np.load(path, allow_pickle=False), tuple(place["start"]), tuple(place["shape"]))
+        """The crop that ``save`` wrote to ``path``; ``place`` is what it returned. Errors as ``read_npy``."""
+        return cls(np.array(read_npy(path)), tuple(place["start"]), tuple(place["shape"]))
 
 
 def joint_box(crops: Sequence[Crop]) -> Box | None:

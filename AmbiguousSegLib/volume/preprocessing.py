@@ -196,7 +196,10 @@ class Preprocessing:
             )
         first, last = slice_range or (0, count - 1)
         if not 0 <= first <= last < count:
-            raise ValueError(f"Slice range {first} to {last} is not within this volume's slices, 0 to {count - 1}.")
+            raise ValueError(
+                f"Slice range {first} to {last} is not within this volume's slices, 0 to {count - 1}; choose "
+                "among them."
+            )
         box = axes.box(geometry, region) if region else ((0, count - 1), (0, rows - 1), (0, columns - 1))
         first, last = max(first, box[0][0]), min(last, box[0][1])
         if first > last:

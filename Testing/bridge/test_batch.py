@@ -534,3 +534,36 @@ def test_scene_of_a_volume(batch, tmp_path, classes):
     (run,) = find_runs(loaded)
     assert run.name == "p1 samples" and run.label_names == [label.name for label in labels]
     np.testing.assert_array_equal([crop.full() for crop in crops_of(run)], masks)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"CT\n\xe9.nrrd\n", "t.csv is not UTF-8 (byte 3)"),
+        ("CT\nct.nrrd\n".encode("utf-16"), "t.csv is not UTF-8 (byte 0)"),
+        (b"CT\na\0b.nrrd\n", "line 2: a cell holds the character of number 0"),
+        (b'CT\n"a.nrrd\n', "cannot be read as a table"),
+        (b"CT,name\na.nrrd," + b"n" * 300 + b"\n", "usable as the name of a folder, got 'nnn"),
+    ],
+)
+def test_a_table_with_what_no_path_or_table_holds_starts_nothing(study, capsys, text, message):
+    table = study.folder / "t.csv"
+    table.write_bytes(text)
+    assert study.run(inputs=[table]) == 2
+    told = capsys.readouterr().err
+    assert message in told and "codec" not in told and len(told.strip().splitlines()) == 1 and len(told) < 500
+
+
+def test_a_place_that_no_report_can_be_written_to_starts_nothing(study, capsys):
+    study.out = study.folder / "model" / "model.json"
+    assert study.run() == 2 and not study.asked
+    assert "model.json is a file; --out takes a folder" in capsys.readouterr().err
+    study.out = study.out / "below"
+    assert study.run() == 2
+    assert "cannot be created" in capsys.readouterr().err
+
+
+def test_an_input_whose_name_no_file_can_have_starts_nothing(study, capsys):
+    for name in ("a\0b.nrrd", "x" * 300):
+        assert study.run(inputs=[name]) == 2
+        assert "No such file or folder" in capsys.readouterr().err

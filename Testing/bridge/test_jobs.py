@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from AmbiguousSegBridge import jobs, messages, report
+from AmbiguousSegBridge.job_arguments import given
 from AmbiguousSegBridge.runner import crops_argument
 from tiny_models import randomised, tiny_model
 
@@ -323,5 +324,72 @@ def test_labels_of_a_comparison_are_names(told, tmp_path, labels):
 def test_an_argument_that_is_missing_is_named(told, tmp_path):
     for job, first in (("compare", "labels"), ("export", "masks"), ("modes", "masks"), ("sample", "model")):
         with pytest.raises(ValueError, match=f"The job lacks its argument '{first}'") as error:
-            jobs.JOBS[job](jobs.Given(), tmp_path, told.report)
+            jobs.JOBS[job](given(job, {}), tmp_path, told.report)
         assert report.failure_of(error.value)["kind"] == "bad_input"
+
+
+WRONG = [
+    *(("model", value, "model must be str") for value in (7, None, ["x"])),
+    ("device", None, "device must be str"),
+    ("channels", "a.npy", "channels must be a list"),
+    ("channels", [7], r"channels\[0\] must be str"),
+    ("geometry", None, "geometry must be a mapping of settings, got null"),
+    *(("samples", value, "samples must be int") for value in ("two", None, 1.5, True)),
+    ("seed", 1.5, "seed must be int"),
+    ("sampler", 7, "sampler must be a mapping"),
+    ("slice_range", [0], "slice_range must hold 2 values"),
+    ("slice_range", ["a", "b"], r"slice_range\[0\] must be int"),
+    ("slice_range", 7, "slice_range must be a list"),
+    ("region", [[0, 0, 0]], "region must hold 2 values"),
+    ("region", [[0, 0], [1, 1]], r"region\[0\] must hold 3 values"),
+    ("region", [["a"] * 3, ["b"] * 3], r"region\[0\]\[0\] must be float"),
+    ("picture", "x", "picture must be bool"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "words"), WRONG)
+def test_an_argument_of_another_type_is_named(key, value, words):
+    with pytest.raises(ValueError, match=words):
+        given("sample", arguments_for("model") | {key: value})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"file": 7}, r"masks\[0\].file must be str"),
+        ({"shape": None}, r"masks\[0\].shape must be a list"),
+        ({"start": [0, 0]}, r"masks\[0\].start must hold 3 values"),
+        ({"more": 1}, r"Unknown key masks\[0\].more"),
+    ],
+)
+def test_a_mask_of_another_type_is_named(change, words):
+    entry = {"file": "m.npy", "start": [0, 0, 0], "shape": [2, 3, 4]} | change
+    with pytest.raises(ValueError, match=words):
+        given("modes", {"masks": [entry], "classes": 1, "cut": 0.5})
+
+
+def test_arguments_of_the_right_types_are_those_that_were_given(model_folder):
+    arguments = arguments_for(model_folder, region=[[0.0, 1, 2], [3, 4, 5]], slice_range=[0, 1], sampler={"steps": 3})
+    assert given("sample", arguments) == arguments
+
+
+def test_a_channel_that_is_no_array_or_of_a_huge_grid_is_refused_before_anything_is_computed(
+    told, tmp_path, model_folder, channels
+):
+    save(tmp_path, a=channels[0])
+    with pytest.raises(FileNotFoundError, match="b.npy does not exist; check the path"):
+        jobs.sample(arguments_for(model_folder), tmp_path, told.report)
+    (tmp_path / "b.npy").write_bytes(b"text")
+    with pytest.raises(ValueError, match="b.npy is no array that can be read"):
+        jobs.sample(arguments_for(model_folder), tmp_path, told.report)
+    save(tmp_path, b=channels[1])
+    huge = asdict(GRID) | {"size": [10**5] * 3}
+    with pytest.raises(ValueError, match="does not fit a grid of shape"):
+        jobs.sample(arguments_for(model_folder, geometry=huge), tmp_path, told.report)
+
+
+def test_errors_of_the_system_are_told_without_their_numbers(tmp_path):
+    with pytest.raises(OSError, match="No such file") as error:
+        (tmp_path / "gone").read_bytes()
+    failure = report.failure_of(error.value)
+    assert failure["message"] == f"{tmp_path / 'gone'}: no such file or directory; check path, permission and space."

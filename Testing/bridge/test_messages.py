@@ -52,3 +52,27 @@ def test_a_line_without_end_is_given_up(monkeypatch):
 def test_other_than_plain_types_are_refused():
     with pytest.raises(TypeError):
         messages.encode({"type": "a", "value": np.int64(3)})
+
+
+JOB = {"type": "job", "job": 1, "folder": "/f", "kind": "sample", "arguments": {}}
+
+
+@pytest.mark.parametrize("request_", [JOB, {"type": "folder", "folder": "/f"}, {"type": "cancel", "job": 1}])
+def test_a_request_with_all_its_parts_is_read(request_):
+    assert messages.decode_request(messages.encode(request_)) == request_
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"type": "x"},
+        *({key: value for key, value in JOB.items() if key != left_out} for left_out in JOB),
+        *(JOB | {key: value} for key, value in (("job", "x"), ("job", True), ("folder", 7), ("kind", []))),
+        *(JOB | {"arguments": value} for value in ([], None, "x")),
+        *({"type": "cancel", "job": value} for value in ([], "x", None)),
+        {"type": "folder", "folder": 7},
+    ],
+)
+def test_a_request_that_lacks_a_part_is_no_message(request_):
+    with pytest.raises(messages.NotAMessage, match="with a type and its parts"):
+        messages.decode_request(messages.encode(request_))

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from AmbiguousSegLib import cli
-from AmbiguousSegLib.cli.common import program, progress_bar, said_of_arguments
+from AmbiguousSegLib.cli.common import CommandError, program, progress_bar, said_of_arguments
+from AmbiguousSegLib.cli.train import parse
 
 
 @pytest.mark.parametrize(
@@ -52,3 +53,21 @@ def test_options_that_are_missing_are_named_as_they_are_typed():
     told = said_of_arguments(ValueError("the following arguments are required: out, optimisation.images"))
     assert told == "the following arguments are required: --out, --optimisation.images"
     assert said_of_arguments(ValueError("unknown key\n a")) == "unknown key a"
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--dataset.spacing_mm", "big"], "dataset.spacing_mm must be a number or null, got big."),
+        (["--dataset.size", "[a, b]"], "dataset.size must be a whole number, got a."),
+        (["--dataset.size", "[1, 2, 3]"], "dataset.size must be a list of 2 values, got [1, 2, 3]."),
+        (["--dataset.channels", "3"], "dataset.channels must be a list, got 3."),
+        (["--dataset.intensity", "3"], "dataset.intensity must be a mapping, got 3."),
+        (["--nope", "3"], "Unknown argument --nope 3; correct it, or see --help."),
+        (["--resume=maybe"], "--resume takes no value, got 'maybe'; leave the value out."),
+    ],
+)
+def test_arguments_that_are_wrong_are_told_in_words(given, told):
+    with pytest.raises(CommandError) as error:
+        parse(["--out", "here", *given])
+    assert str(error.value) == told

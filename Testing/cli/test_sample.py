@@ -442,3 +442,13 @@ def test_what_cannot_be_opened_is_one_line_without_a_number(study, capsys, kind)
     assert run(study, volumes=("v.nrrd",)) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and "v.nrrd" in told and "Errno" not in told
+
+
+def test_what_sampling_refuses_names_the_volume(tmp_path, capsys):
+    save_model(tiny_model(), tmp_path / "model")
+    colours = np.random.default_rng(0).integers(0, 255, (9, 8, 3)).astype(np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(colours, True), str(tmp_path / "photo.png"))
+    words = [str(tmp_path / "photo.png"), "--model", str(tmp_path / "model"), "--out", str(tmp_path / "out")]
+    assert cli.main(["sample", *words]) == 2
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told.startswith(f"error: {tmp_path / 'photo.png'}: The model expects 1 channel(s)")

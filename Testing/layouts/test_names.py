@@ -126,3 +126,13 @@ def test_a_picture_is_told_by_how_it_begins(tmp_path):
 def test_many_names_are_told_by_three():
     assert names.some(["a", "b", "c"]) == "a, b, c"
     assert names.some(list("abcdefgh")) == "a, b, c and 5 more"
+
+
+def test_an_empty_folder_that_is_named_like_a_file_is_told(tmp_path, caplog):
+    (tmp_path / "rater_1.png").mkdir()
+    (tmp_path / "brain.nii").mkdir()
+    (tmp_path / "brain.nii" / "brain.nii").touch()  # as some data are packed
+    list(names.walk(tmp_path))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path / 'rater_1.png'} is an empty folder, though it is named like a file; it is left out."
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -160,11 +161,72 @@ def test_other_safetensors_are_no_checkpoint(data, tmp_path):
         make_trainer(tiny_config(), data, tmp_path, resume=True)
 
 
+def unsealed(metadata):
+    """Of version 0.1, which had no checksum."""
+    return {key: value for key, value in metadata.items() if key != "sha256"}
+
+
+def test_a_changed_bit_is_noticed(data, stopped, tmp_path):
+    whole = (stopped / FILE).read_bytes()
+    start = 8 + int.from_bytes(whole[:8], "little")
+    for place in range(start, len(whole), (len(whole) - start) // 5):
+        changed = bytearray(whole)
+        changed[place] ^= 1
+        (tmp_path / FILE).write_bytes(changed)
+        with pytest.raises(ValueError, match="does not agree with its checksum; take an earlier copy"):
+            make_trainer(tiny_config(), data, tmp_path, resume=True)
+
+
+def test_a_checkpoint_of_version_0_1_has_no_checksum_and_is_read(data, stopped, tmp_path):
+    with safe_open(stopped / FILE, "pt") as file:
+        save_file(checkpoint_of(stopped), tmp_path / FILE, unsealed(file.metadata()))
+    (kept, told) = (make_trainer(tiny_config(), data, place, resume=True) for place in (stopped, tmp_path))
+    assert told.progress == kept.progress
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "words"),
+    [
+        ("progress", "[1]", "progress must be a mapping"),
+        ("progress", '{"images": -4}', "-4 images"),
+        ("progress", '{"images": "many"}', "progress.images must be int"),
+        ("progress", '{"epochs": 3}', "Unknown key progress.epochs"),
+        ("progress", "[" * 10_000, "nested more than"),
+        ("config", "[1]", "a configuration of 1 entries"),
+        ("config", "{", "not valid JSON"),
+        ("config", "{}", "was trained with method = None"),
+        ("config", '{"method": "cimd", "labels": 3}', "unknown here"),
+    ],
+)
+def test_words_of_a_checkpoint_that_cannot_be_are_refused(data, stopped, tmp_path, entry, value, words):
+    with safe_open(stopped / FILE, "pt") as file:
+        save_file(checkpoint_of(stopped), tmp_path / FILE, unsealed(file.metadata()) | {entry: value})
+    with pytest.raises(ValueError, match=words) as error:
+        make_trainer(tiny_config(), data, tmp_path, resume=True)
+    assert str(tmp_path / FILE) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["optimizer.7", "optimizer.x.step", "optimizer.99999.step"])
+def test_what_is_no_part_of_the_optimiser_is_refused(data, stopped, tmp_path, name):
+    tensors = checkpoint_of(stopped)
+    tensors[name] = tensors.pop("optimizer.0.step")
+    with safe_open(stopped / FILE, "pt") as file:
+        save_file(tensors, tmp_path / FILE, unsealed(file.metadata()))
+    with pytest.raises(ValueError, match=f"{name} is not part of the optimiser"):
+        make_trainer(tiny_config(), data, tmp_path, resume=True)
+
+
+def test_a_checkpoint_that_is_no_file_is_not_waited_for(data, tmp_path):
+    os.mkfifo(tmp_path / FILE)
+    with pytest.raises(ValueError, match="is a FIFO"):
+        make_trainer(tiny_config(), data, tmp_path, resume=True)
+
+
 def test_a_checkpoint_with_a_tensor_less_is_refused_by_its_name(data, stopped, tmp_path):
     tensors = checkpoint_of(stopped)
     del tensors["ema.module.unet.out.2.bias"]
     with safe_open(stopped / FILE, "pt") as file:
-        save_file(tensors, tmp_path / FILE, file.metadata())
+        save_file(tensors, tmp_path / FILE, unsealed(file.metadata()))
     with pytest.raises(ValueError, match=r"another architecture: module.unet.out.2.bias is missing"):
         make_trainer(tiny_config(), data, tmp_path, resume=True)
 

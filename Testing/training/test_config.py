@@ -18,7 +18,8 @@ NAN = float("nan")
     ("section", "key", "value", "expected"),
     [
         ("dataset", "kind", "dicom", "one of auto, "),
-        ("dataset", "size", (0, 16), "two positive integers"),
+        ("dataset", "size", (0, 16), "two integers from 1 to 16384"),
+        ("dataset", "size", (16, 20_000), "two integers from 1 to 16384"),
         ("dataset", "channels", (), "at least one name"),
         ("dataset", "spacing_mm", 0.0, "positive, or null"),
         ("dataset", "spacing_mm", NAN, "positive, or null"),

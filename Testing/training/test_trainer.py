@@ -291,3 +291,10 @@ def test_the_contact_sheet_shows_images_raters_and_samples(finished):
         for rater, mask in enumerate(case.masks):
             drawn = (tile[:, (1 + rater) * step : (1 + rater) * step + SIZE] == RATER).all(axis=2)
             assert drawn.any() and not drawn[mask == 0].any()
+
+
+def test_a_network_beyond_memory_is_refused_before_it_is_made(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "memory_bytes", lambda: 100_000)
+    with pytest.raises(ValueError, match=r"method_config describes a network of [0-9,]+ weights, .* Make it smaller"):
+        make_trainer(tiny_config(), data, tmp_path)
+    assert not any(tmp_path.iterdir())
