@@ -10,20 +10,7 @@ from scipy.ndimage import find_objects, label
 
 from AmbiguousSegLib.data.readers import Case, load_case
 from AmbiguousSegLib.volume.geometry import Geometry, SliceAxes
-
-_MOST_VALUES = 2_000_000  # percentiles are taken of every k-th value where there are more
-
-
-@dataclass(frozen=True)
-class ChannelValues:
-    """Stored values of a channel: extremes, percentiles 0.5, 50 and 99.5, and whether all are whole numbers."""
-
-    least: float
-    low: float
-    median: float
-    high: float
-    greatest: float
-    whole: bool
+from AmbiguousSegLib.volume.inputs import ChannelValues, channel_values
 
 
 @dataclass(frozen=True)
@@ -111,13 +98,10 @@ def inspect_all(cases: Sequence[Case], classes: int, on_case: Callable[[int], No
 
 
 def _seen(channel: np.ndarray, identity: str) -> ChannelValues:
-    least, greatest = float(channel.min()), float(channel.max())
-    if not np.isfinite([least, greatest]).all():
+    found = channel_values(channel)
+    if found is None:
         raise ValueError(f"{identity}: the image holds NaN or infinite values; replace them before use.")
-    some = channel.ravel()[:: max(1, channel.size // _MOST_VALUES)]
-    low, median, high = (float(v) for v in np.percentile(some.astype(float), (0.5, 50, 99.5)))
-    whole = channel.dtype.kind in "iu" or bool(np.array_equal(some, np.rint(some)))
-    return ChannelValues(least, low, median, high, greatest, whole)
+    return found
 
 
 def _largest(union: np.ndarray) -> tuple[int, int, int]:

@@ -8,7 +8,7 @@ from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.inspection import Inspection
 from AmbiguousSegLib.data.lung_phantom import phantom_case
 from AmbiguousSegLib.volume.geometry import Geometry
-from AmbiguousSegLib.volume.inputs import ChannelValues, Inputs, channel_values
+from AmbiguousSegLib.volume.inputs import Inputs, channel_values
 
 _UPRIGHT = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 _PHANTOMS = 256  # of an endless supply
@@ -25,7 +25,7 @@ def inputs_of(inspections: Sequence[Inspection], plane: str) -> Inputs:
     """
     return Inputs.merged(
         Inputs.of(
-            [ChannelValues(c.least, c.low, c.median, c.high, c.greatest, c.whole) for c in seen.values],
+            seen.values,
             seen.geometry,
             plane,
             seen.modality,

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from AmbiguousSegLib.data.config import DataConfig
-from AmbiguousSegLib.data.inspection import ChannelValues, Inspection, inspect_all
+from AmbiguousSegLib.data.inspection import Inspection, inspect_all
 from AmbiguousSegLib.data.readers import Case, read_all
 from AmbiguousSegLib.data.split import split_cases
 from AmbiguousSegLib.labels import DEFAULT_LABELS, MOST_LABELS, Label
 from AmbiguousSegLib.training.plan_intensity import is_hounsfield
+from AmbiguousSegLib.volume.inputs import ChannelValues
 
 _CASES_NEAR, _NEAR_MM = 16, 20.0  # volumes that are read again, and how far around the marks they are looked at
 _MOST_CLASSES = 16  # more values than this in a mask are not taken for classes

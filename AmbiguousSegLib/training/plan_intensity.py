@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from AmbiguousSegLib.data.inspection import ChannelValues, Inspection
+from AmbiguousSegLib.data.inspection import Inspection
+from AmbiguousSegLib.volume.inputs import ChannelValues
 
 AIR_HU = -500.0  # only CT reaches below, where there is air
 # Above 400 HU there is bone, contrast medium and metal: a window that shows them leaves soft tissue few levels, so only

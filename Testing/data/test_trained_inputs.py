@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from AmbiguousSegLib.data.config import DataConfig
-from AmbiguousSegLib.data.inspection import ChannelValues, Inspection
+from AmbiguousSegLib.data.inspection import Inspection
 from AmbiguousSegLib.data.lung_phantom import phantom_case, phantom_volume
 from AmbiguousSegLib.data.trained_inputs import inputs_of, phantom_inputs
 from AmbiguousSegLib.description import read_description
 from AmbiguousSegLib.resources import find_model
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.input_check import check_inputs
+from AmbiguousSegLib.volume.inputs import ChannelValues
 
 UPRIGHT = (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
 WINDOW = {"kind": "phantom", "size": (64, 64), "channels": ("CT",), "spacing_mm": 1.0, "plane": "axial"}
