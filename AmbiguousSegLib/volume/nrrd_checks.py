@@ -46,8 +46,8 @@ def check_nrrd(path: Path) -> None:
         if not listed and name is not None:
             raise ValueError(f"{shown(path)} lists no file of voxels; copy it again with all its files.")
         if name is None:
-            held = path.stat().st_size - file.tell()
-            check_declared(path, math.prod(sizes), voxel, held if encoding in _ENCODINGS else None, encoding != "raw")
+            rest = path.stat().st_size - file.tell()
+            check_declared(path, math.prod(sizes), voxel, rest if encoding in _ENCODINGS else None, encoding != "raw")
             if encoding in ("gzip", "gz"):
                 _check_gzip(path, file, math.prod(sizes) * voxel, fields)
             return
