@@ -15,7 +15,7 @@ TWO := -n 2 --dist loadfile --no-loadscope-reorder
 # A phantom volume, 8 segmentations of it by the bundled model, and a scene for Slicer.
 demo: $(STAMP)
 	$(BIN)/python -m AmbiguousSegLib phantom --volume --out demo/phantom
-	$(BIN)/python AmbiguousSeg/Scripts/batch.py demo/phantom/image.nrrd --samples 8 --out demo/results --mrb --overwrite
+	$(BIN)/python AmbiguousSeg/Scripts/batch.py demo/phantom/image.nrrd --model phantom-cimd-64 --samples 8 --out demo/results --mrb --overwrite
 	@echo "Look at  demo/results/image/overview.png  and open  demo/results/image/scene.mrb  in 3D Slicer."
 
 # Everything: lint, the library on two processes, then what needs Slicer's stand-in, which has one application.

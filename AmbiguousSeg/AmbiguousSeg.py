@@ -32,7 +32,7 @@ from slicer.ScriptedLoadableModule import (
 from slicer.util import VTKObservationMixin
 
 from AmbiguousSegLib.description import read_description
-from AmbiguousSegLib.resources import find_model
+from AmbiguousSegLib.resources import DEMO_MODEL, find_model
 
 
 class AmbiguousSeg(ScriptedLoadableModule):
@@ -247,7 +247,7 @@ class AmbiguousSegTest(ScriptedLoadableModuleTest):
         logic, ends = AmbiguousSegLogic(), []
         try:
             events = Events(ended=lambda run, failure: ends.append((run, failure)))
-            logic.generate([volume], events=events, samples=3, seed=1)
+            logic.generate([volume], DEMO_MODEL, events=events, samples=3, seed=1)
             while not ends:
                 slicer.app.processEvents()
                 time.sleep(0.01)  # the worker shall have the processor

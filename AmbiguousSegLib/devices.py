@@ -19,5 +19,8 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).item()  # the device "meta" holds no values
     except (RuntimeError, AssertionError, ImportError) as error:  # the last: a device of a package that is not there
-        raise ValueError(f"Device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
+        told = (str(error).splitlines() or [""])[0].split(". ")[0].rstrip(".")
+        if told.startswith(("Expected one of", "Invalid device string", "Device string")):
+            raise ValueError(f"Device {name!r} is not known; choose auto, cpu, cuda, cuda:1 or mps.") from error
+        raise ValueError(f"Device {name!r} cannot be used here ({told[:120]}); choose another, or auto.") from error
     return device

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -25,13 +26,24 @@ class _Work:
         os.replace(source, target)
 
 
+_NO_MEMORY = ("not enough memory: you", "can't allocate memory", "CUDA out of memory")  # as torch says it
 _lock = threading.RLock()  # held while files take their places
 _under_way: dict[Path, _Work] = {}  # by temporary file or folder
 _removed: set[Path] = set()  # by remove_unfinished; a thread that still writes must not make them again
 
 
 def said(error: Exception) -> str:
-    """What an exception says, in one line; of the system's, without its number: "f.nrrd: no such file or directory"."""
+    """What an exception says, in one line; of the system's, without its number: "f.nrrd: no such file or directory".
+
+    Of memory that was not there, by whoever asked for it, how much it was and what to do.
+    """
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY):
+        asked = re.search(r"allocate ([\d.]+ ?[KMGT]?i?(?:B|bytes))", str(error))
+        amount = asked[1] if asked else ""
+        if amount.endswith(" bytes"):
+            amount = size_text(float(amount.removesuffix(" bytes")))
+        told = f" ({amount} were asked for)" if amount else ""
+        return f"there is not enough memory{told}; sample fewer, or a region or fewer slices."
     if isinstance(error, OSError) and error.strerror:
         told = error.strerror[:1].lower() + error.strerror[1:]
         name = "" if error.filename is None else shown(error.filename)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-DEFAULT_MODEL = "phantom-cimd-64"
+DEFAULT_MODEL = "lung-nodule"  # for CT volumes
+DEMO_MODEL = "phantom-cimd-64"  # for the software's own phantom, whose raters it knows
 _PLACES = (
     Path(__file__).resolve().parent / "Resources",  # installed from a wheel
     Path(__file__).resolve().parents[1] / "Resources",  # checkout, and installed in Slicer beside the library
@@ -66,5 +67,8 @@ def find_preset(name: str | Path) -> Path:
     wanted = Path(name).as_posix().removesuffix(".yaml")
     if wanted not in presets:
         known = ", ".join(presets) or "none"
-        raise FileNotFoundError(f"{name}: neither a file nor a bundled preset (bundled: {known}).")
+        if Path(name).exists():
+            kind = "folder" if Path(name).is_dir() else "file on disk"
+            raise FileNotFoundError(f"{name} is {'a' if kind == 'folder' else 'no'} {kind}, expected a YAML file.")
+        raise FileNotFoundError(f"There is no file or preset {name}; presets: {known}.")
     return presets[wanted]

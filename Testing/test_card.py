@@ -88,7 +88,7 @@ def test_the_card_is_balanced_html_without_the_models_tags(tmp_path):
 
 
 def test_the_card_of_the_bundled_model_says_what_was_measured_with_each_quality():
-    html = card_html(read_description(find_model(None)))
+    html = card_html(read_description(find_model("phantom-cimd-64")))
     row = re.search(r"<b>Qualities</b>&nbsp;</td><td>(.*?)</td>", html)[1]
     fast, balanced = row.split("<br>")
     assert fast == "Fast (dpm++2m, 10 steps, trailing): GED u 0.051, spread ratio 1.006"

@@ -143,3 +143,25 @@ def test_the_end_removes_folders_made_for_the_files_and_later_writing_works(tmp_
     with pytest.raises(OSError, match="ended"):
         write_together(tmp_path / "new/out", write_and_end)
     assert len(write_together(tmp_path / "new/out", write)) == len(NEW)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried "
+                "to "
+                "allocate 8589934592 bytes. Error code 12 (Cannot allocate memory)"
+            ),
+            "there is not enough memory (8.59 GB were asked for); sample fewer, or a region or fewer slices.",
+        ),
+        (MemoryError("Unable to allocate 9 GiB for an array"), "there is not enough memory (9 GiB were asked for); "),
+        (MemoryError(), "there is not enough memory; sample fewer"),
+        (FileNotFoundError(2, "No such file or directory", "a.nrrd"), "a.nrrd: no such file or directory; check path"),
+        (OSError(28, "No space left on device"), "no space left on device; check permission and space."),
+        (ValueError("two\n  lines"), "two lines"),
+    ],
+)
+def test_what_an_exception_says(error, words):
+    assert files.said(error).startswith(words) and "\n" not in files.said(error)

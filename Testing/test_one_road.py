@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from lidc_files import FIRST_Z, STEP, nodule, readings, rectangle, roi, write_ct
 
 from AmbiguousSegLib import cli
 from AmbiguousSegLib.data.config import DataConfig
@@ -168,6 +169,15 @@ def ms_challenge(root: Path) -> Files:
     return {"training01_01": list(images.values())}
 
 
+def lidc_idri(root: Path) -> Files:
+    folder, series = root / "LIDC-IDRI-0001" / "1.2" / "1.2.3", "1.2.3"
+    images = write_ct(folder, series)
+    outline = rectangle(4, 5, 12, 15)
+    marked = nodule("n", *(roi(outline, images[k], FIRST_Z + k * STEP) for k in (1, 2)))
+    (folder / "069.xml").write_text(readings(series, marked, "", marked, ""), encoding="utf-8")
+    return {f"LIDC-IDRI-0001_{series}": [folder]}
+
+
 WINDOW, WHOLE = Intensity("window", -900.0, 400.0), Intensity("percentile", 1.0, 99.0)
 BYTES = Intensity("full_scale", high=255.0)
 SPACED: dict = {"plane": "axial", "spacing_mm": 1.3, "size": (8, 8)}
@@ -182,6 +192,7 @@ LAYOUTS: dict[str, tuple[str, Callable[[Path], Files], dict]] = {
     "nnunet": ("nnunet", raw_nnunet, {**SPACED, "intensity": WHOLE, "channels": ("a", "b"), "plane": "coronal"}),
     "brats": ("brats", brats, {**SPACED, "intensity": WHOLE, "channels": FOUR}),
     "isic": ("isic", isic, {"size": (16, 20), "intensity": BYTES, "channels": ("red", "green", "blue")}),
+    "lidc": ("lidc", lidc_idri, {**SPACED, "intensity": WINDOW}),
     "ms_challenge": ("ms_challenge", ms_challenge, {"size": (8, 8), "intensity": WHOLE, "channels": FOUR}),
 }
 
@@ -219,6 +230,8 @@ def assert_alike(trained: list[np.ndarray], sampled: list[np.ndarray]) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_training_sees_what_sampling_feeds(tmp_path, layout, prepared, capsys):
     kind, write, settings = LAYOUTS[layout]
+    if kind == "lidc":
+        pytest.importorskip("pydicom")
     folder = tmp_path / "data"
     folder.mkdir()
     files = write(folder)

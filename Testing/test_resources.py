@@ -39,13 +39,15 @@ def test_what_exists_goes_before_what_is_bundled(tmp_path, monkeypatch):
 
 
 def test_what_there_is_not_is_answered_with_what_there_is():
-    with pytest.raises(FileNotFoundError, match=r"nope: neither a folder nor a bundled model \(bundled: phantom-cimd"):
+    with pytest.raises(
+        FileNotFoundError, match=r"nope: neither .* a bundled model \(bundled: lung-nodule, phantom-cimd"
+    ):
         find_model("nope")
-    for name in ("nope", "cimd-fc", "../Presets/phantom", str(RESOURCES)):
-        with pytest.raises(
-            FileNotFoundError, match=r"neither a file nor a bundled preset \(bundled: ablations/cimd-fc"
-        ):
+    for name in ("nope", "cimd-fc", "../Presets/phantom"):
+        with pytest.raises(FileNotFoundError, match=f"There is no file or preset {name}; presets: ablations/cimd-fc, "):
             find_preset(name)
+    with pytest.raises(FileNotFoundError, match="Resources is a folder, expected a YAML file"):
+        find_preset(str(RESOURCES))
 
 
 @pytest.mark.parametrize("place", ["AmbiguousSegLib/Resources", "Resources"])

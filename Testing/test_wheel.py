@@ -44,8 +44,8 @@ def test_the_wheel_samples_without_the_checkout(environment):
     origin, version = run(programs / "python", "-c", code, folder=folder).split()
     assert Path(origin).is_relative_to(programs.parent), f"{origin} is not of the new environment"
     run(programs / "ambiguousseg", "phantom", "--volume", "--out", "phantom", folder=folder)
-    sampling = ("phantom/image.nrrd", "--samples", "2", "--slices", "11", "12", "--steps", "2", "--out", "results")
-    run(programs / "ambiguousseg", "sample", *sampling, folder=folder)
+    sampling = ("--model", "phantom-cimd-64", "--samples", "2", "--slices", "11", "12", "--steps", "2")
+    run(programs / "ambiguousseg", "sample", "phantom/image.nrrd", *sampling, "--out", "results", folder=folder)
     summary = json.loads((folder / "results" / "samples.json").read_text(encoding="utf-8"))
     assert summary["software"] == f"AmbiguousSegLib {version}"
     assert summary["model"]["name"] == "phantom-cimd-64"

@@ -3,13 +3,14 @@
     Slicer --no-splash --no-main-window --python-script batch.py INPUT ... --model DIR --out DIR
     python batch.py INPUT ... --model DIR --out DIR          (where slicer-core or no Slicer at all is installed)
 
-Each INPUT is a volume, a folder of volumes, a folder with one DICOM series, or a .csv with one volume per row: the
-columns name, seed, slice_first and slice_last (0-based, both included) are optional, every other column is a channel,
-with paths relative to the .csv. What is done with the same settings is skipped, unless files of the volume have been
-written since (of an .mhd or .nhdr that names several data files, or a pattern for them, only the header counts). A bad
-volume is reported, and the next one follows. Results lie in OUT/<name>/, the report in OUT/batch.json and
-OUT/batch.csv, whose column warnings says in what a volume differs from what the model was trained on. Nothing is ever
-asked or installed: what is missing is named, with what to run.
+Each INPUT is a volume, a folder, or a .csv with one volume per row. Of a folder, each volume and each DICOM series
+anywhere below it is taken; segmentations, localisers, reports and earlier results are left out, which the report says.
+Of a .csv the columns name, seed, series, slice_first and slice_last (0-based, both included) are optional, every other
+column is a channel, with paths relative to the .csv. What is done with the same settings is skipped, unless files of
+the volume have been written since (of an .mhd or .nhdr that names several data files, or a pattern for them, only the
+header counts). A bad volume is reported, and the next one follows. Results lie in OUT/<name>/, the report in
+OUT/batch.json and OUT/batch.csv, whose column warnings says in what a volume differs from what the model was trained
+on. Nothing is ever asked or installed: what is missing is named, with what to run.
 
 Exit code: 0 if every volume is done, 1 if some failed, 2 if nothing could be started.
 
@@ -39,7 +40,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where AmbiguousSegBridge is
 
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
-OWN_COLUMNS = ("name", "seed", "slice_first", "slice_last")
+OWN_COLUMNS = ("name", "seed", "series", "slice_first", "slice_last")
+LEFT_OUT = "left out"
 REQUEST, RESULT, SCENE = "request.json", "samples.json", "scene.mrb"
 DATA_FILE = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)\s*(.*?)\s*$", re.MULTILINE)  # of .mhd and .nhdr
 
@@ -52,11 +54,14 @@ class Job:
     channels: tuple[Path, ...]
     slices: tuple[int, int] | None = None
     seed: int | None = None
+    series: str | None = None
+    problem: str = ""  # why it cannot be read
+    note: str = ""  # doubt that it is a scan
 
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one volume: status is done, skipped or failed; warnings say how it differs from training."""
+    """What became of one volume: done, skipped, failed or left out; warnings say how it differs from training."""
 
     name: str
     status: str
@@ -69,32 +74,55 @@ class Row:
 Sample = Callable[[Job, Path], None]  # writes a job's results into a folder, samples.json last
 
 
-def find_jobs(inputs: Sequence[Path]) -> list[Job]:
-    """Jobs of all inputs, in order.
+def find_jobs(inputs: Sequence[Path], out: Path, series: str | None = None) -> tuple[list[Job], list[Row]]:
+    """Jobs of all inputs, in order, and rows of what is left out.
 
     Raises:
         FileNotFoundError: if an input does not exist.
-        ValueError: if a table cannot be read, two volumes have one name, or there is no volume at all.
+        ValueError: if a table cannot be read, two volumes have one name, or there is no volume at all; a series is
+            asked for of several inputs.
     """
     jobs: list[Job] = []
+    left_out: list[Row] = []
     for path in inputs:
         if not path.exists():
             raise FileNotFoundError(f"No such file or folder: {path}. Check the path.")
-        if path.suffix.lower() == ".csv":
+        if series is not None:
+            if len(inputs) > 1 or path.suffix.lower() == ".csv":
+                raise ValueError("--series chooses in one folder or file; of a .csv name it in the column 'series'.")
+            jobs.append(Job(volume_name(path.resolve()), (path,), series=series))
+        elif path.suffix.lower() == ".csv":
             jobs += read_table(path)
-        elif path.is_dir() and (volumes := sorted(p for p in path.iterdir() if volume_name(p) != p.name)):
-            jobs += [Job(volume_name(volume), (volume,)) for volume in volumes]
+        elif path.is_dir():
+            found, rows = jobs_in(path, out)
+            jobs += found
+            left_out += rows
         else:
             jobs.append(Job(volume_name(path.resolve()), (path,)))
     if not jobs:
-        raise ValueError("No volume found. Give volumes, folders of volumes, or a .csv with rows.")
+        told = "; ".join(f"{row.name} is {row.message}" for row in left_out[:3])
+        raise ValueError(
+            f"No volume found{f' (left out: {told})' if told else ''}. Give volumes, folders of volumes, or a .csv "
+            "with rows."
+        )
     seen: dict[str, Job] = {}
     for job in jobs:
         other = seen.setdefault(job.name.lower(), job)
         if other is not job:
             both = f"{other.channels[0]} and {job.channels[0]}"
             raise ValueError(f"Two volumes are named {job.name!r}: {both}. Name them in the column 'name' of a .csv.")
-    return jobs
+    return jobs, left_out
+
+
+def jobs_in(folder: Path, out: Path) -> tuple[list[Job], list[Row]]:
+    """Jobs of a folder, and rows of what is left out; a folder without either is a job of its own, which says why."""
+    from AmbiguousSegLib.layouts.study_tree import find_volumes
+
+    study = find_volumes(folder, [out])
+    jobs = [Job(v.name, (v.path,), series=v.series, problem=v.problem, note=v.note) for v in study.volumes]
+    if not jobs and not study.left_out:
+        jobs = [Job(volume_name(folder.resolve()), (folder,))]
+    return jobs, [Row(name, LEFT_OUT, 0.0, reason) for name, reason in study.left_out]
 
 
 def volume_name(path: Path) -> str:
@@ -109,6 +137,13 @@ def read_table(path: Path) -> list[Job]:
     Raises:
         ValueError: with file and line, if a column or cell is missing, or a number is none.
     """
+    try:
+        return _table(path)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: cannot be read as a table in UTF-8 ({error}). Save it as CSV, UTF-8.") from error
+
+
+def _table(path: Path) -> list[Job]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         columns = [column.strip() for column in reader.fieldnames or []]
@@ -138,7 +173,8 @@ def _job_of(row: dict[str, str], channels: list[str], path: Path, line: int) -> 
     first, last = number("slice_first"), number("slice_last")
     if (first is None) != (last is None) or (first is not None and first > last):
         raise ValueError(f"{path}, line {line}: give both slice_first and slice_last, first <= last, or neither.")
-    return Job(name, paths, None if first is None else (first, last), number("seed"))
+    series = (row.get("series") or "").strip() or None
+    return Job(name, paths, None if first is None else (first, last), number("seed"), series)
 
 
 def request_of(job: Job, options: argparse.Namespace) -> dict:
@@ -155,6 +191,7 @@ def request_of(job: Job, options: argparse.Namespace) -> dict:
         "steps": options.steps,
         "grid": options.grid,
         "quality": options.quality,
+        "series": job.series,
         "slices": None if job.slices is None else list(job.slices),
         "spacing_mm": options.spacing_mm,
     }
@@ -182,19 +219,24 @@ def is_done(folder: Path, request: dict, mrb: bool) -> bool:
     if not all(path.is_file() for path in wanted):
         return False
     earlier = json.loads(wanted[0].read_text(encoding="utf-8"))
-    return {"grid": None, "spacing_mm": None, **earlier} == request  # what version 0.1 did not know, nor name
+    return {"grid": None, "spacing_mm": None, "series": None, **earlier} == request  # version 0.1 did not name these
 
 
-def run_jobs(jobs: Sequence[Job], options: argparse.Namespace, sample: Sample) -> list[Row]:
+def run_jobs(
+    jobs: Sequence[Job], options: argparse.Namespace, sample: Sample, left_out: Sequence[Row] = ()
+) -> list[Row]:
     """Sample each job that is not done; a failure is reported and the next job follows. The report is kept current."""
-    rows: list[Row] = []
+    rows = list(left_out)
+    for row in rows:
+        print(f"{row.name}: left out, as it is {row.message}", flush=True)
     for number, job in enumerate(jobs, 1):
         start = time.perf_counter()
         try:
             status, seconds = _run_job(job, options, sample), round(time.perf_counter() - start, 2)
-            row = Row(job.name, status, seconds, warnings=_warnings_in(options.out / job.name))
+            warnings = " ".join(filter(None, [job.note, _warnings_in(options.out / job.name)]))
+            row = Row(job.name, status, seconds, warnings=warnings)
         except Exception as error:  # whatever is wrong with one volume must not stop the study
-            told = f"{type(error).__name__}: {error}", traceback.format_exc()
+            told = _said(error), traceback.format_exc()
             row = Row(job.name, "failed", round(time.perf_counter() - start, 2), *told)
         rows.append(row)
         print(f"[{number}/{len(jobs)}] {row.name}: {row.status} ({row.seconds:.1f} s) {row.message}", flush=True)
@@ -202,7 +244,21 @@ def run_jobs(jobs: Sequence[Job], options: argparse.Namespace, sample: Sample) -
     return rows
 
 
+def _said(error: Exception) -> str:
+    from AmbiguousSegLib.files import said
+
+    expected = isinstance(error, (ImportError, OSError, ValueError, MemoryError))
+    return said(error) if expected else f"{type(error).__name__}: {error}"
+
+
 def _run_job(job: Job, options: argparse.Namespace, sample: Sample) -> str:
+    from AmbiguousSegLib.layouts.study_tree import segmentation_reason
+
+    if job.problem:
+        raise ValueError(job.problem)
+    for path in job.channels:
+        if reason := segmentation_reason(path):
+            raise ValueError(f"{path} is a segmentation ({reason}), expected an image; leave it out.")
     folder, request = options.out / job.name, request_of(job, options)
     if not options.overwrite and is_done(folder, request, options.mrb):
         return "skipped"
@@ -259,10 +315,10 @@ def library_sampler(options: argparse.Namespace) -> Sample:
     print(f"Model {model.card.name!r} on {model.device}, {model.card.intended_use}", flush=True)
 
     def sample(job: Job, folder: Path) -> None:
-        volume, geometry = read_volume(job.channels)
+        volume, geometry = read_volume(job.channels, job.series)
         seed = options.seed if job.seed is None else job.seed
         request = SampleRequest(options.samples, seed=seed, sampler=sampler, slice_range=job.slices)
-        modality, picture = modality_of(job.channels), any(map(is_picture, job.channels))
+        modality, picture = modality_of(job.channels, job.series), any(map(is_picture, job.channels))
         if picture and options.spacing_mm is not None:
             geometry, picture = with_pixels_of(options.spacing_mm, geometry, job.channels), False
         samples = sample_volume(model, volume, geometry, request, modality=modality, picture=picture)
@@ -323,6 +379,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
     parser = argparse.ArgumentParser("batch.py", None, __doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("inputs", nargs="+", type=Path, metavar="INPUT", help="volume, folder or .csv")
+    series_help = "which of several DICOM series or volumes of the one INPUT, as the message that lists them names it"
+    parser.add_argument("--series", metavar="UID", help=series_help)
     parser.add_argument("--model", help="model folder, or name of a bundled model (default: the bundled one)")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--samples", type=int, default=8, help="segmentations per volume (default 8)")
@@ -349,7 +407,7 @@ def main(argv: Sequence[str], make_sampler: Callable[[argparse.Namespace], Sampl
         from AmbiguousSegLib.resources import find_model
 
         options = parse(argv)
-        jobs = find_jobs(options.inputs)
+        jobs, left_out = find_jobs(options.inputs, options.out, options.series)
         options.model = find_model(options.model)
         check_packages()
         sample = make_sampler(options)
@@ -359,10 +417,12 @@ def main(argv: Sequence[str], make_sampler: Callable[[argparse.Namespace], Sampl
         outside = isinstance(error, ImportError) and not in_application()
         print(f"Nothing was started. {error}" + (f". {how_to_install()}" if outside else ""), file=sys.stderr)
         return 2
-    rows = run_jobs(jobs, options, sample)
+    rows = run_jobs(jobs, options, sample, left_out)
     count = Counter(row.status for row in rows)
     print("\n".join(f"{row.status:8s} {row.name} {row.message or row.warnings}" for row in rows))
-    print(f"{count['done']} done, {count['skipped']} skipped, {count['failed']} failed; report in {options.out}")
+    told = ", ".join(f"{count[status]} {status}" for status in ("done", "skipped", "failed"))
+    told += f", {count[LEFT_OUT]} left out" if count[LEFT_OUT] else ""
+    print(f"{told}; report in {options.out}")
     return 1 if count["failed"] else 0
 
 

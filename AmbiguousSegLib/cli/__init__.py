@@ -48,12 +48,6 @@ def main(arguments: list[str] | None = None) -> int:
     except (CommandError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except MemoryError as error:
-        told = " ".join(str(error).split()).rstrip(".") or "out of memory"
-        print(
-            f"error: there was not enough memory ({told}); sample fewer, or a region or fewer slices.", file=sys.stderr
-        )
-        return 1
-    except (OSError, RuntimeError, FloatingPointError) as error:
+    except (OSError, MemoryError, RuntimeError, FloatingPointError) as error:
         print(f"error: {said(error)}", file=sys.stderr)
         return 1

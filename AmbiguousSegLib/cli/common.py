@@ -19,6 +19,12 @@ def program(subcommand: str) -> str:
     return f"{'ambiguousseg' if installed else 'python -m AmbiguousSegLib'} {subcommand}"
 
 
+def said_of_arguments(error: Exception) -> str:
+    """What jsonargparse says of a command line, in one line, with options as they are typed: "required: --out"."""
+    start, required, names = " ".join(str(error).split()).partition("are required: ")
+    return start + required + ", ".join(f"--{name.strip()}" for name in names.split(",") if name.strip())
+
+
 class CommandError(Exception):
     """Bad input, said in one line; ends a command with exit code 2."""
 

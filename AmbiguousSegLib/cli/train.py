@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from AmbiguousSegLib.cli.common import CommandError, program, progress_bar
+from AmbiguousSegLib.cli.common import CommandError, program, progress_bar, said_of_arguments
 from AmbiguousSegLib.configuration import from_dict, to_dict
 from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.readers import AUTO
@@ -139,11 +139,8 @@ def _base(arguments: list[str]) -> tuple[list[dict[str, Any]], Model | None]:
         else:
             below.append(_planned(known))
     if start is not None:
-        taken = config_from(start)
-        below = [
-            {**config, "dataset": {**config.get("dataset", {}), **taken.pop("dataset")}, **taken} for config in below
-        ]
-        below = below or [config_from(start)]
+        taken, planned = config_from(start), below[0] if below else {}
+        below = [{**planned, **taken, "dataset": {**planned.get("dataset", {}), **taken["dataset"]}}]
     return below, start
 
 
@@ -175,7 +172,7 @@ def parse(arguments: list[str], below: Sequence[dict[str, Any]] = ()) -> tuple[A
         if METHODS[method].samples_by_steps:
             samplers.check(config.sampling)
     except (jsonargparse.ArgumentError, ValueError, TypeError, OverflowError) as error:
-        raise CommandError(" ".join(str(error).split())) from error
+        raise CommandError(said_of_arguments(error)) from error
     return parsed, config
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from AmbiguousSegLib.volume.dicom_files import is_dicom
 from AmbiguousSegLib.volume.geometry import Geometry
+from AmbiguousSegLib.volume.headers import read_header
 from AmbiguousSegLib.volume.image import components_of, read_image
 from AmbiguousSegLib.volume.io import on_grid, read_mask, read_volume
 from AmbiguousSegLib.volume.segments import read_rater_maps
@@ -86,7 +88,10 @@ class FileCase:
         return np.stack([self._mask(rater, geometry) for rater in self.raters])
 
     def _grid(self) -> Geometry:
-        return Geometry.of(read_image(self.images[0], self.series))
+        """That of the first image, by its header; of DICOM only the whole tells it."""
+        first = self.images[0]
+        whole = first.is_dir() or is_dicom(first)
+        return Geometry.of(read_image(first, self.series)) if whole else read_header(first).geometry
 
     def _told(self, geometry: Geometry) -> Geometry:
         """The grid with what is told of a picture's pixels."""

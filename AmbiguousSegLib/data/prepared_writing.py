@@ -26,7 +26,8 @@ from AmbiguousSegLib.files import said, write_together
 from AmbiguousSegLib.volume.geometry import Geometry
 
 _ALIGNED = 64  # bytes: where blocks start, so that numbers of every type lie as processors want them
-_SMALLER = ("u1", "i1", "<u2", "<i2", "<f4", "<u4", "<i4", "<f8")
+_SMALLER = ("i1", "<i2", "<f4", "<u4", "<i4", "<f8")
+_FULL_SCALES = ("u1", "<u2")  # types that tell what is white, and so are neither given nor taken
 _FILES = ("values", "marks")
 _NO_CHANNELS = ("\x00",)  # nobody calls one so
 _PROBE_MM, _PROBE_SIZE = 0.7310585786300049, (3, 5)  # so odd that a grid that shows them was told them
@@ -54,8 +55,14 @@ Outcome = PreparedCase | Skipped
 
 
 def smallest_type(values: np.ndarray) -> np.dtype:
-    """The smallest type that holds each of these real numbers exactly, −0 included; else their own, little-endian."""
+    """The smallest signed type that holds each of these real numbers exactly, −0 included; else their own.
+
+    Unsigned integers of 8 or 16 bits stay such, as their type tells the full scale (``Intensity.check_stored``), and
+    nothing else becomes one. All are little-endian.
+    """
     own = values.dtype.newbyteorder("<")
+    if own in _FULL_SCALES:
+        return own
     low, high = float(values.min()), float(values.max())
     for name in _SMALLER:
         smaller = np.dtype(name)
@@ -103,9 +110,11 @@ def bytes_needed(cases: Sequence[Case], classes: int) -> int:
 
     0 if none of them can be read.
     """
-    some = [cases[i] for i in sorted({0, len(cases) // 2, len(cases) - 1})]
-    found = [one for one in (_attempt(case, classes) for case in some) if isinstance(one, Packed)]
-    return sum(one.values.nbytes + one.marks.nbytes for one in found) * len(cases) // max(1, len(found))
+    found = []
+    for i in sorted({0, len(cases) // 2, len(cases) - 1}):
+        one = _attempt(cases[i], classes)
+        found += [one.values.nbytes + one.marks.nbytes] if isinstance(one, Packed) else []
+    return sum(found) * len(cases) // max(1, len(found))
 
 
 def write_prepared(

@@ -217,9 +217,8 @@ def _told(file: Path, config: DataConfig, sizes: Mapping[str, int]) -> tuple[flo
     """Spacing where the list gives none."""
     if "z" in sizes:
         _log.warning("%s: no spacing is given; voxels are taken to be cubes of 1 mm.", shown(file))
-    elif config.spacing_mm is not None:
-        height_mm, width_mm = (config.spacing_mm * side for side in config.size)
-        return 1.0, height_mm / sizes["y"], width_mm / sizes["x"]
+    elif config.field_mm is not None:
+        return 1.0, config.field_mm[0] / sizes["y"], config.field_mm[1] / sizes["x"]
     return 1.0, 1.0, 1.0
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +14,6 @@ from AmbiguousSegLib.volume.dicom_files import is_dicom
 from AmbiguousSegLib.volume.file_checks import shown
 from AmbiguousSegLib.volume.headers import ImageHeader, read_header
 from AmbiguousSegLib.volume.segments import segment_names
-
-log = logging.getLogger(__name__)
 
 TEXTS = (".txt", ".json", ".csv", ".tsv", ".md", ".xml", ".yaml", ".yml", ".html", ".pdf", ".log")
 FORMATS = "PNG, JPEG, TIFF, BMP, NRRD, NIfTI, MetaImage or DICOM"
@@ -190,12 +187,6 @@ def choose_channels(place: Path, images: Sequence[Path], names: Sequence[str], c
             f"{', '.join(name for name in wanted if name not in missing)}; add it, or leave it out of dataset.channels."
         )
     return [by_name[channel] for channel in wanted]
-
-
-def told_left_out(paths: Collection[Path], why: str) -> None:
-    """Log files that are not read: how many, and the first of them."""
-    if paths:
-        log.warning("%d file(s) are left out, %s: %s.", len(paths), why, some([shown(path) for path in paths]))
 
 
 def name_behind(words: str, stem: str) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from AmbiguousSegLib.layouts.names import glimpse, some
+from AmbiguousSegLib.layouts.names import look_below
 
 log = logging.getLogger(__name__)
 
@@ -25,16 +24,8 @@ def seen_below(folder: Path, fits: Callable[[Sequence[str]], str | None]) -> str
     Args:
         fits: called with the names of the files of a folder.
     """
-    waiting, looked = deque([(folder, 0)]), 0
-    while waiting and looked < _MOST_FOLDERS:
-        place, level = waiting.popleft()
-        looked += 1
-        folders, files = glimpse(place, _MOST_ENTRIES)
-        if (said := fits(files)) is not None:
-            return said
-        if level < _DEEPEST:
-            waiting += [(place / name, level + 1) for name in folders]
-    return None
+    below = look_below(folder, _MOST_FOLDERS, _DEEPEST, _MOST_ENTRIES)
+    return next((said for _, _, files in below if (said := fits(files)) is not None), None)
 
 
 def put(files: dict[Key, Path], key: Key, file: Path) -> None:
@@ -71,9 +62,3 @@ def sequences_asked(channels: Sequence[str], known: Mapping[str, Collection[str]
             f"{', '.join(known)}; correct dataset.channels."
         )
     return named
-
-
-def tell_left_out(folder: Path, cases: Collection[str], reason: str) -> None:
-    """Warn of cases that are left out, if there are any: how many, and the first three."""
-    if cases:
-        log.warning("%s: %d case(s) left out, %s: %s.", folder, len(cases), reason, some(cases))

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 
 from AmbiguousSegLib.data.config import DataConfig
@@ -28,18 +27,19 @@ from AmbiguousSegLib.layouts.case_files import (
     name_behind,
     one_rater,
     segments_as_raters,
-    told_left_out,
 )
 from AmbiguousSegLib.layouts.folder_per_rater import rater_folders
 from AmbiguousSegLib.layouts.names import (
     by_number,
     field_mm,
     glimpse,
+    look_below,
     part_in,
     set_in,
     some,
     stem_of,
     subject_finder,
+    tell_left_out,
     walk,
 )
 from AmbiguousSegLib.volume.dicom_files import is_dicom
@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 
 _BEFORE_NAMES = "raters?|masks?|segs?|segmentations?"  # label0 is the rater label0, rater_anna is anna
 _NOBODYS = re.compile(rf"(?:{_BEFORE_NAMES}|labels?)[_-]*", re.IGNORECASE)  # a file that names no rater
-_LOOKED_AT = 200  # folders, until a first case is found
+_LOOKED_AT, _DEEPEST = 200, 5  # folders, until a first case is found, and levels
 
 
 @LAYOUTS.register("folder")
@@ -60,7 +60,7 @@ def recognise(folder: Path) -> Layout | None:
     if not (found.images and found.masks):
         if rater_folders(folder):
             return None
-        found = next((files for files in islice(_glimpses(folder), _LOOKED_AT) if files.images and files.masks), found)
+        found = next((files for files in _glimpses(folder) if files.images and files.masks), found)
     if not (found.images and found.masks):
         return None
     place = found.masks[0].parent
@@ -104,7 +104,7 @@ def read_folder(folder: Path, config: DataConfig, labels: Sequence[Label]) -> li
         raise ValueError(
             f"{shown(folder)}: no cases found; expected folders with files image* and label*, rater*, mask* or seg*."
         )
-    told_left_out(texts, "which are no images")
+    tell_left_out(folder, texts, "as they are no images", "file")
     cases.sort(key=lambda case: by_number(case.identity))
     _check_channels(cases, names)
     check_cases(cases)
@@ -114,14 +114,12 @@ def read_folder(folder: Path, config: DataConfig, labels: Sequence[Label]) -> li
     return cases
 
 
-def _glimpses(folder: Path, depth: int = 5) -> Iterator[CaseFiles]:
+def _glimpses(folder: Path) -> Iterator[CaseFiles]:
     """What lies in a folder and in those below it."""
-    folders, files = glimpse(folder)
-    found = files_in(folder, folders, files)
-    yield found
-    for name in folders if depth else ():
-        if folder / name not in found.images:
-            yield from _glimpses(folder / name, depth - 1)
+    for place, folders, files in look_below(folder, _LOOKED_AT, _DEEPEST, nearest_first=False):
+        found = files_in(place, folders, files)
+        folders[:] = [name for name in folders if place / name not in found.images]
+        yield found
 
 
 def _case(

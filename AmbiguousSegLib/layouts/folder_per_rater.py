@@ -11,9 +11,8 @@ from __future__ import annotations
 import logging
 import re
 import unicodedata
-from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from AmbiguousSegLib.data.config import DataConfig
@@ -29,17 +28,18 @@ from AmbiguousSegLib.layouts.case_files import (
     is_read,
     name_behind,
     one_rater,
-    told_left_out,
 )
 from AmbiguousSegLib.layouts.names import (
     by_number,
     field_mm,
     glimpse,
+    look_below,
     part_in,
     set_in,
     some,
     stem_of,
     subject_finder,
+    tell_left_out,
     walk,
     without_data_files,
 )
@@ -64,22 +64,17 @@ class RaterFolders:
 
     place: Path
     images: Path
-    raters: dict[str, Path] = field(hash=False)
+    raters: dict[str, Path]
 
 
 def rater_folders(folder: Path) -> RaterFolders | None:
     """The first such folders in ``folder`` or a little below it, by a look at a few; what is a case itself is none."""
-    places = deque([(folder, 0)])
-    for _ in range(_LOOKED_AT):
-        if not places:
-            break
-        place, depth = places.popleft()
-        folders, _ = glimpse(place)
+    for place, folders, _ in look_below(folder, _LOOKED_AT, _DEPTH):
         found = _beside_each_other(place, folders)
         if found is not None and _holds_images(found.images) and any(map(_holds_images, found.raters.values())):
             return found
-        if depth < _DEPTH and not is_case(place):
-            places.extend((place / name, depth + 1) for name in folders)
+        if is_case(place):
+            folders.clear()
     return None
 
 
@@ -194,8 +189,9 @@ def _matched(found: RaterFolders, labels: Sequence[str]) -> dict[str, tuple[Path
                 cases[fitting[0]].append(one_rater(rater, path, labels))
             else:
                 strange.append(path)
-    told_left_out(strange, f"as no image in {shown(found.images)} has their name")
-    told_left_out([images[name] for name, own in cases.items() if not own], "as no rater has a mask of their name")
+    unread = [images[name] for name, own in cases.items() if not own]
+    tell_left_out(found.place, strange, f"as no image in {shown(found.images)} has their name", "mask")
+    tell_left_out(found.place, unread, "as no rater has a mask of their name", "image")
     read = {name: (images[name], raters) for name, raters in cases.items() if raters}
     for image, raters in read.values():
         check_raters(shown(image), raters)
@@ -246,7 +242,7 @@ def _files(folder: Path, series: Collection[str] = ()) -> dict[str, Path]:
                 add(above + stem_of(name), place / name)
             else:
                 unread.append(place / name)
-    told_left_out(unread, f"which are not {FORMATS}")
+    tell_left_out(folder, unread, f"as they are not {FORMATS}", "file")
     return found
 
 

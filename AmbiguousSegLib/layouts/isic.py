@@ -19,9 +19,9 @@ from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.file_case import FileCase, RaterFile
 from AmbiguousSegLib.data.readers import LAYOUTS, READERS, Layout
 from AmbiguousSegLib.labels import Label
-from AmbiguousSegLib.layouts.challenges import put, seen_below, tell_left_out
+from AmbiguousSegLib.layouts.challenges import put, seen_below
 from AmbiguousSegLib.layouts.isic_tables import Tables, diagnosis_of, identity_of
-from AmbiguousSegLib.layouts.names import by_number, field_mm, part_in, some, subject_finder, walk
+from AmbiguousSegLib.layouts.names import by_number, field_mm, part_in, some, subject_finder, tell_left_out, walk
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +91,7 @@ def read(folder: Path, config: DataConfig, labels: Sequence[Label]) -> list[File
     if others:
         told = ", ".join(f"{count} {diagnosis}" for diagnosis, count in sorted(others.items()))
         log.warning("%s: cases whose diagnosis is no label are left out: %s.", folder, told)
-    if consensus:
-        log.warning("%s: %d consensus mask(s) left out: %s.", folder, len(consensus), some(consensus))
+    tell_left_out(folder, consensus, "as they are nobody's", "consensus mask")
     if not cases:
         raise ValueError(
             f"{folder}: {len(images)} ISIC picture(s) and masks of {len(masks)}, but no picture with a mask"

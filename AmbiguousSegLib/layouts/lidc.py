@@ -23,7 +23,7 @@ from AmbiguousSegLib.data.readers import LAYOUTS, READERS, Layout
 from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.layouts.lidc_nodules import Mark, Nodule, Slices, marks_of, nodules_of
 from AmbiguousSegLib.layouts.lidc_xml import CHEST_X_RAY, LIDC, MOST_READERS, read_header, read_readings
-from AmbiguousSegLib.layouts.names import glimpse, some, subject_finder, walk
+from AmbiguousSegLib.layouts.names import look_below, some, subject_finder, walk
 from AmbiguousSegLib.volume.dicom_files import (
     by_simpleitk,
     damaged,
@@ -131,21 +131,15 @@ def recognise(folder: Path) -> Layout | None:
 
     The first folders of each level are looked at, at most 60, six levels deep.
     """
-    waiting: list[tuple[Path, tuple[str, ...]]] = [(folder, ())]
-    looked = 0
-    while waiting and looked < _MOST_FOLDERS:
-        place, above = waiting.pop()
-        looked += 1
-        folders, files = glimpse(place)
+    for place, folders, files in look_below(folder, _MOST_FOLDERS, _DEEPEST, nearest_first=False):
         readings = [name for name in files if name.lower().endswith(".xml")]
         if any(_is_lidc(place / name) for name in readings[:_FIRST_FILES]):
             return Layout("LIDC-IDRI: CT series with the readings (XML) of their readers")
-        named = any(_PATIENT.fullmatch(name) for name in above[:-1])
+        above = (folder.resolve().name, *place.relative_to(folder).parts)
+        named = any(_PATIENT.fullmatch(name) for name in above[:-2])
         if named and any(is_dicom(place / name) for name in files[:_FIRST_FILES]):
             return Layout("LIDC-IDRI: folders of patients with DICOM series")
-        if len(above) < _DEEPEST:
-            own = (*above, folder.resolve().name if place == folder else place.name)
-            waiting += [(place / name, own) for name in reversed(folders[:_FIRST_FOLDERS])]
+        del folders[_FIRST_FOLDERS:]
     return None
 
 
@@ -187,7 +181,7 @@ def read(folder: Path, config: DataConfig, labels: Sequence[Label]) -> list[Lidc
     cases = []
     for uid in matched:
         series = found.ct[uid]
-        identity = f"{series.patient}_{uid[-_UID_END:]}"
+        identity = f"{series.patient}_{uid[-_UID_END:].lstrip('.')}"
         named = series.patient if config.subject_pattern is None else subject(identity, series.folder)
         cases.append(LidcCase(identity, named, series.folder, uid, found.readings[uid]))
     return cases

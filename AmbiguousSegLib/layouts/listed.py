@@ -6,9 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
+from AmbiguousSegLib.data.split import PARTS
 from AmbiguousSegLib.layouts.names import stem_of
-
-PARTS = ("train", "validation", "test")
 
 
 def common_folder(files: Sequence[Path], folder: Path) -> Path:

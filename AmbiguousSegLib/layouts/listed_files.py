@@ -16,10 +16,10 @@ from AmbiguousSegLib.data.file_case import FileCase, RaterFile
 from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.layouts.case_files import choose_channels, one_rater
 from AmbiguousSegLib.layouts.listed import check_part, common_folder, identity_of
-from AmbiguousSegLib.layouts.names import field_mm, is_picture, some, subject_finder
+from AmbiguousSegLib.layouts.names import field_mm, some, subject_finder
 from AmbiguousSegLib.layouts.nnunet_labels import labels_beside
 from AmbiguousSegLib.volume.file_checks import check_name, shown
-from AmbiguousSegLib.volume.scan_kind import modality_of
+from AmbiguousSegLib.volume.scan_kind import is_picture, modality_of
 
 COLUMNS = ("identity", "subject", "group", "part", "modality", "spacing", "series")
 EMPTY = "empty"

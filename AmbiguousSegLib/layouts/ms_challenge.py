@@ -17,8 +17,8 @@ from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.file_case import FileCase, RaterFile
 from AmbiguousSegLib.data.readers import LAYOUTS, READERS, Layout
 from AmbiguousSegLib.labels import Label
-from AmbiguousSegLib.layouts.challenges import plain, put, seen_below, sequences_asked, tell_left_out
-from AmbiguousSegLib.layouts.names import by_number, subject_finder, walk
+from AmbiguousSegLib.layouts.challenges import plain, put, seen_below, sequences_asked
+from AmbiguousSegLib.layouts.names import by_number, subject_finder, tell_left_out, walk
 
 _SEQUENCES = {"PD": ("pdw", "protondensity"), "FLAIR": ("t2flair",), "MPRAGE": ("t1", "t1w"), "T2": ("t2w",)}
 _IMAGE = re.compile(r"((?:training|test)\d+_\d+)_(pd|flair|mprage|t2)_pp\.nii(?:\.gz)?", re.IGNORECASE)

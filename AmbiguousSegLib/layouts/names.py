@@ -13,6 +13,7 @@ from pathlib import Path
 from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.volume.file_checks import shown
 from AmbiguousSegLib.volume.pictures import SUFFIXES as PICTURES
+from AmbiguousSegLib.volume.scan_kind import is_picture
 
 log = logging.getLogger(__name__)
 
@@ -51,16 +52,9 @@ def stem_of(name: str) -> str:
     return name[: len(name) - len(ending_of(name))]
 
 
-def is_picture(path: Path) -> bool:
-    """True for a file that does not know how large its pixels are, by its name."""
-    return path.name.lower().endswith(PICTURES)
-
-
 def field_mm(config: DataConfig, image: Path) -> tuple[float, float] | None:
     """Height and width in mm that a picture is told to have; None for other files, or where nothing is told."""
-    if config.spacing_mm is None or not is_picture(image):
-        return None
-    return config.spacing_mm * config.size[0], config.spacing_mm * config.size[1]
+    return config.field_mm if config.field_mm is not None and is_picture(image) else None
 
 
 def without_data_files(names: Collection[str]) -> list[str]:
@@ -80,6 +74,19 @@ def some(names: Collection[str], most: int = 3) -> str:
     return told if len(names) <= most else f"{told} and {len(names) - most} more"
 
 
+def tell_left_out(place: Path, names: Collection[Path] | Collection[str], why: str, what: str = "case") -> None:
+    """Warn of what is left out, if there is anything: how much of what, why, and the first three.
+
+    Args:
+        place: where it was looked for.
+        why: "as they have no mask".
+        what: one of them.
+    """
+    if names:
+        told = some([shown(name) for name in names])
+        log.warning("%s: %d %s(s) left out, %s: %s.", shown(place), len(names), what, why, told)
+
+
 def listed(folder: Path) -> tuple[list[str], list[str]]:
     """Names of folders (links to some among them) and of files, numbers by value, hidden ones left out.
 
@@ -95,7 +102,7 @@ def listed(folder: Path) -> tuple[list[str], list[str]]:
             for entry in entries:
                 if is_hidden(entry.name):
                     continue
-                if not _is_text(entry.name):
+                if not is_text(entry.name):
                     log.warning("%s is left out, as its name is not UTF-8; rename it.", shown(Path(entry.path)))
                     continue
                 (folders if _is_folder(entry) else files).append(entry.name)
@@ -111,11 +118,35 @@ def glimpse(folder: Path, most: int = 2000) -> tuple[list[str], list[str]]:
     try:
         with os.scandir(folder) as entries:
             for entry in islice(entries, most):
-                if _is_text(entry.name) and not is_hidden(entry.name):
+                if is_text(entry.name) and not is_hidden(entry.name):
                     (folders if _is_folder(entry) else files).append(entry.name)
     except OSError:
         pass
     return sorted(folders, key=by_number), sorted(files, key=by_number)
+
+
+def look_below(
+    root: Path, folders: int, deepest: int, entries: int = 2000, nearest_first: bool = True
+) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """For recognisers, ``root`` and some folders below it, with what ``glimpse`` gives of each.
+
+    Names taken out of the list of folders before the next step are not entered.
+
+    Args:
+        folders: how many are looked at, at most.
+        deepest: how many levels below ``root``.
+        entries: of a folder that are looked at.
+        nearest_first: level by level; else the first folder with all that is below it, then the next.
+    """
+    waiting = deque([(root, 0)])
+    for _ in range(folders):
+        if not waiting:
+            return
+        place, level = waiting.popleft() if nearest_first else waiting.pop()
+        inside, files = glimpse(place, entries)
+        yield place, inside, files
+        if level < deepest:
+            waiting.extend((place / name, level + 1) for name in (inside if nearest_first else reversed(inside)))
 
 
 def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
@@ -194,7 +225,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
+    """Whether a name is UTF-8, as it must be for reading."""
     try:
         name.encode()
     except UnicodeEncodeError:

@@ -21,7 +21,7 @@ from AmbiguousSegLib.data.readers import LAYOUTS, READERS, Layout
 from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.layouts.case_files import choose_channels
 from AmbiguousSegLib.layouts.case_list import NAMES as LISTS
-from AmbiguousSegLib.layouts.names import field_mm, glimpse, is_picture, listed, some, subject_finder
+from AmbiguousSegLib.layouts.names import field_mm, glimpse, listed, some, subject_finder, tell_left_out
 from AmbiguousSegLib.layouts.nnunet_labels import (
     DESCRIPTION,
     describes_nnunet,
@@ -31,6 +31,7 @@ from AmbiguousSegLib.layouts.nnunet_labels import (
 )
 from AmbiguousSegLib.text_files import read_json
 from AmbiguousSegLib.volume.file_checks import shown
+from AmbiguousSegLib.volume.scan_kind import is_picture
 
 _log = logging.getLogger(__name__)
 
@@ -142,11 +143,8 @@ def _halves(folder: Path, described: Mapping[str, Any], channels: Sequence[str])
     for suffix, images, masks in halves:
         for name, by_rater in _masks(folder, suffix, ending, images).items():
             masks[name] = {**masks.get(name, {}), **by_rater}
-        if unread := [name for name in images if name not in masks]:
-            _log.warning(
-                "%s: %d image(s) in images%s have no mask and are left out: %s.",
-                *(shown(folder), len(unread), suffix, some(unread)),
-            )
+        unread = [name for name in images if name not in masks]
+        tell_left_out(folder / f"images{suffix}", unread, "as they have no mask", "image")
     return halves
 
 
@@ -177,13 +175,9 @@ def _images(place: Path, ending: str, channels: Sequence[str]) -> Images:
             found.setdefault(numbered[1], {})[int(numbered[2])] = place / file
         else:
             others.append(file)
-    if others:
-        if ending.lower() in (".tif", ".tiff") and any(f"{name}.json" in others for name in found):
-            raise ValueError(f"{shown(place)}: TIFF whose spacing is in JSON files is not read; convert it to NIfTI.")
-        _log.warning(
-            "%s: %d file(s) are not named NAME_0000%s and left out: %s.",
-            *(shown(place), len(others), ending, some(others)),
-        )
+    if ending.lower() in (".tif", ".tiff") and any(f"{name}.json" in others for name in found):
+        raise ValueError(f"{shown(place)}: TIFF whose spacing is in JSON files is not read; convert it to NIfTI.")
+    tell_left_out(place, others, f"as they are not named NAME_0000{ending}", "file")
     return {name: _in_order(name, files, channels) for name, files in found.items()}
 
 
@@ -219,11 +213,7 @@ def _masks(folder: Path, suffix: str, ending: str, images: Images) -> Masks:
                 raise ValueError(f"{shown(folder / place / file)}: there is another mask of {rater!r} for {name}.")
             else:
                 found[name][rater] = folder / place / file
-    if strangers:
-        _log.warning(
-            "%s: %d mask(s) belong to no image in images%s and are left out: %s.",
-            *(shown(folder), len(strangers), suffix, some(strangers)),
-        )
+    tell_left_out(folder, strangers, f"as they belong to no image in images{suffix}", "mask")
     if len(places) > 1 and own in places:
         _log.info(
             "%s: %s is one rater, %r, beside %s; move it away if it was made from the others'.",

@@ -87,8 +87,8 @@ def _labels(head: Mapping[str, Any]) -> tuple[Label, ...]:
 
 def _as_told(case: PreparedCase, config: DataConfig, subject_of: Callable[[str], str] | None) -> PreparedCase:
     """A case with what the settings tell of subjects and of the pixels of pictures, as the other readers tell it."""
-    if case.pictured and config.spacing_mm is not None:
-        case = replace(case, field_mm=(config.spacing_mm * config.size[0], config.spacing_mm * config.size[1]))
+    if case.pictured:
+        case = replace(case, field_mm=config.field_mm)
     if subject_of is not None:
         case = replace(case, seen=replace(case.seen, subject=subject_of(case.identity)))
     return case

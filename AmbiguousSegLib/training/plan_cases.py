@@ -15,7 +15,7 @@ from AmbiguousSegLib.data.readers import Case, read_all
 from AmbiguousSegLib.data.split import split_cases
 from AmbiguousSegLib.labels import DEFAULT_LABELS, MOST_LABELS, Label
 from AmbiguousSegLib.training.plan_intensity import is_hounsfield
-from AmbiguousSegLib.volume.inputs import ChannelValues
+from AmbiguousSegLib.volume.inputs import ChannelValues, channel_values
 
 _CASES_NEAR, _NEAR_MM = 16, 20.0  # volumes that are read again, and how far around the marks they are looked at
 _MOST_CLASSES = 16  # more values than this in a mask are not taken for classes
@@ -69,7 +69,9 @@ def near_marks(cases: Sequence[Case], seen: Sequence[Inspection]) -> list[tuple[
     ):
         return []
     some = [marked[k] for k in np.linspace(0, len(marked) - 1, min(len(marked), _CASES_NEAR)).round().astype(int)]
-    return [tuple(map(_values, _around(cases[k].load_image()[0], seen[k]))) for k in some]
+    # None is a channel with NaN, which inspection has refused
+    near = ([channel_values(channel) for channel in _around(cases[k].load_image()[0], seen[k])] for k in some)
+    return [tuple(values for values in found if values is not None) for found in near]
 
 
 def _read(folder: Path, config: DataConfig, labels: Sequence[Label], on_case: Any) -> tuple[Sequence[Case], list[Any]]:
@@ -91,13 +93,6 @@ def _around(values: np.ndarray, seen: Inspection) -> np.ndarray:
         more = round(_NEAR_MM / spacing)
         box.append(slice(max(found[0] - more, 0), found[-1] + 1 + more))
     return values[(slice(None), *box)]
-
-
-def _values(channel: np.ndarray) -> ChannelValues:
-    least, low, median, high, greatest = (
-        float(v) for v in np.percentile(channel.astype(float), (0, 0.5, 50, 99.5, 100))
-    )
-    return ChannelValues(least, low, median, high, greatest, channel.dtype.kind in "iu")
 
 
 def in_lines(seen: Sequence[Inspection], labels: Sequence[Label]) -> tuple[str, ...]:

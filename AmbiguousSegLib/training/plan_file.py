@@ -51,13 +51,9 @@ def expected(plan: Plan) -> str:
 
 
 def _duration(minutes: float) -> str:
-    return (
-        f"{minutes:.0f} minutes"
-        if 2 <= minutes < 120
-        else f"{minutes / 60:.1f} hours"
-        if minutes >= 120
-        else (f"{60 * minutes:.0f} seconds")
-    )
+    if minutes < 2:
+        return f"{60 * minutes:.0f} seconds"
+    return f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
 
 
 def _entry(name: str, value: Any, key: str, indent: str, reasons: Mapping[str, str]) -> list[str]:

@@ -67,7 +67,7 @@ def plan_images(seen: Sequence[Inspection], gpu: bool, names: Sequence[str] = ()
     flat = all(min(case.geometry.size) == 1 for case in seen)
     known = not flat or _spacing_known(seen, any(hounsfield) or bool(modality))
     plane = _plane(seen, flat, known)
-    spacing, size = _grid(seen, plane[1], known, flat, gpu)
+    spacing, size = _grid(seen, plane[1], known, gpu)
     channels = _channels(seen, "CT" if all(hounsfield) else modality, names)
     choices = (
         plane,
@@ -129,7 +129,7 @@ def _plane(seen: Sequence[Inspection], flat: bool, known: bool) -> Choice:
     return key, "axial", f"{text}: no axis is coarser than the next by more than {ANISOTROPIC:g}, so as it is usual"
 
 
-def _grid(seen: Sequence[Inspection], plane: str, known: bool, flat: bool, gpu: bool) -> tuple[Choice, Choice]:
+def _grid(seen: Sequence[Inspection], plane: str, known: bool, gpu: bool) -> tuple[Choice, Choice]:
     """Spacing and size."""
     spacings, sizes, extents = (np.array(rows) for rows in zip(*(in_plane(case, plane) for case in seen)))
     most = MOST_SIDE_GPU if gpu else MOST_SIDE_CPU

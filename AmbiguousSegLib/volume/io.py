@@ -14,6 +14,7 @@ from AmbiguousSegLib.volume.dicom_reading import has_series
 from AmbiguousSegLib.volume.file_checks import check_file, shown
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.image import components_of, one_line_errors, read_image
+from AmbiguousSegLib.volume.nrrd_checks import check_header_length
 from AmbiguousSegLib.volume.pictures import is_picture, picture_header
 from AmbiguousSegLib.volume.segment_header import is_segmentation
 
@@ -43,8 +44,8 @@ def read_volume(paths: Sequence[Path | str] | Path | str, series: str | None = N
             several paths it is that of the one that has it.
 
     Raises:
-        ValueError: no file; grids that differ (both files and the property are named); a channel that holds NaN or
-            infinity, or one value only. Otherwise as ``read_image``.
+        ValueError: no file; a segmentation; grids that differ (both files and the property are named); a channel that
+            holds NaN or infinity, or one value only. Otherwise as ``read_image``.
     """
     paths = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     if not paths:
@@ -52,6 +53,9 @@ def read_volume(paths: Sequence[Path | str] | Path | str, series: str | None = N
     if series is not None and len(paths) > 1 and not any(has_series(path, series) for path in paths):
         raise ValueError(f"None of {', '.join(map(shown, paths))} holds the series {series}; choose one that is there.")
     images = [read_image(path, series if len(paths) == 1 or has_series(path, series) else None) for path in paths]
+    for path, image in zip(paths, images):
+        if is_segmentation(image):
+            raise ValueError(f"{shown(path)} is a segmentation, expected an image; give it as a rater.")
     grids = [Geometry.of(image) for image in images]
     for path, grid in zip(paths, grids):
         if not grids[0].same_in_files(grid):
@@ -127,6 +131,7 @@ def is_flat(path: Path | str) -> bool:
     check_file(path)
     if is_picture(Path(path)):
         return picture_header(Path(path)).shape[0] == 1
+    check_header_length(Path(path))
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     with one_line_errors(Path(path)):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from AmbiguousSegLib.volume.file_checks import check_declared, shown
+
+DECODER_ERRORS = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, struct.error)
+"""What Pillow raises for data that is damaged."""
 
 _FEWEST_BITS = 8  # greys of fewer bits become those of 8
 
@@ -94,6 +98,11 @@ def true_values(header: PictureHeader, stored: np.ndarray, labels: bool, path: P
             values = values * np.uint8(255 // ((1 << header.bits) - 1))
     values = values[..., 0] if values.shape[-1] == 1 else values
     return _upright(values, header.turn)
+
+
+def damaged(path: Path) -> ValueError:
+    """The error to raise for pixels that cannot be decoded."""
+    return ValueError(f"{shown(path)} is cut off or damaged: its pixels cannot be unpacked; copy or save it again.")
 
 
 def _of_palette(header: PictureHeader, stored: np.ndarray, labels: bool, path: Path) -> np.ndarray:

@@ -82,6 +82,11 @@ def check_kind(path: Path) -> None:
         name = "HEIC or AVIF"
     if name is not None:
         raise ValueError(f"{shown(path)} is {name}, which is not read; save it as PNG or TIFF.")
+    if path.suffix.lower() in SUFFIXES and not is_tiff(head):  # else SimpleITK would try, and talk to the terminal
+        raise ValueError(
+            f"{shown(path)} is not a readable image: it does not begin as PNG, JPEG, TIFF or BMP do; is it complete, "
+            "and an image?"
+        )
 
 
 def _format_of(path: Path) -> _Format | None:

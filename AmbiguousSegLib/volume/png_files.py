@@ -14,7 +14,7 @@ import SimpleITK as sitk
 
 from AmbiguousSegLib.volume.file_checks import cut_off, inflated, shown
 from AmbiguousSegLib.volume.itk_errors import one_line_errors
-from AmbiguousSegLib.volume.picture_header import PictureHeader, true_values
+from AmbiguousSegLib.volume.picture_header import DECODER_ERRORS, PictureHeader, damaged, true_values
 from AmbiguousSegLib.volume.tiff_tags import exif_turn
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -130,17 +130,13 @@ def _samples(path: Path, chunks: _Chunks) -> np.ndarray:
     try:
         from PIL import PngImagePlugin
     except ImportError as error:
-        raise ImportError(
-            f"{shown(path)}: PNG needs Pillow, which is missing; install it by 'pip install Pillow'."
-        ) from (error)
+        raise ImportError(f"{shown(path)}: PNG needs Pillow, which is missing; pip install Pillow.") from error
     colour, bits = _READ_AS.get((chunks.colour, chunks.bits), (3, chunks.bits))
     try:
         with PngImagePlugin.PngImageFile(io.BytesIO(_plain(chunks, colour, bits))) as picture:
             values = np.array(picture)
-    except (OSError, SyntaxError, ValueError) as error:  # of Pillow, for too little or bad data
-        raise ValueError(f"{shown(path)} is cut off or damaged: its pixels cannot be unpacked; copy it again.") from (
-            error
-        )
+    except DECODER_ERRORS as error:
+        raise damaged(path) from error
     values = values.reshape(rows, columns, -1)
     if chunks.bits == 16:
         return np.ascontiguousarray(values).view(">u2").astype(np.uint16)

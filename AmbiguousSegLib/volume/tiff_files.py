@@ -108,8 +108,8 @@ def _header(path: Path, page: Tags) -> PictureHeader:
     form = _FORMS.get(next(iter(forms)), "")
     if len(bits) > 1 or len(forms) > 1 or next(iter(bits)) not in _BITS.get(form, ()):
         raise ValueError(
-            f"{shown(path)} has pixels of {' and '.join(map(str, sorted(bits)))} bits, format "
-            f"{' and '.join(map(str, sorted(forms)))}, which are not read; save it as 8 or 16 bits, or 32-bit floats."
+            f"{shown(path)} has pixels of {' and '.join(map(str, sorted(bits)[:3]))} bits, format "
+            f"{' and '.join(map(str, sorted(forms)[:3]))}, which are not read; save it in 8 or 16 bits, or as floats."
         )
     colour = page.get(_COLOUR, (None,))[0]
     if colour not in _COLOURS or (colour == _YCBCR and page.get(259, (1,))[0] != JPEG):

@@ -12,7 +12,9 @@ from typing import NamedTuple
 import numpy as np
 
 from AmbiguousSegLib.volume.file_checks import cut_off, shown
-from AmbiguousSegLib.volume.picture_header import PictureHeader
+from AmbiguousSegLib.volume.jpeg_files import decoded_jpeg
+from AmbiguousSegLib.volume.library_words import libtiff_words
+from AmbiguousSegLib.volume.picture_header import DECODER_ERRORS, PictureHeader, damaged
 from AmbiguousSegLib.volume.tiff_tags import Tags
 
 JPEG = 7
@@ -132,13 +134,13 @@ def _unpacked(path: Path, raw: bytes, shape: tuple[int, int], packed: _Packed) -
     """Samples ``(rows, columns, each)`` of one strip or tile."""
     rows, columns = shape
     if packed.compression == JPEG:
-        return _by_pillow(path, "JPEG", _jpeg(raw, packed), (columns, rows, packed.each))
+        return decoded_jpeg(path, _jpeg(raw, packed), shape, packed.each)
     if packed.reversed:
         raw = raw.translate(_REVERSED)
     if packed.compression in _FAX:
         options: list[tuple[int, int]] = [(tag, packed.tags[tag][0]) for tag in (292, 293) if tag in packed.tags]
         fax = _tiff(raw, columns, rows, 1, packed.compression, options)
-        return _by_pillow(path, "TIFF", fax, (columns, rows, 1)).astype(np.uint8)
+        return _by_pillow(path, fax, columns, rows).astype(np.uint8)
     length = _row_bytes(packed, columns)
     data = _bytes_of(path, raw, packed.compression, length, rows)
     if len(data) < length * rows:
@@ -178,9 +180,9 @@ def _bytes_of(path: Path, raw: bytes, compression: int, length: int, rows: int) 
         if compression == _LZMA:
             return lzma.LZMADecompressor().decompress(raw, length * rows)
     except (zlib.error, lzma.LZMAError) as error:
-        raise _damaged(path) from error
+        raise damaged(path) from error
     tiff = _tiff(raw, length, rows, 8, compression, [])
-    return _by_pillow(path, "TIFF", tiff, (length, rows, 1)).tobytes()
+    return _by_pillow(path, tiff, length, rows).tobytes()
 
 
 def _tiff(raw: bytes, width: int, height: int, bits: int, compression: int, more: list[tuple[int, int]]) -> bytes:
@@ -200,23 +202,17 @@ def _jpeg(raw: bytes, packed: _Packed) -> bytes:
     return b"\xff\xd8" + (mark if packed.each == 3 else b"") + tables[2:-2] + raw[2:]
 
 
-def _by_pillow(path: Path, kind: str, content: bytes, expected: tuple[int, int, int]) -> np.ndarray:
-    """Samples ``(rows, columns, S)`` by a decoder of Pillow, of ``expected`` columns, rows and samples."""
+def _by_pillow(path: Path, content: bytes, columns: int, rows: int) -> np.ndarray:
+    """The one sample for each pixel, ``(rows, columns, 1)``, of such a TIFF by Pillow."""
     try:
-        from PIL import JpegImagePlugin, TiffImagePlugin
+        from PIL import TiffImagePlugin
     except ImportError as error:
-        raise ImportError(
-            f"{shown(path)}: a TIFF compressed so needs Pillow, which is missing; install it by 'pip install Pillow'."
-        ) from error
+        raise ImportError(f"{shown(path)}: this TIFF needs Pillow, which is missing; pip install Pillow.") from error
     try:
-        decoder = JpegImagePlugin.JpegImageFile if kind == "JPEG" else TiffImagePlugin.TiffImageFile
-        with decoder(io.BytesIO(content)) as picture:
-            if picture.size != expected[:2] or len(picture.getbands()) != expected[2]:
-                raise _damaged(path)
-            return np.array(picture).reshape(expected[1], expected[0], expected[2])
-    except (OSError, SyntaxError, TypeError, KeyError, struct.error) as error:
-        raise _damaged(path) from error
-
-
-def _damaged(path: Path) -> ValueError:
-    return ValueError(f"{shown(path)} is cut off or damaged: its pixels cannot be unpacked; copy or save it again.")
+        with libtiff_words() as words, TiffImagePlugin.TiffImageFile(io.BytesIO(content)) as picture:
+            samples = np.array(picture).reshape(rows, columns, 1)
+    except DECODER_ERRORS as error:
+        raise damaged(path) from error
+    if words:
+        raise damaged(path)
+    return samples

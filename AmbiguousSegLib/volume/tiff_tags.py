@@ -18,10 +18,10 @@ ORIENTATION, DESCRIPTION = 274, 270
 _MOST_PAGES = 65_536
 _MOST_TAGS = 4_096
 _SHARED = 1 << 20
-_FORMATS = {1: "B", 2: "s", 3: "H", 4: "I", 5: "II", 6: "b", 7: "B", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d"}
-_FORMATS |= {13: "I", 16: "Q", 17: "q", 18: "Q"}
+_NUMBERS = {1: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}  # types of whole numbers; 2 is text
+_PROGRAMS = {34412, *range(33628, 33632)}  # of which only counts that they are there
 _USED = {*range(254, 263), 266, DESCRIPTION, 273, ORIENTATION, 277, 278, 279, 284, 292, 293, 317, *range(320, 326)}
-_USED |= {338, 339, 347, 34412, *range(33628, 33632)}
+_USED |= {338, 339, 347}
 
 
 def is_tiff(head: bytes) -> bool:
@@ -70,13 +70,13 @@ def _directories(path: Path, file: BinaryIO, size: int, order: str, big: bool, a
     count_format, wide = ("Q", 8) if big else ("H", 4)
     entry, place = struct.Struct(f"{order}HH{'Q' if big else 'I'}"), struct.Struct(f"{order}{'Q' if big else 'I'}")
     seen: set[int] = set()
-    budget = [size + _SHARED]  # bytes of values in all: directories may share theirs, but hardly do
+    budget = [size + _SHARED, size]  # bytes of values in all (directories may share theirs, but hardly do), of the file
     while at:
         if at in seen or len(seen) == _MOST_PAGES:
             found = "its pages lead back to an earlier one" if at in seen else f"it has more than {_MOST_PAGES:,} pages"
             raise ValueError(f"{shown(path)} is damaged: {found}; save it again.")
         seen.add(at)
-        file.seek(at)
+        file.seek(_within(path, at, size))
         (count,) = struct.unpack(f"{order}{count_format}", file.read(struct.calcsize(f"<{count_format}")))
         if count > _MOST_TAGS:
             raise ValueError(f"{shown(path)} is damaged: a page has {count:,} tags; copy or save it again.")
@@ -85,9 +85,11 @@ def _directories(path: Path, file: BinaryIO, size: int, order: str, big: bool, a
         tags: Tags = {}
         for k in range(count):
             tag, kind, number = entry.unpack_from(table, k * length)
-            if tag in _USED and kind in _FORMATS:
+            if tag in _PROGRAMS:
+                tags[tag] = (1,)
+            elif tag in _USED and number:
                 inline = table[k * length + entry.size : (k + 1) * length]
-                tags[tag] = _value(path, file, budget, order, kind, number, inline, place)
+                tags[tag] = _value(path, file, budget, order, (tag, kind, number), inline, place)
         (at,) = place.unpack_from(table, count * length)
         yield tags
 
@@ -97,22 +99,35 @@ def _value(
     file: BinaryIO,
     budget: list[int],
     order: str,
-    kind: int,
-    number: int,
+    told: tuple[int, int, int],
     inline: bytes,
     place: struct.Struct,
 ) -> tuple[Any, ...]:
-    code = _FORMATS[kind]
-    length = struct.calcsize(f"<{code}") * number
+    """Values of one tag; ``told`` are its number, the number of its type, and how many values it has."""
+    tag, kind, number = told
+    text = tag == DESCRIPTION
+    if kind not in ((2,) if text else _NUMBERS):
+        if text:
+            return ("",)
+        raise ValueError(
+            f"{shown(path)} is damaged: its tag {tag} is of type {kind}, expected whole numbers; save it again."
+        )
+    length = number if text else struct.calcsize(f"<{_NUMBERS[kind]}") * number
     budget[0] -= length
     if budget[0] < 0:
         raise ValueError(f"{shown(path)} is damaged: its tags hold more than the whole file; copy or save it again.")
     raw = inline[:length]
     if length > len(inline):
-        file.seek(place.unpack(inline)[0])
+        file.seek(_within(path, place.unpack(inline)[0], budget[1]))
         raw = file.read(length)
         if len(raw) < length:
             raise cut_off(path)
-    if code == "s":
+    if text:
         return (raw.split(b"\0")[0].decode("utf-8", "replace"),)
-    return struct.unpack(f"{order}{number * code if len(code) > 1 else f'{number}{code}'}", raw)
+    return struct.unpack(f"{order}{number}{_NUMBERS[kind]}", raw)
+
+
+def _within(path: Path, place: int, size: int) -> int:
+    if place >= size:
+        raise cut_off(path)
+    return place

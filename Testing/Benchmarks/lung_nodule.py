@@ -1,6 +1,6 @@
 """The bundled model for lung nodules on nodules of other patients, and on a chest CT that is none of them.
 
-    python Testing/Benchmarks/lung_nodule.py MODEL --out FOLDER [--seeds 3] [--cases N]
+    python Testing/Benchmarks/lung_nodule.py MODEL --out FOLDER [--seeds 3] [--steps 4 10] [--cases N]
 
 ``test.npz`` of ``lidc_nodules`` (278 nodules of 87 patients; the model saw none of them): 16 samples a nodule, figures
 of ``evaluate``, means over nodules, and the interval that holds 95 % of 10,000 draws of the patients with replacement.
@@ -14,6 +14,7 @@ import argparse
 import json
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ SAMPLES, DRAWS, REACH_MM = 16, 10_000, 21.5
 ENTRY = {"image": "images_hu", "raters": "masks", "subject": "patient", "spacing": "spacing", "modality": "CT"}
 
 
-def nodules(model: Model, seeds: int, cases: int | None) -> tuple[dict[str, list[np.ndarray]], list[str]]:
+def nodules(model: Model, seeds: int, steps: int, cases: int | None) -> tuple[dict[str, list[np.ndarray]], list[str]]:
     """Figures of each test nodule, an array for each seed, and the nodules' patients."""
     with tempfile.TemporaryDirectory() as folder:
         entry = {"npz": str(shared_path("data/lidc_nodules/test.npz")), **ENTRY}
@@ -49,10 +50,11 @@ def nodules(model: Model, seeds: int, cases: int | None) -> tuple[dict[str, list
     held_out = loaded_cases(slices, SliceStore(model.preprocessing, 1, limits, 2**28), cases)
     subjects = {case.identity: case.subject for case in found}
     figures: dict[str, list[np.ndarray]] = {}
+    settings = replace(model.sampling, steps=steps)
     for seed in range(seeds):
         rows = []
         for case in held_out:
-            masks = sample_case(model.method, case.identity, case.image, SAMPLES, seed, model.sampling, SAMPLES)
+            masks = sample_case(model.method, case.identity, case.image, SAMPLES, seed, settings, SAMPLES)
             rows.append(compare(masks, case.masks))
         for key in rows[0]:
             figures.setdefault(key, []).append(np.array([row[key] for row in rows]))
@@ -97,12 +99,34 @@ def region(truth: np.ndarray, geometry) -> tuple[tuple[float, ...], tuple[float,
     return tuple((middle - REACH_MM).tolist()), tuple((middle + REACH_MM).tolist())
 
 
+def table(model: Model, seeds: int, steps: int, cases: int | None) -> list[str]:
+    """Every figure that is known for one slice, in lines of Markdown."""
+    figures, subjects = nodules(model, seeds, steps, cases)
+    lines = [
+        "",
+        f"{steps} evaluations, {len(subjects)} nodules of {len(set(subjects))} patients, {SAMPLES} samples each.",
+        "",
+    ]
+    lines += ["| figure | mean over nodules | 95 % interval over patients | seeds |", "|---|---:|---|---|"]
+    for key, values in figures.items():
+        if np.isnan(values).all():
+            continue
+        each = [np.nanmean(v) for v in values]
+        low, high = interval(np.nanmean(values, axis=0), subjects)
+        title = FIGURES[key].title if key in FIGURES else key
+        lines.append(
+            f"| {title} | {np.mean(each):.3f} | {low:.3f} to {high:.3f} | {', '.join(f'{v:.3f}' for v in each)} |"
+        )
+    return lines
+
+
 def main() -> None:
     """Measure, and write what was found."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("model", help="folder of a model, or the name of a bundled one")
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--seeds", type=int, default=3)
+    p.add_argument("--steps", type=int, nargs="+", help="evaluations of the network (default: the model's)")
     p.add_argument("--cases", type=int, help="only the first nodules")
     options = p.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -115,22 +139,14 @@ def main() -> None:
             f"| {seed} | {row['consensus']:.3f} | {row['best']:.3f} | {row['mean']:.3f} | "
             f"{row['median_ml']:.2f} ({row['least_ml']:.2f} to {row['most_ml']:.2f}) |"
         )
-    figures, subjects = nodules(model, options.seeds, options.cases)
-    lines += ["", f"{len(subjects)} nodules of {len(set(subjects))} patients, {SAMPLES} samples each.", ""]
-    lines += ["| figure | mean over nodules | 95 % interval over patients | seeds |", "|---|---:|---|---|"]
-    for key, values in figures.items():
-        each = [np.nanmean(v) for v in values]
-        low, high = interval(np.nanmean(values, axis=0), subjects)
-        title = FIGURES[key].title if key in FIGURES else key
-        lines.append(
-            f"| {title} | {np.mean(each):.3f} | {low:.3f} to {high:.3f} | {', '.join(f'{v:.3f}' for v in each)} |"
-        )
+    for steps in options.steps or [model.sampling.steps]:
+        lines += table(model, options.seeds, steps, options.cases)
     (options.out / "lung_nodule.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
     truth = read_mask(shared_path("data/chest_ct/lung1_label.nrrd"))
     image = shared_path("data/chest_ct/lung1_image.nrrd")
     low, high = region(truth, read_volume(image)[1])
-    box = [f"{value:.1f}" for value in (*low, *high)]
+    box = [f"{value:.1f}" for pair in zip(low, high) for value in pair]
     arguments = ["sample", str(image), "--model", str(folder), "--samples", "8", "--region", *box]
     command([*arguments, "--out", str(options.out / "chest_ct"), "--overwrite"])
 

@@ -40,7 +40,7 @@ class Pictures:
         self.volume, self.raters = add_phantom(self.scene)
         voxels, geometry = read_channels([self.volume])
         request = SampleRequest(samples=SAMPLES, seed=SEED)
-        samples = sample_volume(load_model(find_model(None)), voxels, geometry, request)
+        samples = sample_volume(load_model(find_model("phantom-cimd-64")), voxels, geometry, request)
         self.run = add_sample_set(self.scene, samples, "AmbiguousSeg phantom samples", self.volume)
         self.where, self.composite = add_slice_view(self.scene)
         self.view = SliceView(self.scene, self.where)

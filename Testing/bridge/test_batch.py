@@ -215,9 +215,9 @@ def test_a_name_that_the_output_cannot_hold_ends_nothing(study, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(console, "cp1252", write_through=True))
     study.sampler = lambda options, make=study.sampler: _refusing(make(options), names[0])
     assert study.run() == 1
-    assert study.status() == {"a": "done", "b": "done", "c.d": "done", names[0]: "failed"} | dict.fromkeys(
-        names[1:], "done"
-    )
+    others = {name.encode(errors="surrogateescape").decode("utf-8", "backslashreplace"): "failed" for name in names[1:]}
+    assert study.status() == {"a": "done", "b": "done", "c.d": "done", names[0]: "failed"} | others
+    assert len(names) == 1 or b"the name is not UTF-8, as it must be for reading; rename it" in console.getvalue()
     assert b"\\u60a3\\u8005: failed" in console.getvalue() and b"no \\u60a3" in console.getvalue()
     assert names[0] in (study.out / "batch.csv").read_text(encoding="utf-8")
 
@@ -245,7 +245,7 @@ def test_a_bad_volume_is_reported_and_the_others_follow(study, capsys):
     assert "1 failed" in capsys.readouterr().out
     with (study.out / "batch.csv").open(newline="") as file:
         rows = {row["name"]: row for row in csv.DictReader(file)}
-    assert rows["bad"]["message"] == "ValueError: the volume is bad"
+    assert rows["bad"]["message"] == "the volume is bad"
     report = json.loads((study.out / "batch.json").read_text(encoding="utf-8"))
     assert "Traceback" in report["volumes"][2]["detail"]
     assert study.run() == 1 and study.asked_names() == ["bad"]
@@ -262,6 +262,56 @@ def test_a_sampler_that_writes_nothing_has_failed(study):
     study.sampler = lambda options: lambda job, folder: None
     assert study.run() == 1
     assert set(study.status().values()) == {"failed"}
+
+
+def test_what_is_no_scan_is_left_out_of_the_samples_and_told_in_the_report(study, capsys):
+    (study.volumes / "a.seg.nrrd").write_text("segments", encoding="utf-8")
+    (study.volumes / "._b.nrrd").write_text("of another system", encoding="utf-8")
+    below = study.volumes / "p1"
+    below.mkdir()
+    (below / "a.nrrd").write_text("another volume", encoding="utf-8")
+    assert study.run() == 0 and study.asked_names() == ["a", "b", "c.d", "p1_a"]
+    with (study.out / "batch.csv").open(newline="") as file:
+        rows = [(row["name"], row["status"], row["message"]) for row in csv.DictReader(file)]
+    assert rows[0] == ("a", "left out", "a segmentation (a .seg.nrrd)")
+    assert "4 done, 0 skipped, 0 failed, 1 left out" in capsys.readouterr().out
+    assert study.run(inputs=[study.volumes / "a.seg.nrrd"]) == 1  # asked for by name: not sampled either
+    assert study.asked == [] and study.status() == {"a.seg": "failed"}
+
+
+def test_only_what_is_left_out_starts_nothing(study, capsys):
+    masks = study.folder / "masks"
+    masks.mkdir()
+    (masks / "a.seg.nrrd").write_text("segments", encoding="utf-8")
+    assert study.run(inputs=[masks]) == 2
+    assert "No volume found (left out: a is a segmentation (a .seg.nrrd))" in capsys.readouterr().err
+
+
+def test_results_inside_the_folder_of_volumes_are_no_volumes(study):
+    study.out = study.volumes / "out"
+    assert study.run() == 0
+    (study.out / "a" / "mean.nrrd").write_text("a result", encoding="utf-8")
+    assert study.run() == 0 and study.asked == []
+
+
+def test_each_series_of_a_folder_is_a_volume_and_one_can_be_chosen(study, capsys):
+    pytest.importorskip("pydicom")
+    from dicom_kinds import slice_file
+
+    folder = study.folder / "dicom"
+    for uid in ("1.2.3", "1.2.4"):
+        for k in range(4):
+            slice_file(folder / f"{uid}_{k}.dcm", np.full((6, 8), k), 2.0 * k, uid, SeriesDescription=f"T{uid[-1]}")
+    assert study.run(inputs=[folder]) == 0
+    assert [(job.name, job.series) for job in study.asked] == [("dicom_T3", "1.2.3"), ("dicom_T4", "1.2.4")]
+    assert study.run(inputs=[folder]) == 0 and study.asked == []
+    assert study.run("--series", "1.2.4", inputs=[folder]) == 0
+    assert [(job.name, job.series) for job in study.asked] == [("dicom", "1.2.4")]
+    assert study.run("--series", "1.2.4", inputs=[folder, study.volumes]) == 2
+    assert "--series chooses in one folder or file" in capsys.readouterr().err
+    (study.folder / "t.csv").write_text("name,series,ct\nx,1.2.3,dicom\n", encoding="utf-8")
+    assert study.run(inputs=[study.folder / "t.csv"]) == 0
+    assert [(job.name, job.series) for job in study.asked] == [("x", "1.2.3")]
 
 
 def test_table_gives_channels_names_seeds_and_slices(study):

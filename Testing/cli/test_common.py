@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from AmbiguousSegLib import cli
-from AmbiguousSegLib.cli.common import program, progress_bar
+from AmbiguousSegLib.cli.common import program, progress_bar, said_of_arguments
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,9 @@ def test_a_stream_that_lacks_a_character_shows_another(monkeypatch, encoding):
     assert cli.main([]) == 2  # its usage holds an ellipsis
     print("9 − 2 = 7", flush=True)
     assert raw.getvalue().decode(encoding).splitlines()[-1] == "9 ? 2 = 7"
+
+
+def test_options_that_are_missing_are_named_as_they_are_typed():
+    told = said_of_arguments(ValueError("the following arguments are required: out, optimisation.images"))
+    assert told == "the following arguments are required: --out, --optimisation.images"
+    assert said_of_arguments(ValueError("unknown key\n a")) == "unknown key a"

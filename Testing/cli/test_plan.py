@@ -109,7 +109,7 @@ def test_a_file_that_is_there_is_kept_unless_it_may_go(run):
         (["--images", "0"], "The number of images to train on must be at least 1, got 0."),
         (["--labels", "a", "a"], "Labels must differ in name, got a, a."),
         (["--labels", " "], "A label needs a name, got an empty one."),
-        (["--device", "cuda:99"], "Device 'cuda:99' cannot be used here: "),
+        (["--device", "cuda:99"], "Device 'cuda:99' cannot be used here ("),
         (["--subject-pattern", "("], "DataConfig.subject_pattern must be a regular expression, or null"),
     ],
 )

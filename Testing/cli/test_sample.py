@@ -395,7 +395,7 @@ def test_too_little_memory_is_one_line(study, capsys, monkeypatch):
 
     monkeypatch.setattr("AmbiguousSegLib.cli.sample.sample_volume", fail)
     assert run(study, "--samples", "1") == 1
-    assert "error: there was not enough memory (Unable to allocate 9 GiB); sample fewer" in capsys.readouterr().err
+    assert "error: there is not enough memory (9 GiB were asked for); sample fewer" in capsys.readouterr().err
 
 
 def test_an_earlier_result_is_kept_unless_told(study, capsys):

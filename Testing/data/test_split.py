@@ -120,7 +120,7 @@ def test_lists_that_do_not_fit_are_refused(tmp_path, content, words):
 
 
 def test_a_file_that_is_no_json_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"The file of the split cannot be read: .*none.json does not exist; check the path"):
+    with pytest.raises(ValueError, match=r"file of the split cannot be read: .*none.json does not exist; check the"):
         split_by_file(CASES, tmp_path / "none.json")
 
 

@@ -6,7 +6,8 @@ import logging
 
 import pytest
 
-from AmbiguousSegLib.layouts.challenges import put, seen_below, sequences_asked, tell_left_out
+from AmbiguousSegLib.layouts.challenges import put, seen_below, sequences_asked
+from AmbiguousSegLib.layouts.names import tell_left_out
 
 KNOWN = {"T1": ("t1w",), "FLAIR": ("t2flair",), "T2": ()}
 

@@ -294,7 +294,7 @@ def test_what_lies_beside_a_case_does_no_harm(case_folder, caplog):
     (case,) = read(case_folder)
     assert case.rater_names == ("label0", "label1")
     np.testing.assert_array_equal(case.load_masks()[:, 0], [square() > 0] * 2)
-    assert re.findall(r"1 file\(s\) are left out, which are no images: \S*c/labels.json\.", caplog.text)
+    assert re.findall(r"1 file\(s\) left out, as they are no images: \S*c/labels.json\.", caplog.text)
 
 
 def test_links_to_cases_are_followed(case_folder):

@@ -88,7 +88,7 @@ def test_words_around_a_name(tmp_path, image, folder, mask):
 def test_a_number_behind_a_name_is_another_case_and_no_word(tmp_path, caplog):
     write(tmp_path, "images/case1.png", "images/case2.png", "rater_a/case1_3.png", "rater_a/case2.png")
     assert list(told(read(tmp_path))) == ["case2"]
-    assert "1 file(s) are left out, as no image in" in caplog.text and "rater_a/case1_3.png." in caplog.text
+    assert "1 mask(s) left out, as no image in" in caplog.text and "rater_a/case1_3.png." in caplog.text
 
 
 def test_names_of_raters(tmp_path):
@@ -111,7 +111,7 @@ def test_who_has_no_mask_did_not_read_and_an_empty_mask_is_one(tmp_path, caplog)
     assert [case.rater_names for case in cases] == [("a", "b")] + [("a",)] * 4
     assert cases[0].load_masks().any((1, 2, 3)).tolist() == [True, False]
     assert "taken not to have read: b of 4 of 5 (2, 3, 4 and 1 more)." in caplog.text
-    assert "1 file(s) are left out, as no rater has a mask of their name: " in caplog.text
+    assert "1 image(s) left out, as no rater has a mask of their name: " in caplog.text
     assert "images/6.png." in caplog.text
 
 

@@ -162,7 +162,7 @@ def test_ima_plus_plus(tmp_path, caplog):
         (case,) = read(tmp_path)
     assert case.rater_names == ("A04", "A06", "A06_2") and case.subject == "IP_2"
     assert case.load_masks().sum((1, 2, 3)).tolist() == [6, 4, 5]
-    assert "2 consensus mask(s) left out: ISIC_0000215_MV_MV_MV_MV.png, ISIC_0000215_ST_ST_ST_ST.png." in caplog.text
+    assert "2 consensus mask(s) left out, as they are nobody's: ISIC_0000215_MV_MV_MV_MV.png, " in caplog.text
 
 
 def test_two_challenges_in_one_folder_are_refused(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import sys
 from pathlib import Path
 
@@ -102,11 +103,24 @@ def test_parts_and_sets_by_names_of_folders():
     assert (names.part_in([]), names.set_in(["test"])) == ("", "")
 
 
+# One page with the tags 256 (width) and 34412, which only microscopes of Zeiss write.
+LSM = b"II*\0" + struct.pack("<IHHHIIHHIII", 8, 2, 256, 4, 1, 1, 34412, 4, 1, 0, 0)
+
+
 def test_pictures_are_told_their_field():
     config = DataConfig(size=(64, 32), spacing_mm=0.5)
     assert names.field_mm(config, Path("a.PNG")) == (32, 16)
     assert names.field_mm(config, Path("a.nii.gz")) is None
     assert names.field_mm(DataConfig(), Path("a.png")) is None
+
+
+def test_a_picture_is_told_by_how_it_begins(tmp_path):
+    """A stack of a Zeiss microscope, whatever its ending, knows the size of its pixels."""
+    config = DataConfig(size=(64, 32), spacing_mm=0.5)
+    (tmp_path / "lsm.tif").write_bytes(LSM)
+    (tmp_path / "picture").write_bytes(LSM.replace(b"\x6c\x86", b"\x69\x87"))
+    assert names.field_mm(config, tmp_path / "lsm.tif") is None
+    assert names.field_mm(config, tmp_path / "picture") == (32, 16)
 
 
 def test_many_names_are_told_by_three():

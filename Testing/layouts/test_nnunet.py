@@ -107,7 +107,7 @@ def test_several_raters_in_folders_and_in_names(tmp_path, caplog):
     assert a.rater_names == ("labels", "2", "anna") and b.rater_names == ("labels", "ben", "2")
     assert counts(a, 2) == [[111, 7, 2], [118, 1, 1], [120, 0, 0]]
     assert counts(b, 2) == [[111, 7, 2], [115, 0, 5], [117, 3, 0]]
-    assert "1 mask(s) belong to no image in imagesTr and are left out: labelsTr_2/c.nii.gz." in caplog.text
+    assert "1 mask(s) left out, as they belong to no image in imagesTr: labelsTr_2/c.nii.gz." in caplog.text
     assert "labelsTr is one rater, 'labels', beside labelsTr_2, labelsTr_anna" in caplog.text
     write(folder / "labelsTr_2" / "b__x.nii.gz", mask(0))
     write(folder / "labelsTr_2_x" / "b.nii.gz", mask(0))
@@ -145,7 +145,7 @@ def test_parts(tmp_path, caplog):
         *((name, "train") for name in "abc"),
         ("t1", "test"),
     ]
-    assert "1 image(s) in imagesTs have no mask and are left out: t2." in caplog.text
+    assert "imagesTs: 1 image(s) left out, as they have no mask: t2." in caplog.text
     folds = [{"train": ["c", "a"], "val": ["b"]}, {"train": ["b"], "val": ["a", "c"]}]
     (folder / "splits_final.json").write_text(json.dumps(folds), encoding="utf-8")
     parts = {c.identity: c.part for c in read_all(folder, DataConfig(), PZ_AND_TZ)}
@@ -257,8 +257,8 @@ def test_incomplete_datasets(tmp_path, caplog):
     (folder / "labelsTr" / "b.nii.gz").unlink()
     (folder / "imagesTr" / "notes.txt").write_text("", encoding="utf-8")
     assert [case.identity for case in read_all(folder, DataConfig(), PZ_AND_TZ)] == ["a"]
-    assert "1 image(s) in imagesTr have no mask and are left out: b." in caplog.text
-    assert "1 file(s) are not named NAME_0000.nii.gz and left out: notes.txt." in caplog.text
+    assert "imagesTr: 1 image(s) left out, as they have no mask: b." in caplog.text
+    assert "1 file(s) left out, as they are not named NAME_0000.nii.gz: notes.txt." in caplog.text
     (folder / "imagesTr" / "b_0000.nii.gz").unlink()
     with pytest.raises(ValueError, match="imagesTr: b has the channels 0001, expected 2 from 0000; complete it"):
         read_all(folder, DataConfig(), PZ_AND_TZ)

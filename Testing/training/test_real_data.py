@@ -8,7 +8,6 @@ import torch
 from shared_data import shared_path
 from tiny_training import log_of, make_trainer, tiny_config
 
-from AmbiguousSegLib.data.readers import load_case
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.inference.case_sampling import sample_case
 from AmbiguousSegLib.model import load_model
@@ -65,10 +64,10 @@ def test_a_short_run(data, method, tmp_path):
 def test_every_real_case_becomes_an_item(data):
     folder, settings = data
     config = tiny_config(SETTINGS | settings | {"dataset.validation_fraction": 0.05, "dataset.test_fraction": 0.0})
-    source, _, channels = open_data(config.dataset, folder, config.seed)
-    assert channels == 1 and len(source.cases) > 15
-    for case in source.cases:
-        image, masks = load_case(case, (SIDE, SIDE), 1)
+    source = open_data(config, folder).source
+    assert len(source.slices) > 15
+    for one in source.slices:
+        image, masks = source.store.load(one.case, one.number)
         assert image.shape == (1, SIDE, SIDE) and 0 <= image.min() < image.max() <= 1
-        assert masks.shape == (len(case.mask_files), SIDE, SIDE) and masks.dtype == np.uint8
+        assert masks.shape == (len(one.case.rater_names), SIDE, SIDE) and masks.dtype == np.uint8
         assert len(masks) >= 4

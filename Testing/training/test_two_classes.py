@@ -40,7 +40,7 @@ def model(folder):
 @pytest.fixture(scope="module")
 def cases():
     config = trained_on_two_classes().config
-    return held_out_cases(config.dataset, None, "test", CASES, RATERS, config.labels)
+    return held_out_cases(config.dataset, "test", CASES, RATERS, config.labels)
 
 
 @pytest.fixture(scope="module")

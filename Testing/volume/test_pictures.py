@@ -112,6 +112,43 @@ def test_what_is_not_read_is_named(tmp_path, content, told):
         assert "\n" not in str(caught.value)
 
 
+def test_damaged_pictures_are_read_or_refused_in_one_line(tmp_path, capfd):
+    """Flips, gaps and insertions at random places: no other exception, nothing on the terminal."""
+    source = np.add.outer(np.arange(20), np.arange(30)).astype(np.uint8)
+    wholes = []
+    for number, (mode, options) in enumerate(
+        [
+            ("L", {"format": "PNG"}),
+            ("P", {"format": "PNG", "bits": 4}),
+            ("RGB", {"format": "JPEG", "exif": b"Exif\0\0II*\0\x08\0\0\0\0\0"}),
+            ("L", {"format": "JPEG", "progressive": True}),
+            ("RGB", {"format": "TIFF", "compression": "tiff_lzw"}),
+            ("L", {"format": "TIFF", "compression": "jpeg"}),
+            ("1", {"format": "TIFF"}),
+            ("P", {"format": "BMP"}),
+        ]
+    ):
+        Image.fromarray(source).convert(mode).save(tmp_path / f"{number}.png", **options)
+        wholes.append((tmp_path / f"{number}.png").read_bytes())
+    tifffile.imwrite(tmp_path / "t.tif", np.stack([source] * 3), imagej=True)
+    wholes.append((tmp_path / "t.tif").read_bytes())
+    rng = np.random.default_rng(5)
+    told = []
+    for whole in wholes * 25:
+        changed = bytearray(whole)
+        for _ in range(rng.integers(1, 6)):
+            at = int(rng.integers(min(len(changed), 300) if rng.random() < 0.5 else len(changed)))
+            changed[at : at + int(rng.integers(3))] = rng.bytes(int(rng.integers(3)))
+        (tmp_path / "x.tif").write_bytes(changed)
+        for door in (read_header, read_image):
+            try:
+                door(tmp_path / "x.tif")
+            except ValueError as error:
+                told.append(str(error))
+    assert len(told) > 200 and capfd.readouterr() == ("", "")
+    assert all("\n" not in line and "Errno" not in line and len(line) < 500 for line in told)
+
+
 def test_real_pictures_are_read_as_pillow_reads_them():
     files = [*sorted(shared_path("data/lidc_crops").glob("*/image_*.jpg"))[:4]]
     files += sorted(shared_path("data/bu_bil").glob("*/*/*.png"))[::120]

@@ -20,7 +20,7 @@ from AmbiguousSegBridge.runner import Failure, Job, Listener
 from AmbiguousSegLib.card import card_html
 from AmbiguousSegLib.description import ModelDescription, read_description
 from AmbiguousSegLib.quality import Quality, sampler_of
-from AmbiguousSegLib.resources import DEFAULT_MODEL, bundled_models, find_model
+from AmbiguousSegLib.resources import DEFAULT_MODEL, DEMO_MODEL, bundled_models, find_model
 from AmbiguousSegLib.volume.geometry import SliceAxes
 
 MODEL_FOLDERS = "AmbiguousSeg/ModelFolders"  # of the user, in the application's settings
@@ -306,6 +306,8 @@ class InputsPanel:
     def _on_sample_data(self, _checked: bool = False) -> None:
         volume, raters = sample_data.add_phantom(self.context.scene)
         with slicer.util.NodeModify(self.context.parameters):
+            if self.context.parameters.model in ("", DEFAULT_MODEL):  # no choice of the user's
+                self.context.parameters.model = DEMO_MODEL  # which was trained on such volumes
             self.context.parameters.channel1 = volume
             segments = list(raters.GetSegmentation().GetSegmentIDs())
             self.context.parameters.raterNodes = [raters] * len(segments)
