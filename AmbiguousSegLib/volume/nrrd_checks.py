@@ -46,16 +46,17 @@ def check_nrrd(path: Path) -> None:
         if not listed and name is not None:
             raise ValueError(f"{shown(path)} lists no file of voxels; copy it again with all its files.")
         if name is None:
-            rest = path.stat().st_size - file.tell()
-            check_declared(path, math.prod(sizes), voxel, rest if encoding in _ENCODINGS else None, encoding != "raw")
+            held = path.stat().st_size - file.tell() if encoding in _ENCODINGS else None
+            check_declared(path, math.prod(sizes), voxel, held, encoding != "raw")
             if encoding in ("gzip", "gz"):
                 _check_gzip(path, file, math.prod(sizes) * voxel, fields)
             return
     for data in listed:
         check_data_file(path, data)
-    needed, known = math.prod(sizes) * voxel // len(listed), encoding in _ENCODINGS  # each file holds as much
+    check_declared(path, math.prod(sizes), voxel, None, False)
+    needed = math.prod(sizes) * voxel // len(listed)  # each file holds as much
     for data in listed:
-        held = data.stat().st_size if known else None
+        held = data.stat().st_size if encoding in _ENCODINGS else None
         check_declared(data, math.prod(sizes) // len(listed), voxel, held, encoding != "raw")
         if encoding in ("gzip", "gz"):
             with open(data, "rb") as file:
