@@ -12,6 +12,7 @@ from AmbiguousSegLib.volume.preprocessing import Intensity, Preprocessing
 
 PHANTOM = "phantom"
 EIGHT_BIT = Intensity("full_scale", high=255.0)
+MOST_WORKERS = 64  # each is a process that holds the libraries and a cache of its own
 TARGETS = ("random_rater", "mean")
 
 
@@ -72,7 +73,7 @@ class DataConfig:
         check_field(self, self.empty_share is None or 0 <= self.empty_share < 1, "empty_share", "in [0, 1), or null")
         check_field(self, min(self.leave_out) >= 0, "leave_out", "two numbers of slices, each 0 or more")
         check_field(self, 0 <= self.shift <= 0.5, "shift", "in [0, 0.5]")
-        check_field(self, self.workers >= 0, "workers", "0 or more")
+        check_field(self, 0 <= self.workers <= MOST_WORKERS, "workers", f"0 to {MOST_WORKERS}")
         check_field(self, self.cache_mb >= 0, "cache_mb", "0 or more")
         self.preprocessing()  # refuses what does not go together
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import label
 
 from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.lung_phantom import Phantom, phantom_case, phantom_classes, window
 from AmbiguousSegLib.data.slices import Slice, SliceStore
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label
+
+log = logging.getLogger(__name__)
 
 HELD_OUT_SEEDS = {"validation": 1, "test": 2}  # added to the seed of the training phantom
 _RATERS = 2  # stream of random numbers under the phantom's seed
@@ -30,24 +34,38 @@ def loaded_cases(slices: Sequence[Slice], store: SliceStore, count: int | None =
     where a case has several.
 
     Of each case the middle one of its marked slices comes before any second slice of another. Larger slices are cut to
-    the preprocessing's size, around what the raters marked; so they are what sampling a region there works on.
+    the preprocessing's size, as ``patch_around`` has it; so they are what sampling a region there works on. What was
+    marked beyond it is not judged, which is logged.
 
     Raises:
         ValueError: as ``SliceStore.load``.
     """
-    cases = []
+    cases, cut, size = [], 0, store.preprocessing.size
     for chosen in _in_turn(slices)[:count]:
         image, masks = store.load(chosen.case, chosen.number)
-        rows, columns = patch_around(np.any(masks, axis=0), store.preprocessing.size)
+        rows, columns = patch_around(np.any(masks, axis=0), size)
         cases.append(EvaluationCase(chosen.identity, image[:, rows, columns], masks[:, rows, columns]))
+        cut += int(np.count_nonzero(masks) > np.count_nonzero(cases[-1].masks))
+    if cut:
+        told = "marks of %d of %d slices to judge by reach beyond a patch of %d × %d pixels, and count within it alone."
+        log.warning(told, cut, len(cases), *size)
     return cases
 
 
 def patch_around(marked: np.ndarray, size: tuple[int, int]) -> tuple[slice, slice]:
     """Rows and columns of a patch of ``size`` in a slice, bool ``(H, W)``, with its marks in the middle, as far as the
-    slice reaches; without marks, the middle of the slice."""
+    slice reaches; without marks, the middle of the slice.
+
+    Where they do not fit, the largest connected one lies in the middle. Of one that does not fit by itself it is the
+    marked pixel nearest to its middle, so that something marked is always seen.
+    """
     places = np.argwhere(marked)
+    if len(places) and np.any(np.ptp(places, axis=0) >= size):
+        numbered, _ = label(marked, np.ones((3, 3)))
+        places = np.argwhere(numbered == np.bincount(numbered.ravel())[1:].argmax() + 1)
     middle = (places.min(0) + places.max(0)) / 2 if len(places) else (np.array(marked.shape) - 1) / 2
+    if len(places) and np.any(np.ptp(places, axis=0) >= size):
+        middle = places[np.square(places - middle).sum(1).argmin()]
     corner = np.clip(np.round(middle - (np.array(size) - 1) / 2), 0, np.maximum(np.array(marked.shape) - size, 0))
     rows, columns = (slice(int(start), int(start) + n) for start, n in zip(corner, size))
     return rows, columns

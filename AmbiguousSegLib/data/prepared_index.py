@@ -19,6 +19,7 @@ INDEX = "prepared.json"
 VERSION = 1
 START = '{"form": "AmbiguousSeg prepared data", "crc32": '  # of the first line
 REMEDY = "prepare the data again (ambiguousseg prepare … --overwrite)"
+_MOST_HEAD = 1 << 26  # bytes
 
 
 def index_text(head: Mapping[str, Any], lines: Sequence[str]) -> str:
@@ -36,15 +37,17 @@ def read_head(path: Path) -> dict[str, Any]:
     """
     check_file(path)
     with open(path, "rb") as file:
-        file.readline()
-        return _head(path, file.readline())
+        file.readline(_MOST_HEAD)
+        return _head(path, file.readline(_MOST_HEAD))
 
 
 def read_index(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The head, and for each case what ``case_line`` wrote; errors as ``read_head``."""
     check_file(path)
-    first, _, rest = path.read_bytes().partition(b"\n")
-    if first != f"{START}{zlib.crc32(rest)},".encode():
+    with open(path, "rb") as file:
+        first = file.readline(_MOST_HEAD)
+        rest = file.read() if first.startswith(START.encode()) else b""
+    if first != f"{START}{zlib.crc32(rest)},\n".encode():
         raise ValueError(f"{shown(path)} is damaged or was changed: it does not agree with its checksum; {REMEDY}.")
     head, _, cases = rest.partition(b"\n")
     return _head(path, head), parse_json(b"{" + cases, shown(path), nan=True)["cases"]

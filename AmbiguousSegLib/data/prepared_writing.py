@@ -110,9 +110,11 @@ def bytes_needed(cases: Sequence[Case], classes: int) -> int:
 
     0 if none of them can be read.
     """
-    some = [cases[i] for i in sorted({0, len(cases) // 2, len(cases) - 1})]
-    found = [one for one in (_attempt(case, classes) for case in some) if isinstance(one, Packed)]
-    return sum(one.values.nbytes + one.marks.nbytes for one in found) * len(cases) // max(1, len(found))
+    found = []
+    for i in sorted({0, len(cases) // 2, len(cases) - 1}):
+        one = _attempt(cases[i], classes)
+        found += [one.values.nbytes + one.marks.nbytes] if isinstance(one, Packed) else []
+    return sum(found) * len(cases) // max(1, len(found))
 
 
 def write_prepared(

@@ -159,10 +159,14 @@ def _limits(case: Case, found: Inspection, preprocessing: Preprocessing) -> Limi
         )
     try:
         if any(rule.rule == "percentile" for rule in rules):
-            return tuple(preprocessing.limits(case.load_image()[0]))
-        for rule, name in zip(rules, names):
-            rule.check_stored(found.stored, name)
-        each = zip(rules, found.values, names)
-        return tuple(rule.limits_of_extremes(values.least, values.greatest, name) for rule, values, name in each)
+            channels = case.load_image()[0]
+        limits = []
+        for k, (rule, values, name) in enumerate(zip(rules, found.values, names)):
+            rule.check_stored(found.stored, name)  # of the original: prepared data may be of a smaller type
+            if rule.rule == "percentile":
+                limits.append(rule.limits(channels[k], name))
+            else:
+                limits.append(rule.limits_of_extremes(values.least, values.greatest, name))
+        return tuple(limits)
     except ValueError as error:
         raise ValueError(f"{case.identity}: {error}") from error

@@ -181,7 +181,7 @@ def read(folder: Path, config: DataConfig, labels: Sequence[Label]) -> list[Lidc
     cases = []
     for uid in matched:
         series = found.ct[uid]
-        identity = f"{series.patient}_{uid[-_UID_END:]}"
+        identity = f"{series.patient}_{uid[-_UID_END:].lstrip('.')}"
         named = series.patient if config.subject_pattern is None else subject(identity, series.folder)
         cases.append(LidcCase(identity, named, series.folder, uid, found.readings[uid]))
     return cases

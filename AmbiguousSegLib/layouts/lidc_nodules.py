@@ -6,8 +6,9 @@ lies strictly within the polygon through the pixels' centres, and an exclusion t
 al., Med. Phys. 38, 2011; MAX, the program by which LIDC compared its readers, does the same.
 
 **Marks of different readers that share a voxel are one nodule**, and what is joined by such marks in turn (MAX: simple
-overlap; nobody matches with himself). No mark is dilated: on the 6,859 marks of LIDC-IDRI, that gives 2,654 nodules, as
-many as with the lines counted in (Armato et al.: 2,669), and one slice more would begin to join neighbours.
+overlap; nobody matches with himself). No mark is dilated: the 6,859 marks of LIDC-IDRI give 2,654 nodules (Armato et
+al., by eye: 2,669), as many as with their lines counted in, and a slice more would begin to join neighbours. In 14 of
+them are more than four marks.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def listed(folder: Path) -> tuple[list[str], list[str]]:
             for entry in entries:
                 if is_hidden(entry.name):
                     continue
-                if not _is_text(entry.name):
+                if not is_text(entry.name):
                     log.warning("%s is left out, as its name is not UTF-8; rename it.", shown(Path(entry.path)))
                     continue
                 (folders if _is_folder(entry) else files).append(entry.name)
@@ -118,7 +118,7 @@ def glimpse(folder: Path, most: int = 2000) -> tuple[list[str], list[str]]:
     try:
         with os.scandir(folder) as entries:
             for entry in islice(entries, most):
-                if _is_text(entry.name) and not is_hidden(entry.name):
+                if is_text(entry.name) and not is_hidden(entry.name):
                     (folders if _is_folder(entry) else files).append(entry.name)
     except OSError:
         pass
@@ -225,7 +225,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
+    """Whether a name is UTF-8, as it must be for reading."""
     try:
         name.encode()
     except UnicodeEncodeError:

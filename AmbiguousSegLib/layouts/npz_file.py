@@ -43,10 +43,10 @@ def array_headers(file: Path) -> dict[str, ArrayHeader]:
     check_file(file)
     with _one_line(file), zipfile.ZipFile(file) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-        return {name: _header(file, archive, name) for name in names}
+        return {name: _header(archive, name) for name in names}
 
 
-def _header(file: Path, archive: zipfile.ZipFile, name: str) -> ArrayHeader:
+def _header(archive: zipfile.ZipFile, name: str) -> ArrayHeader:
     member = archive.getinfo(f"{name}.npy")
     with archive.open(member) as stream:
         version = np.lib.format.read_magic(stream)
@@ -64,7 +64,7 @@ def read_array(file: Path, name: str) -> np.ndarray:
     """
     check_file(file)
     with _one_line(file), zipfile.ZipFile(file) as archive:
-        header, member = _header(file, archive, name), archive.getinfo(f"{name}.npy")
+        header, member = _header(archive, name), archive.getinfo(f"{name}.npy")
         if not header.dtype.hasobject:
             held, compressed = member.compress_size, member.compress_type != zipfile.ZIP_STORED
             check_declared(file, math.prod(header.shape), header.dtype.itemsize, held, compressed)

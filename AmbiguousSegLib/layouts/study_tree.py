@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from AmbiguousSegLib.layouts.names import PICTURES, VOLUMES, by_number, ending_of, is_hidden, some, stem_of
+from AmbiguousSegLib.layouts.names import PICTURES, VOLUMES, by_number, ending_of, is_hidden, is_text, some, stem_of
 from AmbiguousSegLib.volume.dicom_files import SEGMENTATIONS, is_dicom, read_dataset, sop_class
 from AmbiguousSegLib.volume.dicom_headers import Frame, frames_of
 from AmbiguousSegLib.volume.dicom_structures import STRUCTURES
@@ -166,7 +166,7 @@ def _walk(folder: Path, study: Study, skip: Collection[Path]) -> Iterator[tuple[
         below, files = [], []
         for name in names:
             path = place / name
-            if path.is_dir() and not _is_text(name):
+            if path.is_dir() and not is_text(name):
                 told = f"{shown(path)}: the name of the folder is not UTF-8; rename it."
                 study.volumes.append(StudyVolume(_name(folder, path), path, problem=told))
             elif path.is_dir():
@@ -180,17 +180,9 @@ def _walk(folder: Path, study: Study, skip: Collection[Path]) -> Iterator[tuple[
         stack += reversed([path for path in below if not path.is_symlink()] + [p for p in below if p.is_symlink()])
 
 
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _add_file(study: Study, folder: Path, path: Path) -> None:
     name = _name(folder, path)
-    if not _is_text(path.name):
+    if not is_text(path.name):
         told = f"{shown(path)}: the name is not UTF-8, as it must be for reading; rename it."
         study.volumes.append(StudyVolume(name, path, problem=told))
         return

@@ -67,7 +67,7 @@ def plan_images(seen: Sequence[Inspection], gpu: bool, names: Sequence[str] = ()
     flat = all(min(case.geometry.size) == 1 for case in seen)
     known = not flat or _spacing_known(seen, any(hounsfield) or bool(modality))
     plane = _plane(seen, flat, known)
-    spacing, size = _grid(seen, plane[1], known, flat, gpu)
+    spacing, size = _grid(seen, plane[1], known, gpu)
     channels = _channels(seen, "CT" if all(hounsfield) else modality, names)
     choices = (
         plane,
@@ -129,21 +129,22 @@ def _plane(seen: Sequence[Inspection], flat: bool, known: bool) -> Choice:
     return key, "axial", f"{text}: no axis is coarser than the next by more than {ANISOTROPIC:g}, so as it is usual"
 
 
-def _grid(seen: Sequence[Inspection], plane: str, known: bool, flat: bool, gpu: bool) -> tuple[Choice, Choice]:
+def _grid(seen: Sequence[Inspection], plane: str, known: bool, gpu: bool) -> tuple[Choice, Choice]:
     """Spacing and size."""
     spacings, sizes, extents = (np.array(rows) for rows in zip(*(in_plane(case, plane) for case in seen)))
     most = MOST_SIDE_GPU if gpu else MOST_SIDE_CPU
     marked = extents.max(1) > 0
     if not known:
         return _picture_grid(sizes, extents[marked], sizes[marked], most, gpu)
-    spacing = float(np.median(spacings))
+    # Five digits: pixels as they are stay as they are. At 0.94 mm, 256 of 0.9375 mm would become 255, and blurred.
+    spacing = float(f"{np.median(spacings):.5g}")
     widths = (extents * spacings).max(1)[marked]
-    largest = float(np.percentile(widths, 95)) if len(widths) else 0.0
+    # Of few cases no mean of the largest two: one huge lesion among ten is cut, not all others made small.
+    largest = float(np.percentile(widths, 95, method="lower")) if len(widths) else 0.0
     why = f"median of the cases' pixels ({spacings.min():.3g} to {spacings.max():.3g} mm)"
     if LEAST_CONTEXT * largest / spacing > most:
-        spacing = LEAST_CONTEXT * largest / most
+        spacing = float(f"{LEAST_CONTEXT * largest / most:.2g}")
         why = f"coarser than the {why}, so that lesions of {largest:.3g} mm and their surroundings fit {most} pixels"
-    spacing = float(f"{spacing:.2g}")
     wanted = CONTEXT * largest / spacing
     field = float(np.median((sizes * spacings).min(1))) / spacing  # of the images, in pixels of the model
     # Crops are little larger than what they were cut around; of whole scans more than the lesions is shown.

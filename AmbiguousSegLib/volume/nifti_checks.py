@@ -21,6 +21,7 @@ from AmbiguousSegLib.volume.geometry import FILE_TOLERANCE, ORTHONORMAL_TOLERANC
 
 _BLOCK, _LONGEST = 1 << 22, 540  # bytes: read at once; of a header
 _FLOATS = {16: "f4", 64: "f8"}  # data types by their codes
+_UNITS = (0, 1, 2, 3)  # of length: not said, which is mm, metre, mm, micron; SimpleITK makes mm of them
 _ITK_SHEAR = 5e-5  # SimpleITK reads matrices whose columns are perpendicular to about 1e-4
 _PERMISSIVE = "ITK_NIFTI_SFORM_PERMISSIVE"  # environment: read a NIfTI whose matrix is not exactly orthonormal
 
@@ -154,7 +155,18 @@ def _header(path: Path, data: bytes) -> NiftiHeader:
     (code,) = struct.unpack_from(f"{order}h", data, 254)
     rows = struct.unpack_from(f"{order}12f", data, 280)
     if not 1 <= dim[0] <= 7 or min(dim[1 : 1 + dim[0]]) < 1 or bits < 1 or not math.isfinite(start) or start < 0:
-        raise ValueError(f"{shown(path)} is damaged: its header declares the size {dim[1:8]}, {bits} bits a voxel.")
+        raise ValueError(
+            f"{shown(path)} is damaged: its header declares {dim[0]} axes of {dim[1:8]}, {bits} bits a voxel, from "
+            f"byte {start:g}; copy or download it again."
+        )
+    magic, pair = data[344:348], _pair(path)[0] is not None
+    if magic != (b"ni1\0" if pair else b"n+1\0"):
+        raise ValueError(
+            f"{shown(path)} is no NIfTI of {'two files' if pair else 'one file'}: its header is marked {magic!r}; copy "
+            "it again, or convert it."
+        )
+    if (unit := data[123] & 7) not in _UNITS:
+        raise ValueError(f"{shown(path)}: lengths are in the unknown unit {unit}; correct xyzt_units in its header.")
     shape = dim[1 : 1 + dim[0]]
     spacing = pixdim[1 : 1 + min(3, dim[0])]
     if not all(math.isfinite(s) and s > 0 for s in spacing):

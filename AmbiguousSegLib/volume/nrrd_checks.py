@@ -35,28 +35,65 @@ def check_nrrd(path: Path) -> None:
         fields = _fields(path, file)
         _check_units(path, fields)
         _check_spacing(path, fields)
+        if any(skip < -1 for skip in _whole_numbers(fields.get("byte skip", fields.get("byteskip", "")))):
+            raise ValueError(f"{shown(path)}: byte skip is below -1, which NRRD does not know; correct its header.")
         sizes, voxel = _whole_numbers(fields.get("sizes", "")), _bytes_of(fields.get("type", ""))
         if not sizes or min(sizes) < 1 or voxel is None:
             return  # SimpleITK names what is wrong
         encoding = fields.get("encoding", "").lower()
         name = fields.get("data file", fields.get("datafile"))
+        listed = [] if name is None else _data_files(path, name, file)
+        if not listed and name is not None:
+            raise ValueError(f"{shown(path)} lists no file of voxels; copy it again with all its files.")
         if name is None:
-            held = path.stat().st_size - file.tell()
-            check_declared(path, math.prod(sizes), voxel, held if encoding in _ENCODINGS else None, encoding != "raw")
+            held = path.stat().st_size - file.tell() if encoding in _ENCODINGS else None
+            check_declared(path, math.prod(sizes), voxel, held, encoding != "raw")
             if encoding in ("gzip", "gz"):
                 _check_gzip(path, file, math.prod(sizes) * voxel, fields)
             return
-    data = path.parent / name
-    if name.startswith("LIST") or "%" in name or not data.is_file():
-        return
-    held = data.stat().st_size
-    check_declared(path, math.prod(sizes), voxel, held if encoding in _ENCODINGS else None, encoding != "raw")
-    if encoding in ("gzip", "gz"):
-        with open(data, "rb") as file:
-            _check_gzip(data, file, math.prod(sizes) * voxel, fields)
+    for data in listed:
+        check_data_file(path, data)
+    check_declared(path, math.prod(sizes), voxel, None, False)
+    needed = math.prod(sizes) * voxel // len(listed)  # each file holds as much
+    for data in listed:
+        held = data.stat().st_size if encoding in _ENCODINGS else None
+        check_declared(data, math.prod(sizes) // len(listed), voxel, held, encoding != "raw")
+        if encoding in ("gzip", "gz"):
+            with open(data, "rb") as file:
+                _check_gzip(data, file, needed, fields)
 
 
 _ENCODINGS = ("raw", "gzip", "gz")
+
+
+def _data_files(path: Path, name: str, file: BinaryIO) -> list[Path]:
+    """Files of voxels that a header names: one, a list behind it (where ``file`` is), or a pattern of numbers."""
+    names: list[str] = [name]
+    count = 1
+    if name.upper().startswith("LIST"):
+        names = [line.strip() for line in file.read(_LONGEST_HEADER).decode("utf-8", "replace").splitlines()]
+        names = [line for line in names if line]
+        count = len(names)
+    elif "%" in name:
+        form, *words = name.rsplit(maxsplit=3)
+        numbers = _whole_numbers(" ".join(words))
+        if len(numbers) != 3 or not numbers[2] or re.fullmatch(r"[^%]*%0?\d{0,3}d[^%]*", form) is None:
+            raise ValueError(f"{shown(path)}: {name!r} is no pattern of files as 's%03d.raw 1 9 1' is; correct it.")
+        first, last, step = numbers
+        found = range(first, last + (1 if step > 0 else -1), step)
+        count, names = len(found), [form % number for number in found[:_MOST_LINES]]
+    if count > _MOST_LINES:
+        raise ValueError(
+            f"{shown(path)} names {count:,} files of voxels, more than {_MOST_LINES:,}; write it as one file."
+        )
+    return [path.parent / one for one in names]
+
+
+def check_data_file(path: Path, data: Path) -> None:
+    """ValueError unless the file of voxels that a header names is one on disk: SimpleITK would wait for a FIFO."""
+    if not data.is_file():
+        kind = "is no file on disk" if data.exists() else "does not exist"
+        raise ValueError(f"{shown(path)} names {shown(data)} for its voxels, which {kind}; put the file beside it.")
 
 
 def _fields(path: Path, file: BinaryIO) -> dict[str, str]:
@@ -72,6 +109,8 @@ def _fields(path: Path, file: BinaryIO) -> dict[str, str]:
         name, colon, value = text.partition(":")
         if colon and not text.startswith("#") and not value.startswith("="):
             fields[name.strip().lower()] = value.strip()
+        if name.strip().lower() in ("data file", "datafile") and value.strip().upper().startswith("LIST"):
+            break  # the names follow
         if file.tell() > _LONGEST_HEADER or lines > _MOST_LINES:
             raise _endless(path)
     return fields
@@ -179,9 +218,12 @@ def check_meta_image(path: Path) -> None:
             f"{', '.join(repr(fields.get(name, '')) for name in ('DimSize', 'ElementType', 'ElementDataFile'))}."
         )
     if source.upper().startswith("LIST") or "%" in source:
+        with open(path, "rb") as file:
+            file.seek(start)
+            for one in _data_files(path, source, file):
+                check_data_file(path, one)
         return
-    if not data.is_file():
-        raise ValueError(f"{shown(path)} names {shown(data)} for its voxels, which is no file; put it beside it.")
+    check_data_file(path, data)
     skip = start if data == path else 0
     packed = fields.get("CompressedData", "").lower() in ("true", "1")
     check_declared(path, math.prod(sizes) * channels, voxel, data.stat().st_size - skip, packed)

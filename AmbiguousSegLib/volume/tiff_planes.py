@@ -39,7 +39,7 @@ def planes_of(path: Path, description: str, pages: int, samples: int) -> Planes:
         ValueError: points of time, or other axes that are no slices or channels; fewer or more pages than are told.
     """
     if description.startswith("ImageJ="):
-        axes, scale = _imagej(path, description, pages)
+        axes, scale = _imagej(path, description)
     elif "<OME" in description[:1000]:
         axes, scale = _ome(path, description, samples), None
     elif description.startswith('{"shape"'):
@@ -66,7 +66,7 @@ def planes_of(path: Path, description: str, pages: int, samples: int) -> Planes:
     return Planes(numbers.reshape(-1, dict(axes).get("C", 1)), scale)
 
 
-def _imagej(path: Path, description: str, pages: int) -> tuple[list[tuple[str, int]], tuple[float, float] | None]:
+def _imagej(path: Path, description: str) -> tuple[list[tuple[str, int]], tuple[float, float] | None]:
     told = dict(line.split("=", 1) for line in description.splitlines() if "=" in line)
 
     def number(key: str) -> int:

@@ -146,7 +146,7 @@ def main() -> None:
     truth = read_mask(shared_path("data/chest_ct/lung1_label.nrrd"))
     image = shared_path("data/chest_ct/lung1_image.nrrd")
     low, high = region(truth, read_volume(image)[1])
-    box = [f"{value:.1f}" for value in (*low, *high)]
+    box = [f"{value:.1f}" for pair in zip(low, high) for value in pair]
     arguments = ["sample", str(image), "--model", str(folder), "--samples", "8", "--region", *box]
     command([*arguments, "--out", str(options.out / "chest_ct"), "--overwrite"])
 

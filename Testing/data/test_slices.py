@@ -268,3 +268,33 @@ def test_a_patch_around_marks_by_hand():
     marked[19, 29] = True
     assert patch_around(marked, (6, 8)) == (slice(14, 20), slice(22, 30))
     assert patch_around(np.zeros((20, 30), bool), (6, 8)) == (slice(7, 13), slice(11, 19))
+
+
+def test_a_patch_never_lies_between_the_marks():
+    """Of marks that do not fit together the largest is in the middle, of one that does not fit a marked pixel is."""
+    marked = np.zeros((20, 40), bool)
+    marked[2:4, 2:4] = True
+    marked[8:12, 30:33] = marked[12, 33] = True  # the larger one, 14 pixels: 8 to 12, 30 to 33; the middle is 10, 31.5
+    assert patch_around(marked, (7, 8)) == (slice(7, 14), slice(28, 36))
+    marked[9:11, 4:30] = True  # one bridge through all: its middle is 9.5, 17.5 or so, as before
+    rows, columns = patch_around(marked, (8, 8))
+    assert marked[rows, columns].any() and columns.start in (13, 14)
+    ring = np.zeros((40, 40), bool)
+    ring[5:35, 5:35] = True
+    ring[7:33, 7:33] = False
+    rows, columns = patch_around(ring, (10, 10))
+    assert ring[rows, columns].sum() == 2 * 10
+
+
+def test_marks_beyond_a_patch_are_told(caplog):
+    class Spread(MadeCase):
+        def load_masks(self):
+            masks = super().load_masks()
+            masks[0, 16, 20, 3] = 1  # the far corner of 17 × 21
+            return masks
+
+    config = replace(CONFIG, size=(8, 8))
+    slices, _, store = opened([Spread()], config)
+    for case in loaded_cases(slices, store):
+        assert case.masks.any((1, 2))[0]
+    assert "marks of 1 of 3 slices to judge by reach beyond a patch of 8 × 8 pixels" in caplog.text

@@ -22,6 +22,7 @@ from AmbiguousSegLib.data.prepared_cases import packed, unpacked
 from AmbiguousSegLib.data.prepared_index import START
 from AmbiguousSegLib.data.prepared_writing import Skipped, bytes_needed, probing, smallest_type, write_prepared
 from AmbiguousSegLib.data.readers import recognised
+from AmbiguousSegLib.data.slices import index
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label
 from AmbiguousSegLib.layouts import prepared
 from AmbiguousSegLib.volume.geometry import Geometry
@@ -106,6 +107,18 @@ def test_what_training_sees_is_the_same_bit_for_bit(folder, plane, rule):
         slices = [preprocessing.prepare(*one.load_image()) for one in (case, original)]
         for i in slices[0].slice_indices:
             assert slices[0].image(i).numpy().tobytes() == slices[1].image(i).numpy().tobytes()
+
+
+def test_few_values_of_16_bits_pass_for_what_they_were(tmp_path):
+    """Full scale of 16 bits, of which one image uses the lowest 200 values, beside a channel by percentiles."""
+    case = case_of(np.random.default_rng(0).integers(0, 200, (2, 1, 9, 8)).astype(np.uint16))
+    write(tmp_path, [case])
+    (kept,) = read(tmp_path)
+    assert kept.dtype == "<u2"
+    rules = Intensity("percentile", 1.0, 99.0), Intensity("full_scale", high=65535.0)
+    preprocessing = Preprocessing(("a", "b"), "stored", None, (8, 8), 1, rules)
+    limits = [index([one], preprocessing, 1)[2]["c"] for one in (case, kept)]
+    assert limits[0] == limits[1] and limits[1][1] == (0.0, 65535.0)
 
 
 def test_a_case_equals_its_original(folder):

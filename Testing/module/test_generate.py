@@ -121,6 +121,7 @@ def test_button_and_command_line_and_batch_give_identical_masks(driver, tmp_path
     (voxels,), geometry = read_channels([driver.parameters.channel1])
     write_volume(tmp_path / "scan.nrrd", voxels, geometry)
     asked = [str(tmp_path / "scan.nrrd"), "--samples", "2", "--seed", "3", "--quality", "fast", "--device", "cpu"]
+    asked += ["--model", driver.parameters.model]
     assert command_line(["sample", *asked, "--slices", "8", "13", "--out", str(tmp_path / "cli")]) == 0
     (tmp_path / "study.csv").write_text("name,CT,slice_first,slice_last\nscan,scan.nrrd,8,13\n", encoding="utf-8")
     batch = runpy.run_path(str(driver.batch_script))

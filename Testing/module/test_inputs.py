@@ -256,7 +256,8 @@ def test_settings_are_checked_without_copies_of_the_voxels(workerless):
     tracemalloc.start()
     try:
         workerless.widget.inputs.settings()
-        assert tracemalloc.get_traced_memory()[1] < 2e6  # the volume has 52 MB
+        # The volume has 52 MB; of its values two million are looked at, as doubles.
+        assert tracemalloc.get_traced_memory()[1] < 20e6
     finally:
         tracemalloc.stop()
 
@@ -342,9 +343,9 @@ def test_nothing_waits_for_an_estimate(driver):
 
 def test_what_the_model_is_for_can_be_read_without_opening_anything(driver, tmp_path):
     assert driver.ui.cardSection.collapsed
-    assert driver.ui.modelLabel.text.startswith("Marks: nodule. Expects: CT (window -1000 to 200). Trained on: gene")
+    assert driver.ui.modelLabel.text.startswith("Marks: nodule. Expects: CT (window -1000 to 400). Trained on: 2,012")
     assert "Expects" in driver.ui.cardLabel.text and "Trained on" in driver.ui.cardLabel.text
-    assert "generated phantom slices" in driver.ui.cardLabel.text
+    assert "lung nodules of 649 patients of LIDC-IDRI" in driver.ui.cardLabel.text
     save_model(tiny_model(), tmp_path / "other")
     driver.parameters.model = str(tmp_path / "other")
     driver.settle()

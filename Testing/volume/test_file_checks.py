@@ -188,7 +188,7 @@ def test_a_meta_image_without_what_it_needs_is_refused_in_one_line_alone(tmp_pat
         (tmp_path / "v.mha").write_bytes(text.replace(name, "Other").encode() + VALUES.tobytes())
         refused(tmp_path / "v.mha", "v.mha is no readable MetaImage: it needs")
     (tmp_path / "v.mhd").write_text(text.replace("LOCAL", "gone.raw"))
-    refused(tmp_path / "v.mhd", "v.mhd names .*gone.raw for its voxels, which is no file")
+    refused(tmp_path / "v.mhd", "v.mhd names .*gone.raw for its voxels, which does not exist; put the file beside it")
     assert capfd.readouterr().err == ""
 
 
@@ -320,3 +320,80 @@ def test_a_header_of_a_million_lines_is_refused_before_simpleitk_reads_it(tmp_pa
             read_header(tmp_path / name)
     (tmp_path / "v.mha").write_bytes(b"ObjectType = Image\n" + b"Comment = a\n" * 100_000)
     refused(tmp_path / "v.mha", "its header does not end within 10,000 lines")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"dim": (9, 6, 5, 4, 1, 1, 1, 1)}, "declares 9 axes .* copy or download it again"),
+        ({"dim": (3, 6, -5, 4, 1, 1, 1, 1)}, "copy or download it again"),
+        ({"units": 5}, "unknown unit 5; correct xyzt_units"),
+    ],
+)
+def test_a_nifti_header_that_cannot_be_true_is_refused_with_what_to_do(tmp_path, change, words):
+    refused(nifti(tmp_path / "v.nii", **change), words)
+
+
+@pytest.mark.parametrize("magic", [b"ni1\0", b"abc\0", bytes(4)])
+def test_a_nifti_that_is_not_marked_as_one_is_refused(tmp_path, magic):
+    """SimpleITK takes it for Analyze, which has no matrix, and reads it without a word."""
+    data = bytearray(nifti(tmp_path / "v.nii").read_bytes())
+    data[344:348] = magic
+    (tmp_path / "v.nii").write_bytes(bytes(data))
+    refused(tmp_path / "v.nii", "is no NIfTI of one file")
+
+
+def slices(folder):
+    """The slices of ``VALUES``, a file each; their names."""
+    names = [f"s{k}.raw" for k in range(4)]
+    for name, one in zip(names, VALUES):
+        (folder / name).write_bytes(one.tobytes())
+    return names
+
+
+def several(folder, form, listed):
+    """A header of NRRD or MetaImage whose voxels lie in several files."""
+    if form == "nhdr":
+        path = nrrd(folder / "v.nhdr", [f"data file: {listed[0]}", *listed[1:]], b"")
+        path.write_bytes(path.read_bytes().rstrip() + b"\n")
+        return path
+    head = "NDims = 3\nDimSize = 6 5 4\nElementSpacing = 1 1 2\nElementType = MET_FLOAT\nElementDataFile = "
+    (folder / "v.mhd").write_text(head + "\n".join(listed) + "\n")
+    return folder / "v.mhd"
+
+
+@pytest.mark.parametrize("form", ["nhdr", "mhd"])
+@pytest.mark.parametrize("pattern", [False, True])
+def test_voxels_in_several_files_are_read_and_each_is_checked(tmp_path, form, pattern):
+    names = slices(tmp_path)
+    path = several(tmp_path, form, ["s%d.raw 0 3 1"] if pattern else ["LIST", *names])
+    assert np.array_equal(io.read_volume(path)[0][0], VALUES)
+    (tmp_path / names[2]).unlink()
+    refused(path, "s2.raw for its voxels, which does not exist; put the file beside it")
+    os.mkfifo(tmp_path / names[2])  # SimpleITK would wait for it
+    refused(path, "which is no file on disk")
+
+
+@pytest.mark.parametrize("form", ["nhdr", "mhd"])
+def test_a_pattern_of_a_million_files_is_refused(tmp_path, form):
+    refused(several(tmp_path, form, ["s%06d.raw 0 999999 1"]), "names 1,000,000 files of voxels")
+    refused(several(tmp_path, form, ["s%n.raw 0 9 1"]), "is no pattern")
+    refused(several(tmp_path, form, ["/dev/zero"]), "/dev/zero for its voxels, which is no file on disk")
+
+
+def test_each_of_several_compressed_files_agrees_with_its_checksum(tmp_path):
+    names = slices(tmp_path)
+    for name, one in zip(names, VALUES):
+        (tmp_path / name).write_bytes(gzip.compress(one.tobytes()))
+    path = nrrd(tmp_path / "v.nhdr", ["data file: LIST", *names], b"", encoding="gzip")
+    path.write_bytes(path.read_bytes().rstrip() + b"\n")
+    assert np.array_equal(io.read_volume(path)[0][0], VALUES)
+    data = bytearray((tmp_path / names[1]).read_bytes())
+    data[-6] ^= 1
+    (tmp_path / names[1]).write_bytes(bytes(data))
+    refused(path, "s1.raw is damaged")
+
+
+def test_a_negative_skip_that_nrrd_does_not_know_is_refused(tmp_path):
+    assert np.array_equal(io.read_volume(nrrd(tmp_path / "v.nrrd", byte_skip="-1"))[0][0], VALUES)
+    refused(nrrd(tmp_path / "v.nrrd", byte_skip="-7"), "byte skip is below -1")

@@ -306,7 +306,8 @@ class InputsPanel:
     def _on_sample_data(self, _checked: bool = False) -> None:
         volume, raters = sample_data.add_phantom(self.context.scene)
         with slicer.util.NodeModify(self.context.parameters):
-            self.context.parameters.model = DEMO_MODEL  # which was trained on such volumes
+            if self.context.parameters.model in ("", DEFAULT_MODEL):  # no choice of the user's
+                self.context.parameters.model = DEMO_MODEL  # which was trained on such volumes
             self.context.parameters.channel1 = volume
             segments = list(raters.GetSegmentation().GetSegmentIDs())
             self.context.parameters.raterNodes = [raters] * len(segments)
