@@ -93,8 +93,12 @@ def test_ticking_only_slices_begins_with_all_of_them(driver):
 
 
 def test_quality_shows_its_steps(driver):
-    texts = [driver.ui.qualitySelector.itemText(index) for index in range(3)]
-    assert texts == ["Fast (10 steps)", "Balanced (25 steps)", "As in the paper (1000 steps)"]
+    """Those that each bundled model names."""
+    for model, fast, balanced in (("lung-nodule", 4, 10), ("phantom-cimd-64", 10, 25)):
+        driver.parameters.model = model
+        driver.settle()
+        texts = [driver.ui.qualitySelector.itemText(index) for index in range(3)]
+        assert texts == [f"Fast ({fast} steps)", f"Balanced ({balanced} steps)", "As in the paper (1000 steps)"]
 
 
 def test_a_new_region_is_the_volume_and_moving_it_renews_the_estimate(driver):
