@@ -110,6 +110,8 @@ def sampling(model_folder, **changes) -> dict:
         "sampler": None,
         "slice_range": None,
         "region": None,
+        "modality": "",
+        "picture": False,
     }
     return {**arguments, **changes}
 

@@ -117,7 +117,7 @@ def _split_by_parts(config: DataConfig, cases: Sequence[Case]) -> Split:
                 f"{part[case.subject]}; put all cases of a subject into one part."
             )
     split = _split(cases, part)
-    if split.validation:
+    if split.validation or not split.train:
         return split
     inner = split_by_fraction(split.train, config.validation_fraction, 0, config.split_seed)
     return Split(inner.train, inner.validation, split.test)

@@ -37,7 +37,8 @@ def recognise(folder: Path) -> Layout | None:
     try:
         head = read_head(path)
         words = f"prepared data, {head['cases']} case(s) from: {head['words']}"
-        return Layout(words, channels=tuple(head["channel_names"]), labels=_labels(head))
+        names = tuple(head["channel_names"])
+        return Layout(words, channels=names if all(names) else (), labels=_labels(head))
     except (ValueError, KeyError, TypeError, OSError):
         return Layout("prepared data")
 

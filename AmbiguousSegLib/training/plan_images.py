@@ -136,14 +136,15 @@ def _grid(seen: Sequence[Inspection], plane: str, known: bool, gpu: bool) -> tup
     marked = extents.max(1) > 0
     if not known:
         return _picture_grid(sizes, extents[marked], sizes[marked], most, gpu)
-    spacing = float(np.median(spacings))
+    # Five digits: pixels as they are stay as they are. At 0.94 mm, 256 of 0.9375 mm would become 255, and blurred.
+    spacing = float(f"{np.median(spacings):.5g}")
     widths = (extents * spacings).max(1)[marked]
-    largest = float(np.percentile(widths, 95)) if len(widths) else 0.0
+    # Of few cases no mean of the largest two: one huge lesion among ten is cut, not all others made small.
+    largest = float(np.percentile(widths, 95, method="lower")) if len(widths) else 0.0
     why = f"median of the cases' pixels ({spacings.min():.3g} to {spacings.max():.3g} mm)"
     if LEAST_CONTEXT * largest / spacing > most:
-        spacing = LEAST_CONTEXT * largest / most
+        spacing = float(f"{LEAST_CONTEXT * largest / most:.2g}")
         why = f"coarser than the {why}, so that lesions of {largest:.3g} mm and their surroundings fit {most} pixels"
-    spacing = float(f"{spacing:.2g}")
     wanted = CONTEXT * largest / spacing
     field = float(np.median((sizes * spacings).min(1))) / spacing  # of the images, in pixels of the model
     # Crops are little larger than what they were cut around; of whole scans more than the lesions is shown.

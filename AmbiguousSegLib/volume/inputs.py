@@ -11,7 +11,7 @@ import numpy as np
 
 from AmbiguousSegLib.volume.geometry import Geometry, Region, SliceAxes
 
-_MOST_VALUES = 2_000_000  # percentiles are taken of every k-th value where there are more
+_MOST_VALUES = 2_000_000  # percentiles are taken of about so many where there are more
 
 Span = tuple[float, float]
 """Lowest and highest over the images."""
@@ -35,7 +35,10 @@ def channel_values(channel: np.ndarray) -> ChannelValues | None:
     least, greatest = float(channel.min()), float(channel.max())  # a NaN survives min and max
     if not np.isfinite([least, greatest]).all():
         return None
-    some = channel.ravel()[:: max(1, channel.size // _MOST_VALUES)]
+    step = max(1, channel.size // _MOST_VALUES)
+    while math.gcd(step, channel.size) > 1:  # else it would see some rows or columns, and others never
+        step += 1
+    some = channel.ravel()[::step]
     low, median, high = (float(v) for v in np.percentile(some.astype(float), (0.5, 50, 99.5)))
     whole = channel.dtype.kind in "iu" or bool(np.array_equal(some, np.rint(some)))
     return ChannelValues(least, low, median, high, greatest, whole)

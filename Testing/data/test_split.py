@@ -139,6 +139,11 @@ def test_where_the_data_states_no_validation_a_fraction_of_its_training_is_taken
     assert {one.part for one in split.test} == {"test"} and {one.part for one in split.validation} == {"train"}
 
 
+def test_data_for_the_test_alone_has_nothing_to_split():
+    split = split_cases(DataConfig(), [case("a", "a", "test"), case("b", "b", "test")])
+    assert [len(part) for part in (split.train, split.validation, split.test)] == [0, 0, 2]
+
+
 def test_parts_that_contradict_each_other_are_refused():
     with pytest.raises(ValueError, match="b states the part '', others one of train"):
         split_cases(DataConfig(), [case("a", "a", "train"), case("b", "b")])

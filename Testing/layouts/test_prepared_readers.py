@@ -96,6 +96,11 @@ def test_channels_are_chosen_by_name_as_from_the_original(prepared, write, asked
         assert_same(out, data, DataConfig(channels=channels))
 
 
+def test_images_without_a_name_name_no_channel(prepared):
+    _, out = prepared(WRITERS["pictures"])
+    assert LAYOUTS["prepared"](out).channels == ()
+
+
 def test_channels_that_are_not_all_there_are_refused(prepared):
     data, out = prepared(brats)
     assert main(["prepare", "--data", str(data), "--out", str(out), "--overwrite", "--dataset.channels", "PET"]) == 2

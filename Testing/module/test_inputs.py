@@ -93,8 +93,12 @@ def test_ticking_only_slices_begins_with_all_of_them(driver):
 
 
 def test_quality_shows_its_steps(driver):
-    texts = [driver.ui.qualitySelector.itemText(index) for index in range(3)]
-    assert texts == ["Fast (10 steps)", "Balanced (25 steps)", "As in the paper (1000 steps)"]
+    """Those that each bundled model names."""
+    for model, fast, balanced in (("lung-nodule", 4, 10), ("phantom-cimd-64", 10, 25)):
+        driver.parameters.model = model
+        driver.settle()
+        texts = [driver.ui.qualitySelector.itemText(index) for index in range(3)]
+        assert texts == [f"Fast ({fast} steps)", f"Balanced ({balanced} steps)", "As in the paper (1000 steps)"]
 
 
 def test_a_new_region_is_the_volume_and_moving_it_renews_the_estimate(driver):
@@ -343,9 +347,9 @@ def test_nothing_waits_for_an_estimate(driver):
 
 def test_what_the_model_is_for_can_be_read_without_opening_anything(driver, tmp_path):
     assert driver.ui.cardSection.collapsed
-    assert driver.ui.modelLabel.text.startswith("Marks: nodule. Expects: CT (window -1000 to 200). Trained on: gene")
+    assert driver.ui.modelLabel.text.startswith("Marks: nodule. Expects: CT (window -1000 to 400). Trained on: 2,012")
     assert "Expects" in driver.ui.cardLabel.text and "Trained on" in driver.ui.cardLabel.text
-    assert "generated phantom slices" in driver.ui.cardLabel.text
+    assert "lung nodules of 649 patients of LIDC-IDRI" in driver.ui.cardLabel.text
     save_model(tiny_model(), tmp_path / "other")
     driver.parameters.model = str(tmp_path / "other")
     driver.settle()

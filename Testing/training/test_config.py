@@ -26,7 +26,7 @@ NAN = float("nan")
         ("dataset", "target", "union", "one of random_rater, mean"),
         ("dataset", "subject_pattern", "case(", "a regular expression"),
         ("dataset", "phantom_seed", -1, "0 or more"),
-        ("dataset", "workers", -1, "0 or more"),
+        ("dataset", "workers", 65, "0 to 64"),
         ("optimisation", "images", 0, "at least 1"),
         ("optimisation", "batch_size", 0, "at least 1"),
         ("optimisation", "microbatch", 0, "at least 1, or null"),

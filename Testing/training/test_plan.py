@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import yaml
 
@@ -20,6 +21,7 @@ from AmbiguousSegLib.training.plan_run import Machine, network
 from AmbiguousSegLib.training.plan_speed import Speed, measured_speed
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.inputs import ChannelValues
+from AmbiguousSegLib.volume.preprocessing import Intensity, Preprocessing
 
 UPRIGHT = (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
 # Index x runs along the patient's y, index y along z, index z along x: slices as a sagittal series stores them.
@@ -141,7 +143,27 @@ def test_spacing_is_the_median_in_the_plane():
         seen(number, spacing=(mm, mm, 2.5), size=(256, 256, 40), lesion_px=(20, 20, 4), values=(MR,))
         for number, mm in enumerate((0.6, 0.703, 0.9))
     ]
+    assert chosen(inspections)["dataset.spacing_mm"] == 0.703
+
+
+@pytest.mark.parametrize("spacing", [0.9375, 0.48828125, 0.68359375, 1.25, 0.703125])
+def test_slices_of_one_spacing_are_not_resampled(spacing):
+    """Fields of 240 to 500 mm in 256 or 512 pixels: a spacing that is a little off would blur every slice."""
+    inspections = cases(4, spacing=(spacing, spacing, 3.0), size=(512, 256, 40), lesion_px=(20, 20, 4), values=(MR,))
+    values = chosen(inspections)
+    preprocessing = Preprocessing(
+        ("MR",), "axial", values["dataset.spacing_mm"], (64, 64), 8, Intensity("window", 0.0, 1.0)
+    )
+    pixels = np.random.default_rng(0).random((1, 1, 256, 512), np.float32)
+    grid = replace(inspections[0].geometry, size=(512, 256, 1))
+    np.testing.assert_array_equal(preprocessing.prepare(pixels, grid).image(0).numpy()[0], pixels[0, 0])
+
+
+def test_one_huge_lesion_among_ten_makes_the_others_no_smaller():
+    fields = {"size": (512, 512, 40), "spacing": (0.7, 0.7, 2.0), "values": (MR,)}
+    inspections = [seen(k, lesion_px=(400, 400, 4) if k == 3 else (20, 20, 4), **fields) for k in range(10)]
     assert chosen(inspections)["dataset.spacing_mm"] == 0.7
+    assert chosen(inspections)["dataset.size"] == [64, 64]
 
 
 def test_crops_bound_the_size():

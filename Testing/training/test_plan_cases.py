@@ -186,7 +186,7 @@ def test_lidc_nodules(tmp_path):
     (tmp_path / "cases.json").write_text(json.dumps(entries), encoding="utf-8")
     made = plan_for(tmp_path)
     data = made.config["dataset"]
-    assert (data["plane"], data["spacing_mm"], data["size"]) == ("axial", 0.7, [64, 64])
+    assert (data["plane"], data["spacing_mm"], data["size"]) == ("axial", 0.70312, [64, 64])
     assert (data["channels"], data["intensity"]) == (["CT"], {"rule": "window", "low": -1000, "high": 400})
     assert (data["validation_fraction"], data["test_fraction"]) == (0.1, 0)
     assert made.config["augmentation"]["translate"] == 0.15
@@ -200,7 +200,7 @@ def test_chest_ct_as_a_volume(tmp_path):
         linked(shared_path(f"data/chest_ct/{file}"), tmp_path / "chest", name)
     made = plan_for(tmp_path)
     data = made.config["dataset"]
-    assert (data["plane"], data["spacing_mm"], data["size"]) == ("axial", 0.57, [64, 64])
+    assert (data["plane"], data["spacing_mm"], data["size"]) == ("axial", 0.57031, [64, 64])
     assert (data["channels"], data["intensity"]) == (["CT"], {"rule": "window", "low": -1000, "high": 400})
     assert (data["validation_fraction"], data["test_fraction"]) == (0, 0)
     assert (data["empty_share"], data["shift"]) == (0.15, 0.25)

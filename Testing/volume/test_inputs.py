@@ -28,6 +28,14 @@ def test_values_of_a_channel_by_hand():
         assert channel_values(np.array([0.0, wrong])) is None
 
 
+def test_all_columns_of_a_large_image_count():
+    """8 million values: every fourth would be seen, which in rows of 200 is always the same columns."""
+    channel = np.zeros((200, 200, 200), np.uint8)
+    channel[..., ::4] = 9
+    found = channel_values(channel)
+    assert (found.low, found.median, found.high) == (0, 0, 9)
+
+
 def test_the_slices_of_an_image_are_those_of_the_plane():
     stored = Inputs.of([VALUES], grid(), "axial", "CT")
     assert (stored.rows_px, stored.columns_px, stored.pixel_mm, stored.slice_mm) == ((6, 6), (8, 8), (0.5, 0.7), (3, 3))
