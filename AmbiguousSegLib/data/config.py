@@ -12,6 +12,7 @@ from AmbiguousSegLib.volume.preprocessing import Intensity, Preprocessing
 
 PHANTOM = "phantom"
 EIGHT_BIT = Intensity("full_scale", high=255.0)
+MOST_PIXELS = 16_384  # along a side of what the network sees
 MOST_WORKERS = 64  # each is a process that holds the libraries and a cache of its own
 TARGETS = ("random_rater", "mean")
 
@@ -64,7 +65,9 @@ class DataConfig:
         kinds = (AUTO, *READERS, PHANTOM)
         check_field(self, self.kind in kinds, "kind", f"one of {', '.join(kinds)}")
         check_field(self, self.target in TARGETS, "target", f"one of {', '.join(TARGETS)}")
-        check_field(self, min(self.size) >= 1, "size", "two positive integers")
+        check_field(
+            self, 1 <= min(self.size) <= max(self.size) <= MOST_PIXELS, "size", f"two integers from 1 to {MOST_PIXELS}"
+        )
         check_field(self, len(self.channels) >= 1, "channels", "a list of at least one name")
         positive = self.spacing_mm is None or 0 < self.spacing_mm < math.inf
         check_field(self, positive, "spacing_mm", "positive, or null")

@@ -986,7 +986,9 @@ def models(base: Path, rng: np.random.Generator) -> Iterator[Case]:
     for title, spoil in kinds.items():
         for door in ("sample", "train") if title in train_too else ("sample",):
 
-            def make(place: Path, _rng: np.random.Generator, spoil: Callable = spoil, door: str = door, title: str = title) -> Call:
+            def make(
+                place: Path, _rng: np.random.Generator, spoil: Callable = spoil, door: str = door, title: str = title
+            ) -> Call:
                 shutil.copytree(base / "model", place / "net")
                 spoil(place / "net")
                 if door == "sample":
@@ -1114,7 +1116,11 @@ def configs(base: Path, rng: np.random.Generator) -> Iterator[Case]:
             key = title.partition(":")[0].rpartition(".")[2]
             about = {"validation_fraction": "Fractions", "intensity": "Intensity"}.get(key, key.partition(" ")[0])
             expect = may.get(title, REFUSED)
-            return Call([*words, "--device", "cpu"], expect, ("mine.yaml", key, key.replace("_", " "), about, about.capitalize()))
+            return Call(
+                [*words, "--device", "cpu"],
+                expect,
+                ("mine.yaml", key, key.replace("_", " "), about, about.capitalize()),
+            )
 
         yield Case("train", "configuration", title, make)
 
@@ -1486,7 +1492,9 @@ def lidc(base: Path, rng: np.random.Generator) -> Iterator[Case]:
     if not DICOM:
         return
 
-    def spoiled(door: str, kind: str, title: str, change: Callable[[bytes, np.random.Generator], bytes], expect: str) -> Case:
+    def spoiled(
+        door: str, kind: str, title: str, change: Callable[[bytes, np.random.Generator], bytes], expect: str
+    ) -> Case:
         def make(place: Path, rng: np.random.Generator) -> Call:
             data = place / "data"
             shutil.copytree(base / "data" / "lidc", data)
@@ -1902,7 +1910,7 @@ def batches(base: Path, rng: np.random.Generator) -> Iterator[Case]:
         "link to nothing": lambda f: os.symlink("nowhere", f / "bad.nrrd"),
         "link to itself": lambda f: os.symlink("bad.nrrd", f / "bad.nrrd"),
         "/dev/zero": lambda f: os.symlink("/dev/zero", f / "bad.nrrd"),
-                "a terabyte": lambda f: _sparse(f / "bad.nrrd"),
+        "a terabyte": lambda f: _sparse(f / "bad.nrrd"),
         "name not UTF-8": lambda f: shutil.copy(base / "ct.nrrd", f / os.fsdecode(b"bad\xe9.nrrd")),
     }.items():
         yield study(title, "no plain file", lambda f, r, p=put: (p(f), ("bad", 0))[1])

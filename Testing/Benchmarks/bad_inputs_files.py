@@ -48,7 +48,12 @@ BASE_SUFFIX = {"ct.nhdr": "ct.raw.gz", "ct.mhd": "ct.raw"}
 CONFIG = {
     "method": "cimd",
     "method_config": TINY["cimd"],
-    "dataset": {"size": [SIZE, SIZE], "intensity": {"rule": "minmax", "low": None, "high": None}, "validation_fraction": 0.25, "test_fraction": 0.0},
+    "dataset": {
+        "size": [SIZE, SIZE],
+        "intensity": {"rule": "minmax", "low": None, "high": None},
+        "validation_fraction": 0.25,
+        "test_fraction": 0.0,
+    },
     "optimisation": {"images": 16, "batch_size": 4, "learning_rate": 1e-3},
     "validation": {"every_images": 16, "cases": 1, "samples": 2},
     "sampling": {"name": "ddim", "steps": 2},
