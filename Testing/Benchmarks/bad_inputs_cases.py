@@ -226,7 +226,7 @@ def headers(base: Path, rng: np.random.Generator) -> Iterator[Case]:
         )
         truth = real if text == "bits and type differ" else None
         yield made(base, f"NIfTI: {text}", "a.nii", lambda v, f=fields: nifti(v, **f), expect, truth=truth)
-    for unit, factor in ((1, 1000), (3, 0.001)):
+    for unit, _factor in ((1, 1000), (3, 0.001)):
         yield made(base, f"NIfTI: unit {unit}", "a.nii", lambda v, u=unit: nifti(v, xyzt_units=u), EITHER, truth=real)
     for text, fields in {
         "spacing 0": {"space_directions": "(0,0,0) (0,1,0) (0,0,2)"},
@@ -843,7 +843,7 @@ def weights_of(folder: Path, change: Callable[[dict], dict | None]) -> None:
     """The weights changed, and their checksum with them."""
     from safetensors.torch import load_file, save
 
-    file, about = folder / "model.safetensors", folder / "model.json"
+    file, _about = folder / "model.safetensors", folder / "model.json"
     tensors = load_file(file)
     data = save(change(tensors) or tensors)
     file.write_bytes(data)
@@ -919,9 +919,9 @@ def models(base: Path, rng: np.random.Generator) -> Iterator[Case]:
         "empty, sealed": raw(lambda d: b""),
         "header of 2**60 bytes": raw(lambda d: struct.pack("<Q", 2**60) + d[8:]),
         "header nested": raw(lambda d: struct.pack("<Q", 100_000) + DEEP.encode() + d[8:]),
-        "shape of 2**40": raw(header(lambda h: h[[k for k in h if k != "__metadata__"][0]].update(shape=[2**40]))),
+        "shape of 2**40": raw(header(lambda h: h[next(k for k in h if k != "__metadata__")].update(shape=[2**40]))),
         "places that overlap": raw(
-            header(lambda h: h[[k for k in h if k != "__metadata__"][0]].update(data_offsets=[0, 2**50]))
+            header(lambda h: h[next(k for k in h if k != "__metadata__")].update(data_offsets=[0, 2**50]))
         ),
         "weights missing": lambda f: (f / "model.safetensors").unlink(),
         "weights a folder": lambda f: ((f / "model.safetensors").unlink(), (f / "model.safetensors").mkdir()),
