@@ -188,7 +188,7 @@ def headers(base: Path, rng: np.random.Generator) -> Iterator[Case]:
 
         for maker, name in ((nifti, "a.nii"), (nrrd, "a.nrrd"), (meta, "a.mha")):
             yield made(base, f"{word} in {name}", name, lambda v, m=maker, w=with_bad: m(w(v)), kind="NaN")
-        gz = lambda v, w=with_bad: gzip.compress(nifti(w(v)))  # noqa: E731
+        gz = lambda v, w=with_bad: gzip.compress(nifti(w(v)))
         yield made(base, f"{word} in .nii.gz", "a.nii.gz", gz, kind="NaN")
     for text, fields in {
         "spacing 0": {"pixdim": (1, 0, 1, 2, 1, 1, 1, 1), "sform_code": 0, "qform_code": 1},
@@ -272,9 +272,9 @@ def headers(base: Path, rng: np.random.Generator) -> Iterator[Case]:
     yield made(
         base, "NRRD: a million comments", "a.nrrd", lambda v: million + nrrd(v)[9:], EITHER, truth=real, kind="bomb"
     )
-    gzipped = lambda v: nrrd(v, zeros_gzipped(20 << 30), encoding="gzip")  # noqa: E731
+    gzipped = lambda v: nrrd(v, zeros_gzipped(20 << 30), encoding="gzip")
     yield made(base, "NRRD: 20 GB of zeros behind gzip, few declared", "a.nrrd", gzipped, EITHER, kind="bomb")
-    large = lambda v: nrrd(v, zeros_gzipped(20 << 30), encoding="gzip", sizes=f"{HUGE} {HUGE} 1")  # noqa: E731
+    large = lambda v: nrrd(v, zeros_gzipped(20 << 30), encoding="gzip", sizes=f"{HUGE} {HUGE} 1")
     yield made(base, "NRRD: 20 GB of zeros behind gzip, declared", "a.nrrd", large, kind="bomb")
     yield made(
         base,
@@ -289,7 +289,7 @@ def headers(base: Path, rng: np.random.Generator) -> Iterator[Case]:
         gzip.compress(nifti(v[:, :1, :1], dim=(3, 30000, 30000, 12, 1, 1, 1, 1))) + zeros_gzipped(20 << 30)
     )
     yield made(base, "NIfTI: 20 GB of zeros behind gzip, declared", "a.nii.gz", packed, kind="bomb")
-    zlibbed = lambda v: meta(v, zeros_deflated(20 << 30), CompressedData="True", CompressedDataSize="20000000")  # noqa: E731
+    zlibbed = lambda v: meta(v, zeros_deflated(20 << 30), CompressedData="True", CompressedDataSize="20000000")
     yield made(base, "MetaImage: 20 GB of zeros behind zlib, few declared", "a.mha", zlibbed, EITHER, kind="bomb")
     for text, fields in {
         "spacing 0": {"ElementSpacing": "0 1 2"},
