@@ -179,7 +179,9 @@ def _read_summary(folder: Path) -> tuple[dict[str, Any], Geometry, tuple[Label, 
             labels = (from_dict(Label, {"name": content["label"]}, "label"),) if "label" in content else DEFAULT_LABELS
         check_labels(labels)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        told = str(error) if isinstance(error, ValueError) else "grid, samples or labels are missing, or no such values"
+        told = "grid, samples or labels are no such values"  # not the words of Python
+        if isinstance(error, (ValueError, KeyError)):
+            told = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"{folder / SUMMARY} does not describe samples ({told}); sample again.") from error
     return content, geometry, labels
 
