@@ -139,7 +139,7 @@ def test_a_missing_package(make_runner, tmp_path_factory, package, remedy):
         ("RuntimeError", ["DefaultCPUAllocator: not enough memory: you tried"], "out_of_memory", "DefaultCPU"),
         ("ValueError", ["The seed is odd."], "bad_input", "The seed is odd."),
         ("FileNotFoundError", ["No such thing."], "bad_input", "No such thing."),
-        ("OSError", [errno.ENOSPC, "No space left on device"], "bad_input", "No space"),
+        ("OSError", [errno.ENOSPC, "No space left on device"], "bad_input", "no space left on device"),
         ("ImportError", ["No module named 'x'", "x"], "missing_package", "x"),
         ("ZeroDivisionError", ["division\nby zero"], "internal", "ZeroDivisionError: division"),
     ],
