@@ -217,6 +217,11 @@ def check_meta_image(path: Path) -> None:
             f"{shown(path)} is no readable MetaImage: it needs DimSize, ElementType and ElementDataFile, got "
             f"{', '.join(repr(fields.get(name, '')) for name in ('DimSize', 'ElementType', 'ElementDataFile'))}."
         )
+    if fields.get("NDims", "") != str(len(sizes)):  # SimpleITK reads more numbers than it has room for, and crashes
+        raise ValueError(
+            f"{shown(path)}: NDims is {fields.get('NDims', '')!r}, but DimSize gives {len(sizes)} number(s); correct "
+            "its header."
+        )
     if source.upper().startswith("LIST") or "%" in source:
         with open(path, "rb") as file:
             file.seek(start)

@@ -397,3 +397,12 @@ def test_each_of_several_compressed_files_agrees_with_its_checksum(tmp_path):
 def test_a_negative_skip_that_nrrd_does_not_know_is_refused(tmp_path):
     assert np.array_equal(io.read_volume(nrrd(tmp_path / "v.nrrd", byte_skip="-1"))[0][0], VALUES)
     refused(nrrd(tmp_path / "v.nrrd", byte_skip="-7"), "byte skip is below -1")
+
+
+@pytest.mark.parametrize("dimensions", ["99", "2", "", "x"])
+def test_a_metaimage_whose_dimensions_contradict_its_sizes_is_refused(tmp_path, dimensions):
+    """ITK writes beyond its memory where NDims is larger than it has room for."""
+    header = f"ObjectType = Image\nNDims = {dimensions}\nDimSize = 4 4 2\nElementType = MET_UCHAR\n"
+    (tmp_path / "a.mha").write_bytes(header.encode() + b"ElementDataFile = LOCAL\n" + bytes(range(32)))
+    with pytest.raises(ValueError, match="a.mha: NDims is .*, but DimSize gives 3 number"):
+        io.read_image(tmp_path / "a.mha")
