@@ -1840,7 +1840,7 @@ def imported(base: Path, rng: np.random.Generator) -> Iterator[Case]:
 
 
 def _pickle(path: Path) -> Path:
-    path.write_bytes(b"cos\nsystem\n(S'touch /tmp/pwned'\ntR.")
+    path.write_bytes(b"cos\nsystem\n(S'touch pwned'\ntR.")
     return path
 
 
