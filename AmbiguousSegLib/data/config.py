@@ -14,6 +14,7 @@ PHANTOM = "phantom"
 EIGHT_BIT = Intensity("full_scale", high=255.0)
 MOST_PIXELS = 16_384  # along a side of what the network sees
 MOST_WORKERS = 64  # each is a process that holds the libraries and a cache of its own
+MOST_RATERS = 64  # of one item: each is a mask more in memory
 TARGETS = ("random_rater", "mean")
 
 
@@ -29,6 +30,8 @@ class DataConfig:
             ``size`` is taken to have that spacing. Of larger slices, patches of ``size`` are trained on.
         target: "random_rater": each item is one rater's mask, drawn anew each time; "mean": the mean of all masks
             (DDPM-det-Seg of the CIMD paper).
+        raters: masks of each item that a method sees together, "random_rater" each; of different raters, as far as a
+            case has so many, and otherwise as evenly shared among them as can be.
         subject_pattern: regular expression with one group that finds the subject in a case's identity.
         split_file: JSON file of the split; otherwise subjects are split by fraction.
         validation_fraction, test_fraction, split_seed: the split by fraction.
@@ -49,6 +52,7 @@ class DataConfig:
     plane: str = "stored"
     intensity: Intensity | tuple[Intensity, ...] = EIGHT_BIT
     target: str = "random_rater"
+    raters: int = 1
     subject_pattern: str | None = None
     split_file: str | None = None
     validation_fraction: float = 0.15
@@ -65,6 +69,8 @@ class DataConfig:
         kinds = (AUTO, *READERS, PHANTOM)
         check_field(self, self.kind in kinds, "kind", f"one of {', '.join(kinds)}")
         check_field(self, self.target in TARGETS, "target", f"one of {', '.join(TARGETS)}")
+        check_field(self, 1 <= self.raters <= MOST_RATERS, "raters", f"1 to {MOST_RATERS}")
+        check_field(self, self.raters == 1 or self.target != "mean", "raters", "1 where target is mean")
         check_field(
             self, 1 <= min(self.size) <= max(self.size) <= MOST_PIXELS, "size", f"two integers from 1 to {MOST_PIXELS}"
         )

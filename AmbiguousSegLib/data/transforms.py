@@ -53,7 +53,8 @@ class Augmentation:
         corner: tuple[int, int] = (0, 0),
         size: tuple[int, int] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Changed patch of an image, float32 ``(C, *size)`` in [0, 1], and of its mask, float32 ``(K, *size)``.
+        """Changed patch of an image, float32 ``(C, *size)`` in [0, 1], and of its mask, float32 ``(K, *size)``; or of
+        its M masks.
 
         Both are interpolated linearly, channel by channel. A mask of zeros and ones becomes one again: one class is cut
         at one half, of several the largest is taken, with background among them. A mean of masks stays what it becomes.
@@ -62,25 +63,29 @@ class Augmentation:
 
         Args:
             image: float32 ``(C, H, W)``.
-            mask: float32 ``(K, H, W)``.
+            mask: float32 ``(K, H, W)``, or ``(M, K, H, W)``.
             corner: row and column of the patch's first pixel; the patch lies within the image.
             size: of the patch; None: the whole image, from ``corner`` (0, 0).
         """
         size = size or (image.shape[1], image.shape[2])
         if np.array_equal(np.abs(self.matrix), np.eye(2)) and not self.shift.any():
-            axes = tuple(axis + 1 for axis in range(2) if self.matrix[axis, axis] < 0)
+            axes = tuple(axis - 2 for axis in range(2) if self.matrix[axis, axis] < 0)
             rows, columns = (slice(start, start + n) for start, n in zip(corner, size))
-            image, mask = np.flip(image[:, rows, columns], axes), np.flip(mask[:, rows, columns], axes)
+            image, mask = np.flip(image[..., rows, columns], axes), np.flip(mask[..., rows, columns], axes)
         else:
             image, mask, corner = self._around(image, mask, corner, size)
-            binary = bool(np.all((mask == 0) | (mask == 1)))
             image = np.stack([self._warp(channel, "nearest", corner, size) for channel in image])
-            mask = np.stack([self._warp(channel, "grid-constant", corner, size) for channel in mask])
-            if binary:
-                mask = (mask >= 0.5).astype(np.float32) if len(mask) == 1 else one_hot(label_map_of(mask), len(mask))
+            masks = [self._warped_mask(one, corner, size) for one in mask.reshape(-1, *mask.shape[-3:])]
+            mask = np.stack(masks).reshape(*mask.shape[:-2], *size)
         if self.gain != 1.0 or self.offset != 0.0:
             image = np.clip(self.gain * image + self.offset, 0.0, 1.0)
         return np.ascontiguousarray(image, np.float32), np.ascontiguousarray(mask, np.float32)
+
+    def _warped_mask(self, mask: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+        warped = np.stack([self._warp(channel, "grid-constant", corner, size) for channel in mask])
+        if not np.all((mask == 0) | (mask == 1)):
+            return warped
+        return (warped >= 0.5).astype(np.float32) if len(mask) == 1 else one_hot(label_map_of(warped), len(mask))
 
     def _warp(self, plane: np.ndarray, mode: str, corner: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
         middle = (np.array(size) - 1) / 2
@@ -96,7 +101,7 @@ class Augmentation:
         first = np.maximum(np.floor(middle - reach), 0).astype(int)
         last = np.minimum(np.ceil(middle + reach), np.array(image.shape[1:]) - 1).astype(int)
         rows, columns = (slice(a, b + 1) for a, b in zip(first, last))
-        return image[:, rows, columns], mask[:, rows, columns], (corner[0] - int(first[0]), corner[1] - int(first[1]))
+        return image[:, rows, columns], mask[..., rows, columns], (corner[0] - int(first[0]), corner[1] - int(first[1]))
 
 
 def one_hot(label_map: np.ndarray, classes: int) -> np.ndarray:

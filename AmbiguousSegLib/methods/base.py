@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from AmbiguousSegLib.diffusion.noise import RowNoise
@@ -24,10 +25,18 @@ class Batch:
         image: float32 ``(B, C, H, W)`` in [0, 1].
         mask: float32 ``(B, K, H, W)`` in [0, 1], a channel for each class: one rater's mask, or the mean over raters.
             The channels sum to at most 1; background has the rest.
+        raters: float32 ``(B, M, K, H, W)``, masks of M raters that count alike, ``mask`` being the first; None where
+            an item holds no more than ``mask`` (``DataConfig.raters``).
     """
 
     image: Tensor
     mask: Tensor
+    raters: Tensor | None = None
+
+    def part(self, rows: slice, device: torch.device) -> Batch:
+        """Some rows, on a device."""
+        raters = None if self.raters is None else self.raters[rows].to(device)
+        return Batch(self.image[rows].to(device), self.mask[rows].to(device), raters)
 
 
 class Method(nn.Module, ABC):

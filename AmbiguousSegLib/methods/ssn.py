@@ -5,12 +5,15 @@ As published: 1×1 convolutions on a network's features give mean, log-diagonal 
 the logarithm of a Monte Carlo mean of likelihoods; the diagonal is an exponential plus 1e-5; draws of
 the loss come in pairs of opposite sign, as in the published code.
 
-What differs. The paper sees brains in volumes: outside a region of interest, the brain, it sets the covariance to zero,
-for there it grows without bound, and it lets the mean learn alone at first. A small image around a lesion has no such
-region, and a loss does not know how far a training is: here log D is bounded from above, and the factor starts small
-beside the mean, as after a training of the mean. The network is a U-Net instead of DeepMedic. Background has the
-logit 0 and takes no part in the distribution, where the paper draws its logit as well: with two classes in all, the
-difference of two normal logits is the one logit drawn here.
+What differs. The best of M draws carries the whole loss, and half of them wrong everywhere costs no more than log 2: at
+the start the covariance can thus grow at the mean's expense, until draws of all lesion and of none take turns. The
+paper sees brains in volumes: there it sets the covariance to zero outside a region of interest, the brain, and lets the
+mean learn alone at first. A small image around a lesion has no such region, and a loss does not know how far a training
+is. Here a small share λ of the loss is the draws' own mean cross-entropy, which is the same loss for M = 1: both bound
+−log p from above in expectation, and so does what lies between them. Also, log D is bounded from above and the factor
+starts small beside the mean. The network is a U-Net instead of DeepMedic. Background has the logit 0 and takes no part
+in the distribution, where the paper draws its logit as well: with two classes in all, the difference of two normal
+logits is the one logit drawn here.
 """
 
 from __future__ import annotations
@@ -42,6 +45,7 @@ class SSNConfig:
         rank: R of the covariance.
         loss_samples: M, draws of the loss; even, half of them mirror the other half.
         log_variance_limit: bound on log D from above.
+        single_weight: λ, share of the draws' own cross-entropy in the loss; 0 as published.
         classes: number of classes K, each with a logit of its own; set by the labels.
     """
 
@@ -50,6 +54,7 @@ class SSNConfig:
     rank: int = 10
     loss_samples: int = 20
     log_variance_limit: float = 5.0
+    single_weight: float = 0.01
     classes: int = 1
 
     def __post_init__(self) -> None:
@@ -62,6 +67,8 @@ class SSNConfig:
             raise ValueError(f"SSNConfig.loss_samples must be even and 2 or more, got {self.loss_samples}.")
         if not math.isfinite(self.log_variance_limit):
             raise ValueError(f"SSNConfig.log_variance_limit must be a finite number, got {self.log_variance_limit}.")
+        if not 0 <= self.single_weight < 1:
+            raise ValueError(f"SSNConfig.single_weight must lie in [0, 1), got {self.single_weight}.")
         check_limits(self, max(self.image_channels, self.rank * self.classes, self.loss_samples), 1)
 
 
@@ -100,16 +107,17 @@ class SSN(Method):
         return logits.sample(directions, noise.normal(first + 1, (1, *logits.mean.shape[1:])))[:, 0]
 
     def training_loss(self, batch: Batch, noise: RowNoise) -> dict[str, Tensor]:
-        """−log of the mean likelihood of M draws of whole masks; draws 0 and 1 of ``noise`` are ε₁ and ε₂ of half.
+        """``likelihood``: −log of the mean likelihood of M draws of whole masks; ``single``: their mean cross-entropy.
 
-        ``cross_entropy`` is the draws' own, in the mean over them: the bound from above that a single draw gives.
+        Draws 0 and 1 of ``noise`` are ε₁ and ε₂ of half the draws.
         """
         logits, half = self.logits(batch.image), self.config.loss_samples // 2
         directions = noise.normal(0, (half, self.config.rank))
         pixels = noise.normal(1, (half, *logits.mean.shape[1:]))
         draws = logits.sample(torch.cat([directions, -directions], dim=1), torch.cat([pixels, -pixels], dim=1))
         surprise = cross_entropies(draws, batch.mask)
-        return {"cross_entropy": surprise.mean(), "loss": marginal(surprise).mean()}
+        single, several, share = surprise.mean(), marginal(surprise).mean(), self.config.single_weight
+        return {"single": single, "likelihood": several, "loss": (1 - share) * several + share * single}
 
     def prepare(self, image: Tensor) -> Prepared:
         """Mean, factor and variance of the logits."""

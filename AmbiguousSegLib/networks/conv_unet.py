@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -56,11 +57,19 @@ class ConvUNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """As the class says."""
+        return self.decode(self.encode(x))
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Features of each level, the finest first: ``(B, filters[i], H / 2ⁱ, W / 2ⁱ)``."""
         skips = []
         for level, block in enumerate(self.down):
             x = block(F.avg_pool2d(x, 2) if level else x)
             skips.append(x)
-        x = skips.pop()
+        return skips
+
+    def decode(self, levels: Sequence[Tensor]) -> Tensor:
+        """Features ``(B, filters[0], H, W)`` from those of ``encode``."""
+        *skips, x = levels
         for block in self.up:
             x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
             x = block(torch.cat([x, skips.pop()], dim=1))

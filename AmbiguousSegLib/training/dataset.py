@@ -44,8 +44,8 @@ class Source(Protocol):
         """Number of labels K."""
 
     def draw(self, position: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-        """Image float32 ``(C, H, W)`` in [0, 1], target float32 ``(K, H, W)`` in [0, 1], a channel per class, and the
-        row and column where the patch to train on begins in them."""
+        """Image float32 ``(C, H, W)`` in [0, 1], target float32 ``(K, H, W)`` in [0, 1], a channel per class, or
+        ``(M, K, H, W)`` of M raters, and the row and column where the patch to train on begins in them."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class CaseSource:
         slices: what is trained on.
         store: gives their images and masks.
         size: of the patches.
-        target, shift, empty_share: as ``DataConfig``.
+        target, raters, shift, empty_share: as ``DataConfig``.
         seed: of the order.
     """
 
@@ -69,6 +69,7 @@ class CaseSource:
     seed: int
     shift: float = 0.0
     empty_share: float | None = None
+    raters: int = 1
 
     @property
     def classes(self) -> int:
@@ -81,8 +82,11 @@ class CaseSource:
         image, masks = self.store.load(one.case, one.number)
         if self.target == "mean":
             target = one_hot(masks, self.classes).mean(1)
-        else:
+        elif self.raters == 1:
             target = one_hot(masks[rng.integers(len(masks))], self.classes)
+        else:
+            turns = [rng.permutation(len(masks)) for _ in range(-(-self.raters // len(masks)))]
+            target = _one_hots(masks[np.concatenate(turns)[: self.raters]], self.classes)
         return image, target, self._corner(image, masks, rng)
 
     def slice_at(self, position: int) -> Slice:
@@ -122,6 +126,7 @@ class PhantomSource:
     spacing_mm: float
     target: str
     classes: int = 1
+    raters: int = 1
 
     def draw(self, position: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
         """Image and target, as ``Source.draw``."""
@@ -129,7 +134,13 @@ class PhantomSource:
         image = window(case.image)[None]
         if self.target == "mean":
             return image, case.probability_maps().astype(np.float32), (0, 0)
-        return image, one_hot(case.draw_masks(rng, 1)[0], self.classes), (0, 0)
+        masks = _one_hots(case.draw_masks(rng, self.raters), self.classes)
+        return image, masks[0] if self.raters == 1 else masks, (0, 0)
+
+
+def _one_hots(masks: np.ndarray, classes: int) -> np.ndarray:
+    """Label maps ``(M, H, W)`` as ``(M, classes, H, W)``."""
+    return np.stack([one_hot(mask, classes) for mask in masks])
 
 
 @lru_cache(maxsize=4)
@@ -190,7 +201,7 @@ def batches(
         worker_init_fn=_leave_signals_to_the_trainer,
     )
     for image, mask, rows in loader:
-        yield Batch(image, mask), rows.tolist()
+        yield (Batch(image, mask) if mask.dim() == 4 else Batch(image, mask[:, 0], mask)), rows.tolist()
 
 
 @dataclass(frozen=True)
@@ -242,7 +253,9 @@ def open_data(
         if len(data.channels) != 1:
             raise ValueError(f"dataset.channels names {len(data.channels)} channels, the phantom has one.")
         classes = phantom_classes([label.name for label in labels])
-        phantom = PhantomSource(data.phantom_seed, data.size, data.phantom_spacing_mm, data.target, classes)
+        phantom = PhantomSource(
+            data.phantom_seed, data.size, data.phantom_spacing_mm, data.target, classes, data.raters
+        )
         held_out = held_out_cases(data, "validation", validation.cases, validation.raters, labels)
         return TrainingData(config, phantom, None, tuple(held_out))
     if folder is None:
@@ -267,6 +280,7 @@ def open_data(
         config.seed,
         data.shift,
         data.empty_share,
+        data.raters,
     )
     held_out = loaded_cases([s for s in slices if s.case not in trained], store, validation.cases)
     return TrainingData(replace(config, dataset=data), source, split, tuple(held_out), tuple(seen[: len(split.train)]))

@@ -163,9 +163,7 @@ class Trainer:
                 exchange = self.parallel.no_sync()  # of gradients: once, after the last
             with exchange, self._dropout_seed(positions[begin]):
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-                    losses = self.parallel(
-                        Batch(batch.image[part].to(self.device), batch.mask[part].to(self.device)), noise
-                    )
+                    losses = self.parallel(batch.part(part, self.device), noise)
                 (share * losses["loss"]).backward()
             for name, value in losses.items():
                 totals[name] = totals.get(name, 0.0) + share * value.detach()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from AmbiguousSegLib.data.transforms import Augmentation, AugmentationConfig, draw_augmentation
+from AmbiguousSegLib.data.transforms import Augmentation, AugmentationConfig, draw_augmentation, one_hot
 
 EYE = np.eye(2)
 SIDE = 12
@@ -262,3 +262,19 @@ def test_a_turned_patch_of_a_large_image_is_the_same_as_of_its_surroundings():
     near = turn(image[:, 40:160, 20:150], mask[:, 40:160, 20:150], corner=(45, 50), size=(16, 16))
     for whole, part in zip(turn(image, mask, corner=(85, 70), size=(16, 16)), near):
         np.testing.assert_allclose(whole, part, atol=1e-6)
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+@pytest.mark.parametrize("matrix", [np.diag([-1, 1]), rotation(25)])
+def test_several_raters_masks_are_changed_as_each_alone(pair, classes, matrix):
+    rng = np.random.default_rng(1)
+    maps = rng.integers(0, classes + 1, (3, SIDE, SIDE)).astype(np.uint8)
+    masks = np.stack([one_hot(label_map, classes) for label_map in maps])
+    changed = change(matrix, (0.1, -0.05), 0.9)
+    image, together = changed(pair[0], masks, (2, 1), (8, 9))
+    assert together.shape == (3, classes, 8, 9)
+    for mask, got in zip(masks, together):
+        alone_image, alone = changed(pair[0], mask, (2, 1), (8, 9))
+        np.testing.assert_array_equal(got, alone)
+        np.testing.assert_array_equal(image, alone_image)
+    assert_float32(image, together)

@@ -25,7 +25,9 @@ RANK, DRAWS = 3, 6
 
 
 def method(classes: int = 1) -> SSN:
-    config = SSNConfig(1, ConvUNetConfig(filters=(6, 8), convolutions=1), RANK, DRAWS, classes=classes)
+    config = SSNConfig(
+        1, ConvUNetConfig(filters=(6, 8), convolutions=1), RANK, DRAWS, single_weight=0.25, classes=classes
+    )
     return seeded(SSN(config), 5).double()
 
 
@@ -59,9 +61,10 @@ def test_loss_is_the_log_of_the_mean_likelihood(classes):
     least = surprise.min(0).values  # so that no likelihood of 256 pixels is 0
     expected = least - (-(surprise - least)).exp().mean(0).log()
     got = net.training_loss(Batch(image, mask), noise)
-    assert got["loss"].item() == pytest.approx(expected.mean().item(), rel=1e-10)
-    assert got["cross_entropy"].item() == pytest.approx(surprise.mean().item(), rel=1e-10)
-    assert got["loss"] < got["cross_entropy"]
+    assert got["likelihood"].item() == pytest.approx(expected.mean().item(), rel=1e-10)
+    assert got["single"].item() == pytest.approx(surprise.mean().item(), rel=1e-10)
+    assert got["loss"].item() == pytest.approx((0.75 * expected.mean() + 0.25 * surprise.mean()).item(), rel=1e-10)
+    assert got["likelihood"] < got["single"]
     got["loss"].backward()
     assert all(torch.isfinite(p.grad).all() and p.grad.abs().max() > 0 for p in net.parameters())
 
@@ -150,6 +153,7 @@ def test_samples_do_not_depend_on_their_batch_and_the_network_runs_once_a_slice(
         ({"loss_samples": 7}, "loss_samples must be even.*7"),
         ({"loss_samples": 0}, "loss_samples must be even.*0"),
         ({"log_variance_limit": math.inf}, "log_variance_limit .*inf"),
+        ({"single_weight": 1.0}, "single_weight .*1.0"),
         ({"rank": 10**6}, "at most 65,536"),
     ],
 )

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -273,3 +274,46 @@ def test_a_folder_is_never_left_unread(data):
 def test_no_folder_is_refused():
     with pytest.raises(ValueError, match="No data folder given; name one with --data"):
         open_data(tiny_config(), None)
+
+
+# Several raters an item
+
+
+@pytest.mark.parametrize("raters", [2, 3, 5])
+def test_an_item_has_masks_of_different_raters_as_long_as_there_are_any(cases, raters):
+    """Of the three raters of a case; with five masks, each has one or two of them."""
+    source = replace(folder_source(cases), raters=raters)
+    firsts = set()
+    for seed in range(30):
+        image, masks, _ = source.draw(0, np.random.default_rng(seed))
+        theirs = store_of(cases).load(cases[case_of(cases, image)], 0)[1]
+        distinct = {mask.tobytes() for mask in theirs}
+        assert len(distinct) == RATERS and masks.shape == (raters, 1, SIZE, SIZE) and masks.dtype == np.float32
+        drawn = [mask.astype(np.uint8).tobytes() for mask in masks[:, 0]]
+        assert set(drawn) <= distinct
+        counts = [drawn.count(mask) for mask in distinct]
+        assert max(counts) == -(-raters // RATERS) and min(counts) == raters // RATERS
+        firsts.add(drawn[0])
+    assert firsts == distinct  # any of them may be the one that other methods are given
+
+
+def test_a_phantom_item_has_as_many_of_its_raters(cases):
+    source = replace(phantom_source(), raters=400)
+    image, masks, _ = source.draw(11, np.random.default_rng(0))
+    mean = phantom_source("mean").draw(11, np.random.default_rng(0))[1]
+    np.testing.assert_allclose(masks.mean(0), mean, atol=0.12)
+    np.testing.assert_array_equal(image, phantom_source().draw(11, np.random.default_rng(0))[0])
+
+
+def test_a_batch_has_all_masks_and_the_first_of_them(cases):
+    config = tiny_config({**AUGMENTED, "dataset.raters": 3})
+    batch, _ = next(batches(replace(folder_source(cases), raters=3), config, 0))
+    assert batch.raters.shape == (4, 3, 1, SIZE, SIZE) and torch.equal(batch.mask, batch.raters[:, 0])
+    assert {float(v) for v in batch.raters.unique()} == {0.0, 1.0}
+    some = batch.part(slice(1, 3), torch.device("cpu"))
+    for name in ("image", "mask", "raters"):
+        assert torch.equal(getattr(some, name), getattr(batch, name)[1:3])
+    one, _ = next(batches(folder_source(cases), config, 0))
+    assert one.raters is None and one.part(slice(1, 3), torch.device("cpu")).raters is None
+    with pytest.raises(ValueError, match="raters must be 1 where target is mean, got 3"):
+        DataConfig(target="mean", raters=3)
