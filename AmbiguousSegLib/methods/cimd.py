@@ -18,7 +18,6 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
-from torch.distributions import kl_divergence
 
 from AmbiguousSegLib.diffusion import losses, process, samplers
 from AmbiguousSegLib.diffusion.noise import RowNoise
@@ -28,7 +27,7 @@ from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.diffusion.step_grids import steps_of
 from AmbiguousSegLib.methods import METHODS
 from AmbiguousSegLib.methods.base import Batch, Method, Prepared
-from AmbiguousSegLib.networks.gaussian_encoder import GaussianEncoder, GaussianEncoderConfig
+from AmbiguousSegLib.networks.gaussian_encoder import GaussianEncoder, GaussianEncoderConfig, divergence
 from AmbiguousSegLib.networks.unet import UNet, UNetConfig
 
 VARIANCES = ("learned_range", "posterior")
@@ -141,7 +140,7 @@ class CIMD(Method):
         if self.amn is not None and self.acn is not None:
             seen = self._seen_by_acn(x_t, index, estimate)
             q, p = self.amn(torch.cat([image, x0], dim=1)), self.acn(torch.cat([image, seen], dim=1))
-            terms["ambiguity"] = self.config.beta_ambiguity * kl_divergence(q, p)  # Eq. 14, in nats
+            terms["ambiguity"] = self.config.beta_ambiguity * divergence(q, p)  # Eq. 14, in nats
         terms["loss"] = sum(terms.values(), start=torch.zeros_like(terms["simple"]))
         return terms
 
