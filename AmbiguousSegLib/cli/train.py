@@ -20,7 +20,7 @@ from AmbiguousSegLib.configuration import from_dict, to_dict
 from AmbiguousSegLib.data.readers import AUTO
 from AmbiguousSegLib.devices import choose_device
 from AmbiguousSegLib.diffusion import samplers
-from AmbiguousSegLib.files import said
+from AmbiguousSegLib.files import check_name, said
 from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.methods import METHODS
 from AmbiguousSegLib.model import Model, load_model
@@ -111,6 +111,8 @@ def _base(arguments: list[str]) -> tuple[list[dict[str, Any]], Model | None]:
         known, _ = early.parse_known_args(arguments)
     except argparse.ArgumentError as error:
         raise CommandError(str(error)) from error
+    if known.out is not None:
+        check_name(known.out)
     start = None if vars(known)["from"] is None else load_model(find_model(vars(known)["from"]), torch.device("cpu"))
     below: list[dict[str, Any]] = []
     if known.config is None and known.data is not None and "--help" not in arguments:
