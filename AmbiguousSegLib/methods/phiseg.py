@@ -22,8 +22,8 @@ from AmbiguousSegLib.diffusion.samplers import OnStep
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.methods import METHODS
 from AmbiguousSegLib.methods.base import Batch, Method, Prepared
-from AmbiguousSegLib.methods.class_softmax import softmax, softmax_cross_entropy
 from AmbiguousSegLib.networks.latent_hierarchy import LatentDecoder, LatentHierarchyConfig, LatentLadder
+from AmbiguousSegLib.networks.logits import softmax, softmax_cross_entropy
 
 Gaussian = tuple[Tensor, Tensor]
 """Mean and standard deviation, ``(B, latent_channels, h, w)`` each."""

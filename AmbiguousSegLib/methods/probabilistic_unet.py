@@ -17,7 +17,6 @@ from AmbiguousSegLib.diffusion.samplers import OnStep
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.methods import METHODS
 from AmbiguousSegLib.methods.base import Batch, Method, Prepared
-from AmbiguousSegLib.methods.class_softmax import softmax, softmax_cross_entropy
 from AmbiguousSegLib.networks.conv_unet import ConvUNet, ConvUNetConfig
 from AmbiguousSegLib.networks.gaussian_encoder import (
     GaussianEncoder,
@@ -34,6 +33,7 @@ from AmbiguousSegLib.networks.gaussian_mixture import (
     mixture_of,
 )
 from AmbiguousSegLib.networks.initialisation import orthogonal
+from AmbiguousSegLib.networks.logits import softmax, softmax_cross_entropy
 
 
 @dataclass(frozen=True)

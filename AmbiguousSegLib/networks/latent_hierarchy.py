@@ -78,8 +78,11 @@ def _convolutions(channels: int, width: int, count: int, groups: int) -> nn.Sequ
     return nn.Sequential(*layers)
 
 
-def _doubled(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+class _Doubled(nn.Upsample):
+    """Twice the size, bilinear."""
+
+    def __init__(self) -> None:
+        super().__init__(scale_factor=2, mode="bilinear", align_corners=False)
 
 
 class LatentLadder(nn.Module):
@@ -90,6 +93,7 @@ class LatentLadder(nn.Module):
         self.config = config
         widths, groups = config.filters, config.norm_groups
         latent, top = config.latent_channels, config.latent_levels - 1
+        self.doubled = _Doubled()
         self.down = nn.ModuleList(
             _convolutions(c, w, config.convolutions, groups) for c, w in zip((in_channels, *widths), widths)
         )
@@ -116,7 +120,7 @@ class LatentLadder(nn.Module):
             z_below: the latent of the coarser level l + 1; None at the coarsest.
         """
         if z_below is not None:
-            below = self.below[level](_doubled(z_below.to(features.dtype)))
+            below = self.below[level](self.doubled(z_below.to(features.dtype)))
             features = self.join[level](torch.cat([features, below], dim=1))
         mean, raw = self.mean[level](features), self.sigma[level](features)
         wide = torch.promote_types(mean.dtype, torch.float32)
@@ -130,9 +134,11 @@ class LatentDecoder(nn.Module):
         super().__init__()
         self.config = config
         widths, groups = config.filters[: config.latent_levels], config.norm_groups
+        self.doubled = _Doubled()
         self.read = nn.ModuleList(_convolutions(config.latent_channels, w, 2, groups) for w in widths)
         self.rise = nn.ModuleList(
-            nn.ModuleList(_convolutions(w, w, 1, groups) for _ in range(config.above)) for w in widths
+            nn.Sequential(*(nn.Sequential(_Doubled(), _convolutions(w, w, 1, groups)) for _ in range(config.above)))
+            for w in widths
         )
         self.below = nn.ModuleList(_convolutions(b, w, 1, groups) for w, b in pairwise(widths))
         self.join = nn.ModuleList(_convolutions(2 * w, w, 2, groups) for w in widths[:-1])
@@ -148,11 +154,9 @@ class LatentDecoder(nn.Module):
         found: list[Tensor] = []
         below = None
         for level in reversed(range(self.config.latent_levels)):
-            x = self.read[level](latents[level])
-            for block in self.rise[level]:
-                x = block(_doubled(x))
+            x = self.rise[level](self.read[level](latents[level]))
             if below is not None:
-                x = self.join[level](torch.cat([x, self.below[level](_doubled(below))], dim=1))
+                x = self.join[level](torch.cat([x, self.below[level](self.doubled(below))], dim=1))
             below = x
             found.insert(0, F.interpolate(self.logits[level](x), size=size, mode="nearest"))
         return found

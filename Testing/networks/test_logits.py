@@ -1,4 +1,4 @@
-"""The softmax with an implicit background against torch's own softmax and binary cross-entropy."""
+"""Probabilities and cross-entropy of logits beside a background of logit 0, against torch's own softmax."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from make_expected import normal
 from torch.nn import functional as F
 
-from AmbiguousSegLib.methods.class_softmax import softmax, softmax_cross_entropy
+from AmbiguousSegLib.networks.logits import softmax, softmax_cross_entropy
 
 
 @pytest.mark.parametrize("classes", [1, 2, 5])

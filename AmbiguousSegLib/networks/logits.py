@@ -1,4 +1,4 @@
-"""The likelihood of methods that give a logit per class: a softmax in which background has the logit 0."""
+"""Logits of K classes beside a background whose logit is 0: their probabilities and their cross-entropy."""
 
 from __future__ import annotations
 
