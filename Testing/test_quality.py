@@ -42,11 +42,14 @@ def test_a_method_without_steps_has_nothing_to_choose(quality):
 
 
 @pytest.mark.parametrize("quality", Quality)
-@pytest.mark.parametrize(("family", "training_steps"), [("gaussian", 1000), ("categorical", 250)])
+@pytest.mark.parametrize(("family", "training_steps"), [("gaussian", 1000), ("categorical", 250), ("flow", None)])
 def test_every_family_has_its_samplers(quality, family, training_steps):
     settings = sampler_of(quality, training_steps, family=family)
     samplers.check(settings, family)
-    assert settings.steps == {FAST: 10, BALANCED: 25, PAPER: training_steps}[quality]
+    expected = (
+        {FAST: 4, BALANCED: 10, PAPER: 100} if family == "flow" else {FAST: 10, BALANCED: 25, PAPER: training_steps}
+    )
+    assert settings.steps == expected[quality]
 
 
 def test_a_schedule_has_steps():

@@ -37,8 +37,13 @@ METHODS = {
     "cimd": {"unet": UNET, "encoder": ENCODER, "prediction": "x0", "variance": "posterior", "schedule": {"steps": 50}},
     "probabilistic_unet": {"unet": {"filters": (4, 8), "convolutions": 1}, "encoder": ENCODER},
     "ccdm": {"unet": UNET, "schedule": {"kind": "cosine", "steps": 50}},
+    "flow_matching": {
+        "unet": UNET,
+        "start": "ssn",
+        "ssn": {"unet": {"filters": (4, 8), "convolutions": 1}, "rank": 2, "loss_samples": 4},
+    },
 }
-SAMPLER_OF = {"ccdm": "categorical"}  # of the methods that do not take the samplers of a Gaussian diffusion
+SAMPLER_OF = {"ccdm": "categorical", "flow_matching": "euler"}  # of what is no Gaussian diffusion
 # A CIMD that learns the two-class phantom, in pixels of 3 mm, in some ten seconds of one core.
 TWO_CLASSES = {
     "method_config.unet.model_channels": 16,

@@ -86,6 +86,11 @@ def test_a_method_takes_samplers_of_its_own_family():
     model = other_family("ccdm", SamplerSettings("categorical", 7))
     assert settings("--steps", "4", model=model) == SamplerSettings("categorical", 4)
     assert settings("--quality", "paper", model=model) == SamplerSettings("categorical", 50)
+    flow = other_family("flow_matching", SamplerSettings("euler", 4))
+    assert settings("--sampler", "midpoint", "--steps", "6", model=flow) == SamplerSettings("midpoint", 6)
+    assert settings("--quality", "balanced", model=flow) == SamplerSettings("midpoint", 10)
+    with pytest.raises(CommandError, match="tiny is a flow, which has no training steps to choose from; leave out --g"):
+        settings("--grid", "both_ends", model=flow)
     with pytest.raises(ValueError, match="ddim is of the family gaussian, .* choose categorical"):
         settings("--sampler", "ddim", model=model)
     with pytest.raises(ValueError, match="ddpm is of the family gaussian, .* choose categorical"):

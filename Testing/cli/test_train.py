@@ -218,6 +218,7 @@ def test_the_sampler_is_of_the_methods_family(tmp_path):
     steps = "sampling: {steps: 5}"
     config = parse(arguments(tmp_path, steps, "--method", "ccdm"))[1]
     assert (config.sampling.name, config.sampling.steps) == ("categorical", 5)
+    assert parse(arguments(tmp_path, steps, "--method", "flow_matching"))[1].sampling.name == "euler"
     assert parse(arguments(tmp_path, steps, "--method", "cimd"))[1].sampling.name == "ddpm"
     with pytest.raises(CommandError, match="ddim is of the family gaussian, .* of the family categorical; choose cat"):
         parse(arguments(tmp_path, "sampling: {name: ddim}", "--method", "ccdm"))
