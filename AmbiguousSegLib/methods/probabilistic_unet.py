@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
-from torch.nn import functional as F
 
 from AmbiguousSegLib.diffusion.noise import RowNoise
 from AmbiguousSegLib.diffusion.samplers import OnStep
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.methods import METHODS
 from AmbiguousSegLib.methods.base import Batch, Method, Prepared
+from AmbiguousSegLib.methods.class_softmax import softmax, softmax_cross_entropy
 from AmbiguousSegLib.networks.conv_unet import ConvUNet, ConvUNetConfig
 from AmbiguousSegLib.networks.gaussian_encoder import (
     GaussianEncoder,
@@ -123,26 +123,3 @@ class ProbabilisticUNet(Method):
         if on_step is not None:
             on_step(1, 1)
         return out
-
-
-def softmax(logits: Tensor) -> Tensor:
-    """Probabilities of K classes beside a background of logit 0: ``(B, K, H, W)``, summing to 1 with background's.
-
-    "Anything at all" has the logit log Σ exp: its sigmoid is divided among the classes.
-    """
-    return torch.sigmoid(logits.logsumexp(1, keepdim=True)) * logits.softmax(1)
-
-
-def softmax_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """−(1 − Σ y)·log p₀ − Σ y·log p of ``softmax``, per pixel: ``(B, 1, H, W)`` in nats.
-
-    As "anything at all, or not" and then "which of the classes", neither of which loses digits: no difference of large
-    logarithms is taken, and with one class it is the binary cross-entropy.
-
-    Args:
-        logits: float ``(B, K, H, W)``.
-        target: the same shape, in [0, 1], with a sum over the classes of at most 1: y.
-    """
-    anything = logits.logsumexp(1, keepdim=True)
-    first = F.binary_cross_entropy_with_logits(anything, target.sum(1, keepdim=True), reduction="none")
-    return first + (target * (anything - logits)).sum(1, keepdim=True)

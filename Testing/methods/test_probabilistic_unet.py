@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from make_expected import image_and_mask, normal, seeded
+from make_expected import image_and_mask, seeded
 from torch.nn import functional as F
 
 from AmbiguousSegLib.diffusion.noise import TRAINING, RowNoise
@@ -15,12 +15,7 @@ from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.inference.batches import draw_masks
 from AmbiguousSegLib.methods import build_method
 from AmbiguousSegLib.methods.base import Batch
-from AmbiguousSegLib.methods.probabilistic_unet import (
-    ProbabilisticUNet,
-    ProbabilisticUNetConfig,
-    softmax,
-    softmax_cross_entropy,
-)
+from AmbiguousSegLib.methods.probabilistic_unet import ProbabilisticUNet, ProbabilisticUNetConfig
 from AmbiguousSegLib.networks.conv_unet import ConvUNetConfig
 from AmbiguousSegLib.networks.gaussian_encoder import GaussianEncoderConfig
 
@@ -135,37 +130,6 @@ def test_image_networks_run_once_for_all_samples_of_a_slice(covariance):
         scale = prior.scale_tril[0] if covariance == "full" else torch.diag(prior.stddev[0])
         z = prior.mean + noise @ scale.T
         torch.testing.assert_close(value[None], torch.sigmoid(logits(net, image[None], z)), rtol=0, atol=1e-6)
-
-
-# Several classes
-
-
-@pytest.mark.parametrize("classes", [1, 2, 5])
-@pytest.mark.parametrize("scale", [1.0, 30.0])
-def test_cross_entropy_and_probabilities_are_those_of_a_softmax_with_background(classes, scale):
-    """Of logits (0, l): torch's own, with soft targets as the mean over raters gives them."""
-    logits = (scale * normal(0, 3, classes, 8, 8).double()).requires_grad_()
-    target = torch.softmax(normal(1, 3, classes + 1, 8, 8).double(), dim=1)
-    whole = torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1)
-    expected = F.cross_entropy(whole, target, reduction="none")
-    got = softmax_cross_entropy(logits, target[:, 1:])[:, 0]
-    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(softmax(logits), whole.softmax(1)[:, 1:], rtol=1e-12, atol=1e-15)
-    gradients = [torch.autograd.grad(loss.sum(), logits, retain_graph=True)[0] for loss in (got, expected)]
-    torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)
-
-
-def test_one_class_is_the_binary_cross_entropy_bit_for_bit():
-    """Value and gradient, for logits that would overflow an exponential too."""
-    logits = torch.tensor([-2000.0, -90, -20, -1e-3, 0, 3, 17, 88, 3000]).reshape(1, 1, 1, -1).requires_grad_()
-    for y in (0.0, 0.25, 1.0):
-        target = torch.full_like(logits, y)
-        got = softmax_cross_entropy(logits, target)
-        expected = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-        assert torch.equal(got, expected) and torch.isfinite(got).all()
-        gradients = [torch.autograd.grad(loss.sum(), logits)[0] for loss in (got, expected)]
-        assert torch.equal(*gradients)
-    assert torch.equal(softmax(logits), torch.sigmoid(logits))
 
 
 def test_two_classes_are_read_and_drawn():
