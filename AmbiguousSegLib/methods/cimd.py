@@ -31,7 +31,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
-from torch.distributions import kl_divergence
+from torch.distributions import Distribution, kl_divergence
 
 from AmbiguousSegLib.diffusion import losses, process
 from AmbiguousSegLib.diffusion.noise import RowNoise
@@ -166,8 +166,7 @@ class CIMD(MaskDiffusion):
         if v is not None and self.config.lambda_vlb > 0:
             terms["vlb"] = self.config.lambda_vlb * len(self.schedule) * self._vlb(x0, x_t, index, estimate, v)
         if self.amn is not None and self.acn is not None:
-            seen = self._seen_by_acn(x_t, index, estimate)
-            q, p = self.amn(torch.cat([image, x0], dim=1)), self.acn(torch.cat([image, seen], dim=1))
+            q, p = self.amn(torch.cat([image, x0], dim=1)), self.acn(self._seen_by_acn(image, x_t, index, estimate))
             divergence = kl_divergence(q if self.likelihood is None else stopped(q), p)  # Eq. 14, in nats
             terms["ambiguity"] = self.config.beta_ambiguity * self._over_time(index, divergence) * divergence
         terms["loss"] = sum(terms.values(), start=torch.zeros_like(terms["simple"]))
@@ -195,10 +194,20 @@ class CIMD(MaskDiffusion):
         log_variance = process.learned_range_log_variance(self.schedule, v, index)
         return losses.vlb_term(self.schedule, x0, x_t, index, mean, log_variance).to(given)
 
-    def _seen_by_acn(self, x_t: Tensor, index: Tensor, estimate: Tensor) -> Tensor:
+    def _seen_by_acn(self, image: Tensor, x_t: Tensor, index: Tensor, estimate: Tensor) -> Tensor:
         if self.config.acn_input == "noise":
-            return process.epsilon_from_x0(self.schedule, estimate, x_t, index)
-        return estimate.clamp(*self.config.mask_levels)
+            seen = process.epsilon_from_x0(self.schedule, estimate, x_t, index)
+        else:
+            seen = estimate.clamp(*self.config.mask_levels)
+        return torch.cat([image, seen], dim=1)
+
+    def prior(self, image: Tensor, x_t: Tensor, index: Tensor) -> Distribution:
+        """P(z | image, what is predicted from x_t) of ACN (Eq. 13); only where β is not 0."""
+        if self.acn is None:
+            raise ValueError("Without beta_ambiguity there is no ACN; give it a weight.")
+        prediction, _ = self._network(image, x_t, index)
+        estimate = process.x0_from(self.config.prediction, self.schedule, prediction, x_t, index)
+        return self.acn(self._seen_by_acn(image, x_t, index, estimate))
 
     def denoise(self, image: Tensor, x_t: Tensor, index: Tensor) -> Denoised:
         """Mask estimate, clipped to ±1 as published, and the learned v for the full schedule."""
