@@ -33,7 +33,7 @@ class DataConfig:
         raters: masks of each item that a method sees together, "random_rater" each; of different raters, as far as a
             case has so many, and otherwise as evenly shared among them as can be.
         subject_pattern: regular expression with one group that finds the subject in a case's identity.
-        split_file: JSON file of the split; otherwise subjects are split by fraction.
+        split_file: JSON file of the split, or the name of a bundled one; otherwise subjects are split by fraction.
         validation_fraction, test_fraction, split_seed: the split by fraction.
         empty_share: share of items from slices that nobody marked; None: each slice as often as any other.
         leave_out: how many slices are left out at the start and at the end of each volume, counted as
