@@ -155,7 +155,7 @@ def parse(arguments: list[str], below: Sequence[dict[str, Any]] = ()) -> tuple[A
         config = from_dict(TrainingConfig, {f.name: settings[f.name] for f in dataclasses.fields(TrainingConfig)})
         config = completed(config)
         if METHODS[method].samples_by_steps:
-            samplers.check(config.sampling)
+            samplers.check(config.sampling, METHODS[method].sampler_family)
     except (jsonargparse.ArgumentError, ValueError, TypeError, OverflowError) as error:
         raise CommandError(said_of_arguments(error)) from error
     return parsed, config
@@ -205,6 +205,8 @@ def _parser(method: str) -> Any:
     parser.add_argument("--labels", type=list, default=defaults["labels"], help=labels_help)
     for name, section in SECTIONS.items():
         parser.add_class_arguments(section, name)
+    # Of the family that the method takes; for a method of one pass it is never read.
+    parser.set_defaults({"sampling.name": samplers.names_of(METHODS[method].sampler_family)[0]})
     parser.add_argument("--checkpoint_every_images", type=int, default=defaults["checkpoint_every_images"])
     parser.add_argument("--tensorboard", type=bool, default=False)
     parser.add_argument("--seed", type=int, default=0)
