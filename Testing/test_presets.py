@@ -248,3 +248,21 @@ def test_a_wrong_key_or_value_is_named_in_one_line(tmp_path, text, named):
         parse(["--config", str(file), "--out", "unused"])
     assert named in str(caught.value).removeprefix(str(file))
     assert "\n" not in str(caught.value)
+
+
+def test_latents_of_the_baselines():
+    """One network for all four Probabilistic U-Nets, but for its latent; PHi-Seg's weights of its levels."""
+    base = read("systems/probabilistic-unet")
+    differs = {
+        "full": {"covariance": "full"},
+        "low-rank": {"covariance": "low_rank", "rank": 2},
+        "mixture": {"covariance": "mixture", "components": 3},
+    }
+    for name, changes in differs.items():
+        other = read(f"systems/generalized-probabilistic-unet-{name}")
+        assert other.method_config["encoder"] == base.method_config["encoder"] | changes
+        assert other.method_config["unet"] == base.method_config["unet"]
+        assert other.optimisation == base.optimisation
+        assert built(other).prior.config.outputs == {"full": 27, "low-rank": 24, "mixture": 39}[name]
+    settings = read("systems/phiseg").method_config
+    assert (settings["beta"], settings["level_factor"], settings["network"]["latent_channels"]) == (1, 4, 2)

@@ -195,14 +195,14 @@ def test_a_few_steps_lower_the_loss_of_a_case():
         build_method("phiseg", {"network": {"filters": [8, 8], "latent_levels": 2}}),
         image_and_mask(16),
     )
-    optimizer, values = torch.optim.Adam(net.parameters(), 3e-3), []
-    for step in range(25):
+    optimizer, values = torch.optim.Adam(net.parameters(), 1e-2), []
+    for step in range(40):
         loss = net(Batch(image, mask), RowNoise(step, ROWS, TRAINING))["loss"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         values.append(loss.item())
-    assert np.mean(values[-5:]) < 0.6 * np.mean(values[:3])
+    assert np.mean(values[-5:]) < 0.5 * np.mean(values[:3])
 
 
 def test_half_precision_keeps_the_latents_and_the_loss_in_float32():

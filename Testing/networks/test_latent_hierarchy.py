@@ -39,6 +39,18 @@ def test_deviation_is_a_softplus_with_a_least_value():
     torch.testing.assert_close(sigma[0, :, 1, 1], expected)
 
 
+def test_means_and_deviations_start_at_a_tenth_of_he():
+    """Weights N(0, 2 / fan in), and a tenth of that where latents are made: mean squares, to four errors."""
+    torch.manual_seed(0)
+    config = LatentHierarchyConfig(filters=(256, 256), convolutions=1, latent_levels=2, latent_channels=64)
+    ladder = LatentLadder(config, 1)
+    layers = [(module[0], 1.0) for module in (ladder.down[1], ladder.join[0], ladder.below[0])]
+    layers += [(head, 0.1) for head in (*ladder.mean, *ladder.sigma)]
+    for layer, share in layers:
+        square = (layer.weight**2).mean().item() * layer.weight[0].numel() / 2
+        assert square == pytest.approx(share**2, rel=4 * (2 / layer.weight.numel()) ** 0.5)
+
+
 @torch.no_grad()
 def test_a_row_is_a_function_of_its_own_image():
     """Training mode, too: with normalisation over the batch it would not be."""
