@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import randomised, tiny_cimd, tiny_model
-from tiny_training import METHODS
+from tiny_training import METHODS, sampling_of
 
 from AmbiguousSegLib.description import DESCRIPTION_FILE, FORMAT_VERSION, INTENDED_USE, WEIGHTS_FILE, Card
 from AmbiguousSegLib.diffusion.noise import RowNoise
@@ -110,7 +110,8 @@ def test_everything_comes_back_bit_for_bit(model, folder):
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_comes_back(name, tmp_path):
     method = randomised(build_method(name, METHODS[name]))
-    save_model(Model(method, Preprocessing(("x",), "stored", None, (16, 16), 2, Intensity("minmax"))), tmp_path)
+    preprocessing = Preprocessing(("x",), "stored", None, (16, 16), 2, Intensity("minmax"))
+    save_model(Model(method, preprocessing, sampling_of(name)), tmp_path)
     loaded = load_model(tmp_path).method
     assert type(loaded) is type(method) and loaded.config == method.config
     state, saved = loaded.state_dict(), method.state_dict()
@@ -192,17 +193,19 @@ def test_labels_must_fit_the_classes_of_the_method(model):
 def test_labels_of_several_classes(name):
     method = build_method(name, {**METHODS[name], "classes": 2})
     preprocessing = Preprocessing(("x",), "stored", None, (16, 16), 2, Intensity("minmax"))
-    assert Model(method, preprocessing, labels=(Label("core"), Label("halo"))).labels[1].name == "halo"
+    sampling = sampling_of(name)
+    assert Model(method, preprocessing, sampling, labels=(Label("core"), Label("halo"))).labels[1].name == "halo"
     with pytest.raises(ValueError, match="Labels must differ in name, got core, core"):
-        Model(method, preprocessing, labels=(Label("core"), Label("core")))
+        Model(method, preprocessing, sampling, labels=(Label("core"), Label("core")))
     with pytest.raises(ValueError, match=r"distinguishes 2 class\(es\), but there are 1"):
-        Model(method, preprocessing)
+        Model(method, preprocessing, sampling)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (SamplerSettings("euler"), "Unknown sampler 'euler'"),
+        (SamplerSettings("leap"), "Unknown sampler 'leap'"),
+        (SamplerSettings("euler"), "euler is of the family flow, but the method needs one of the family gaussian"),
         (SamplerSettings(grid="leading"), "Unknown step grid 'leading'"),
         (SamplerSettings("dpm++2m", options={"eta": 1.0}), "has no option 'eta'"),
         (SamplerSettings("ddim", options={"eta": True}), "must be a finite number, got True"),
@@ -296,6 +299,20 @@ def test_weights_of_another_architecture_are_refused_by_the_name_of_a_tensor(fol
     refused(folder, f"weights of another architecture: .*{message}")
 
 
+@pytest.mark.parametrize(
+    ("family", "message"),
+    [
+        ("flow", "sampler_family is flow, but for the method cimd it is gaussian; correct it"),
+        ("poisson", "sampler_family must be one of gaussian, categorical, flow, got 'poisson'"),
+    ],
+)
+def test_the_family_of_the_samplers_is_said_as_it_is(folder, family, message):
+    """It is left out where it is that of a Gaussian diffusion, as in every file of earlier versions."""
+    assert "sampler_family" not in json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+    edit(folder, sampler_family=family)
+    refused(folder, message)
+
+
 def test_whether_a_method_samples_by_steps_is_said_as_it_is(folder):
     edit(folder, samples_by_steps=False)
     refused(folder, "samples_by_steps is False, but for the method cimd it is True")
@@ -313,10 +330,10 @@ def test_whether_a_method_samples_by_steps_is_said_as_it_is(folder):
         ({"method_config__unet__dropout": "much"}, "method_config.unet.dropout must be float"),
         ({"method_config__unet__model_channels": 9}, "model_channels 9 must be a multiple of norm_groups"),
         ({"preprocessing__channels": ["T1"], "preprocessing__intensity": {"rule": "minmax"}}, "reads 2 channels"),
-        ({"sampling__name": "euler"}, "Unknown sampler 'euler'"),
+        ({"sampling__name": "leap"}, "Unknown sampler 'leap'"),
         ({"sampling__grid": "leading"}, "Unknown step grid 'leading'"),
         ({"sampling__options": {"order": 3}}, "ddim has no option 'order'; its options: eta"),
-        ({"qualities__fast__sampling__name": "euler"}, "Unknown sampler 'euler'"),
+        ({"qualities__fast__sampling__name": "leap"}, "Unknown sampler 'leap'"),
         ({"labels": [{"name": "a"}, {"name": "b"}]}, r"1 class\(es\), but there are 2 label\(s\), a, b"),
         ({"method_config__classes": 2}, r"2 class\(es\), but there are 1"),
     ],

@@ -17,6 +17,7 @@ import yaml
 from safetensors.torch import load_file
 
 from AmbiguousSegLib.configuration import from_dict, to_dict
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.training.checkpoint import FILE
 from AmbiguousSegLib.training.config import TrainingConfig
 from AmbiguousSegLib.training.dataset import open_data
@@ -72,6 +73,11 @@ BUSY = {
 }
 
 
+def sampling_of(method: str) -> SamplerSettings:
+    """Two steps of a sampler that the method takes."""
+    return SamplerSettings(SAMPLER_OF.get(method, "ddim"), 2)
+
+
 def tiny_config(changes: dict | None = None, method: str = "cimd") -> TrainingConfig:
     """Ten batches of four, validated and saved at the end only; ``changes`` by dotted key."""
     config = {
@@ -80,7 +86,7 @@ def tiny_config(changes: dict | None = None, method: str = "cimd") -> TrainingCo
         "dataset": {"size": (SIZE, SIZE), "validation_fraction": 0.3, "test_fraction": 0.1},
         "optimisation": {"images": 40, "batch_size": 4, "learning_rate": 1e-3, "ema_decay": 0.9},
         "validation": {"every_images": 10_000, "cases": 2, "samples": 2, "raters": 3},
-        "sampling": {"name": SAMPLER_OF.get(method, "ddim"), "steps": 2},
+        "sampling": to_dict(sampling_of(method)),
         "seed": 5,
     }
     config = json.loads(json.dumps(config))  # a copy, as plain as a file

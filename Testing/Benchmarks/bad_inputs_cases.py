@@ -756,7 +756,7 @@ def options(base: Path, rng: np.random.Generator) -> Iterator[Case]:
         "--samples": ["0", "-1", "100000000", huge, "many", "1.5", ""],
         "--seed": ["-1", huge, "x"],
         "--steps": ["0", "-3", "100000", huge],
-        "--sampler": ["euler", ""],
+        "--sampler": ["leap", ""],
         "--sampler-option": ["eta", "eta=nan", "eta=-1", "=3", "nope=1", "eta=word"],
         "--grid": ["none"],
         "--quality": ["best of all"],

@@ -434,7 +434,7 @@ def test_the_qualities_are_the_librarys(study, capsys):
     ("arguments", "message"),
     [
         (("--quality", "fast", "--steps", 3), "leave out --steps, or --quality"),
-        (("--sampler", "euler"), "Unknown sampler 'euler'"),
+        (("--sampler", "leap"), "Unknown sampler 'leap'"),
     ],
 )
 def test_settings_that_contradict_start_nothing(study, capsys, arguments, message):

@@ -187,7 +187,7 @@ def test_progress_is_not_told_more_often_than_anybody_sees(tmp_path, monkeypatch
         ({"model": "nowhere"}, FileNotFoundError, "no model here"),
         ({"device": "cuda:77"}, ValueError, "cuda:77"),
         ({"slice_range": [3, 6]}, ValueError, "Slice range 3 to 6"),
-        ({"sampler": {"name": "euler", "steps": 3}}, ValueError, "euler"),
+        ({"sampler": {"name": "leap", "steps": 3}}, ValueError, "leap"),
     ],
 )
 def test_what_cannot_be_sampled(told, tmp_path, model_folder, channels, changes, error, message):

@@ -329,7 +329,7 @@ def test_settings_of_another_method_are_refused(tmp_path):
         ("dataset: {subject_pattern: '('}", ["DataConfig.subject_pattern must be a regular expression"]),
         ("dataset: {intensity: {rule: log}}", ["Intensity.rule", "log"]),
         ("validation: {samples: 1}", ["ValidationConfig.samples must be at least 2"]),
-        ("sampling: {name: euler}", ["Unknown sampler 'euler'"]),
+        ("sampling: {name: leap}", ["Unknown sampler 'leap'"]),
         ("sampling: {steps: 0}", ["sampling steps must be at least 1"]),
         ("augmentation: {scale: -1}", ["AugmentationConfig.scale must be 0 or more"]),
         ("method_config: {prediction: mask}", ["CIMDConfig.prediction must be one of"]),

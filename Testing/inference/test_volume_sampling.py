@@ -208,7 +208,7 @@ def test_samples_are_handed_over_as_they_are_finished(model, monkeypatch):
         ({"seed": -1}, "seed in"),
         ({"coherence_mm": float("nan")}, "coherence_mm"),
         ({"batch_size": 0}, "batch_size"),
-        ({"sampler": SamplerSettings("euler")}, "Unknown sampler 'euler'"),
+        ({"sampler": SamplerSettings("leap")}, "Unknown sampler 'leap'"),
         ({"sampler": SamplerSettings("ddpm", options={"eta": 1.0})}, "no option 'eta'"),
     ],
 )
