@@ -17,6 +17,8 @@ the loss (Eq. 15). The paper can be read in four ways, which are settings:
 With ε-prediction the mask estimate carries the network's error times √(1/ā − 1), up to 157: ``ambiguity_weight`` and
 ``ambiguity_t_max`` weaken or leave out the steps where it says nothing; the paper has neither. Eq. 11 and 16 print
 "+ γ_t z", with γ the signal's share of Eq. 2: a misprint for σ_t of Eq. 3, which the samplers use.
+Appendix B may be read as four convolutions in an encoder; the published code has three in each of four blocks, and so
+have the presets of the paper's experiments.
 
 The ablations of the paper are settings: DDPM-Prob-Seg is ``beta_ambiguity=0``; DDPM-det-Seg is that, trained on the
 mean of the raters' masks (``target: mean`` in the training configuration); CIMD-FC has encoders of full covariance
