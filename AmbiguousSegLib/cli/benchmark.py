@@ -64,10 +64,14 @@ def main(arguments: list[str]) -> int:
 
 
 def _cells(benchmark: Benchmark, options: argparse.Namespace) -> list[Cell]:
-    """All cells that were asked for, seed by seed, so that an early end leaves every system with some."""
+    """All cells that were asked for, the first seed of every system first, so that an early end leaves all with one."""
     choose_device(options.device)  # refused now, not in every cell
     file = benchmark.file
-    of_system = [
+    ordered = sorted(
+        ((place, system, seed) for system in benchmark.systems for place, seed in enumerate(system.seeds)),
+        key=lambda entry: entry[0],
+    )
+    return [
         Cell(
             system.name,
             system.config,
@@ -79,7 +83,5 @@ def _cells(benchmark: Benchmark, options: argparse.Namespace) -> list[Cell]:
             options.out / "cells" / system.name / f"seed-{seed}",
             options.device,
         )
-        for system in benchmark.systems
-        for seed in system.seeds
+        for _, system, seed in ordered
     ]
-    return of_system

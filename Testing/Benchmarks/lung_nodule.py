@@ -105,9 +105,8 @@ def table(model: Model, seeds: int, steps: int, cases: int | None) -> list[str]:
         # One model: the seeds are draws of its masks, whose mean is bootstrapped over patients alone.
         found = bootstrap.estimate(mean_of(np.nanmean(values, axis=0)[None]))
         title = FIGURES[key].title if key in FIGURES else key
-        lines.append(
-            f"| {title} | {np.mean(each):.3f} | {found.low:.3f} to {found.high:.3f} | {', '.join(f'{v:.3f}' for v in each)} |"
-        )
+        held = f"{found.low:.3f} to {found.high:.3f}"
+        lines.append(f"| {title} | {np.mean(each):.3f} | {held} | {', '.join(f'{v:.3f}' for v in each)} |")
     return lines
 
 
