@@ -9,7 +9,7 @@ from typing import Any
 
 from AmbiguousSegLib.configuration import from_dict, to_dict
 from AmbiguousSegLib.diffusion.schedule import ScheduleConfig
-from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.diffusion.settings import FAMILIES, FLOW, GAUSSIAN, SamplerSettings
 from AmbiguousSegLib.labels import Label, check_labels
 from AmbiguousSegLib.quality import Quality, QualityPreset
 from AmbiguousSegLib.text_files import read_json
@@ -48,13 +48,14 @@ class ModelDescription:
     Attributes:
         labels: of the values 1 to K of its masks, in order.
         method: its name in ``methods.METHODS``; ``method_config`` are the fields of that method's ``Config``.
-        samples_by_steps: whether sampling runs a diffusion sampler, so that sampler, steps and quality can be chosen.
+        samples_by_steps: whether sampling runs a sampler, so that sampler, steps and quality can be chosen.
         preprocessing: how it wants its slices.
         sampling: default sampler.
         card: what it says of itself.
         weights_sha256: of the file of the weights.
         qualities: what the qualities mean for this model, by the value of a ``Quality``; see ``quality.sampler_of``.
         inputs: what the images were like that it was trained on; None: unknown, and nothing can be checked.
+        sampler_family: which samplers it takes, one of ``diffusion.settings.FAMILIES``.
         folder, weights_bytes: where it was read, and how large the weights are; not part of the file.
     """
 
@@ -68,6 +69,7 @@ class ModelDescription:
     weights_sha256: str
     qualities: dict[str, QualityPreset] = field(default_factory=dict)
     inputs: Inputs | None = None
+    sampler_family: str = GAUSSIAN
     folder: Path = Path()
     weights_bytes: int = 0
 
@@ -78,12 +80,14 @@ class ModelDescription:
         for name in self.qualities:
             if name not in known:
                 raise ValueError(f"Unknown quality qualities.{name}; known: {', '.join(known)}.")
+        if self.sampler_family not in FAMILIES:
+            raise ValueError(f"sampler_family must be one of {', '.join(FAMILIES)}, got {self.sampler_family!r}.")
         _ = self.training_steps  # a schedule that is wrong is refused here
 
     @property
     def training_steps(self) -> int | None:
-        """Steps of the diffusion schedule; None for a method that does not sample by steps."""
-        if not self.samples_by_steps:
+        """Steps of the diffusion schedule; None for a method that has none: one of one pass, or a flow."""
+        if not self.samples_by_steps or self.sampler_family == FLOW:
             return None
         return from_dict(ScheduleConfig, self.method_config.get("schedule", {}), "method_config.schedule").steps
 
@@ -168,7 +172,7 @@ def _lifted(content: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: a key of format 2, which would be lost.
     """
-    newer = [key for key in ("labels", "samples_by_steps", "qualities", "inputs") if key in content]
+    newer = [key for key in ("labels", "samples_by_steps", "qualities", "inputs", "sampler_family") if key in content]
     if newer:
         raise ValueError(
             f"{newer[0]} is no key of format version 1, but of {FORMAT_VERSION}; write a description in one of them."

@@ -94,7 +94,7 @@ def check_name(path: Path | str) -> None:
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"{shown(path)}: the name is not UTF-8, as it must be for reading; rename it.") from error
+        raise ValueError(f"{shown(path)}: the name is not UTF-8, as it must be; rename it.") from error
 
 
 def size_text(size: float) -> str:

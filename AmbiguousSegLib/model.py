@@ -23,7 +23,7 @@ from AmbiguousSegLib.description import (
     read_description,
 )
 from AmbiguousSegLib.diffusion import samplers
-from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.diffusion.settings import FLOW, GAUSSIAN, SamplerSettings
 from AmbiguousSegLib.files import replacing, size_text
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label, check_labels
 from AmbiguousSegLib.methods import Method, build_method, count_weights
@@ -83,7 +83,7 @@ class Model:
             )
         if self.method.samples_by_steps:
             for settings in (self.sampling, *(quality.sampling for quality in self.qualities.values())):
-                samplers.check(settings)
+                samplers.check(settings, self.method.sampler_family)
 
     def to(self, device: torch.device | str) -> Model:
         """Moves the method; returns itself."""
@@ -97,8 +97,9 @@ class Model:
 
     @property
     def training_steps(self) -> int | None:
-        """Steps of the diffusion schedule; None for a method that does not sample by steps."""
-        return self.method.config.schedule.steps if self.method.samples_by_steps else None
+        """Steps of the diffusion schedule; None for a method that has none: one of one pass, or a flow."""
+        scheduled = self.method.samples_by_steps and self.method.sampler_family != FLOW
+        return self.method.config.schedule.steps if scheduled else None
 
 
 def save_model(model: Model, folder: Path | str, half: bool = False) -> None:
@@ -120,6 +121,8 @@ def save_model(model: Model, folder: Path | str, half: bool = False) -> None:
         "labels": [to_dict(label) for label in model.labels],
         "method": model.method.name,
         "samples_by_steps": model.method.samples_by_steps,
+        # Only where it has another: earlier versions, which know no other, read all models that they can sample.
+        **({} if model.method.sampler_family == GAUSSIAN else {"sampler_family": model.method.sampler_family}),
         "method_config": to_dict(model.method.config),
         "preprocessing": to_dict(model.preprocessing),
         "sampling": to_dict(model.sampling),
@@ -152,6 +155,11 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Model:
             raise ValueError(
                 f"samples_by_steps is {description.samples_by_steps}, but for the method {description.method} it is "
                 f"{method.samples_by_steps}; correct it."
+            )
+        if method.sampler_family != description.sampler_family:
+            raise ValueError(
+                f"sampler_family is {description.sampler_family}, but for the method {description.method} it is "
+                f"{method.sampler_family}; correct it."
             )
         model = Model(
             method,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.diffusion.settings import CATEGORICAL, FLOW, GAUSSIAN, SamplerSettings
 
 
 class Quality(Enum):
@@ -22,27 +22,41 @@ class Quality(Enum):
 
     def label(self) -> str:
         """For people; Slicer shows it in the selector."""
-        return _MEANINGS[self].title
+        return _TITLES[self]
 
     def in_words(self) -> str:
         """For help texts: "fast 10 steps of dpm++2m"."""
-        meaning = _MEANINGS[self]
+        meaning = _MEANINGS[GAUSSIAN][self]
         return f"{self.value} {meaning.steps or 'all'} steps of {meaning.sampler}"
 
 
 class _Meaning(NamedTuple):
-    """Title for people, and what is sampled with where a model says nothing else; steps None: all of the schedule."""
+    """What is sampled with where a model says nothing else; steps None: all of the schedule."""
 
-    title: str
     sampler: str
     steps: int | None
 
 
-# What samplers and steps do to the samples of a perfect model: Testing/Benchmarks/sampler_spread.md.
+_TITLES = {Quality.FAST: "Fast", Quality.BALANCED: "Balanced", Quality.PAPER: "As in the paper"}
+
+# By family of the samplers. What samplers and steps do to the samples of a perfect model:
+# Testing/Benchmarks/sampler_spread.md.
 _MEANINGS = {
-    Quality.FAST: _Meaning("Fast", "dpm++2m", 10),
-    Quality.BALANCED: _Meaning("Balanced", "dpm++2m", 25),
-    Quality.PAPER: _Meaning("As in the paper", "ddpm", None),  # ancestral sampling at every step, as the papers do
+    GAUSSIAN: {
+        Quality.FAST: _Meaning("dpm++2m", 10),
+        Quality.BALANCED: _Meaning("dpm++2m", 25),
+        Quality.PAPER: _Meaning("ddpm", None),  # ancestral sampling at every step, as the papers do
+    },
+    CATEGORICAL: {
+        Quality.FAST: _Meaning("categorical", 10),
+        Quality.BALANCED: _Meaning("categorical", 25),
+        Quality.PAPER: _Meaning("categorical", None),
+    },
+    FLOW: {
+        Quality.FAST: _Meaning("euler", 4),
+        Quality.BALANCED: _Meaning("midpoint", 10),
+        Quality.PAPER: _Meaning("midpoint", 100),  # in place of the papers' adaptive solver, whose steps nobody knows
+    },
 }
 
 
@@ -63,15 +77,19 @@ class QualityPreset:
 
 
 def sampler_of(
-    quality: Quality, training_steps: int | None, qualities: Mapping[str, QualityPreset] | None = None
+    quality: Quality,
+    training_steps: int | None,
+    qualities: Mapping[str, QualityPreset] | None = None,
+    family: str = GAUSSIAN,
 ) -> SamplerSettings | None:
     """Sampler that a quality stands for: the model's own choice, else one for any model.
 
     For any model, what ``_MEANINGS`` says, on the trailing grid and with no more steps than the schedule has.
 
     Args:
-        training_steps: steps of the model's diffusion schedule; None for a method that does not sample by steps.
+        training_steps: steps of the model's diffusion schedule; None for a method that has none.
         qualities: of the model, by the value of a ``Quality``.
+        family: of the model's samplers, one of ``diffusion.settings.FAMILIES``.
 
     Returns:
         None for a method that does not sample by steps: it has nothing to choose.
@@ -79,11 +97,12 @@ def sampler_of(
     Raises:
         ValueError: a schedule without steps.
     """
-    if training_steps is None:
+    if training_steps is None and family != FLOW:
         return None
-    if training_steps < 1:
+    if training_steps is not None and training_steps < 1:
         raise ValueError(f"A schedule has at least 1 step, got {training_steps}.")
     if qualities and quality.value in qualities:
         return qualities[quality.value].sampling
-    meaning = _MEANINGS[quality]
-    return SamplerSettings(meaning.sampler, min(meaning.steps or training_steps, training_steps))
+    meaning = _MEANINGS[family][quality]
+    limits = [steps for steps in (meaning.steps, training_steps) if steps is not None]
+    return SamplerSettings(meaning.sampler, min(limits))

@@ -13,7 +13,7 @@ _PLACES = (
 
 
 def resources_folder() -> Path:
-    """Folder that holds ``Models`` and ``Presets``.
+    """Folder that holds ``Models``, ``Presets`` and ``Benchmarks``.
 
     Raises:
         FileNotFoundError: the library was installed without them.
@@ -53,6 +53,38 @@ def find_model(name: str | Path | None) -> Path:
             return folder
     known = ", ".join(folder.name for folder in bundled_models()) or "none"
     raise FileNotFoundError(f"{wanted}: neither a folder nor a bundled model (bundled: {known}).")
+
+
+def find_split(name: str | Path) -> Path:
+    """A file of a split: one that exists, or a bundled one by its path in ``Presets``, with or without ``.json``.
+
+    What is neither is given back as it came, for whoever opens it to say so.
+    """
+    if Path(name).is_file() or Path(name).is_absolute() or ".." in Path(name).parts:
+        return Path(name)
+    bundled = resources_folder() / "Presets" / f"{Path(name).as_posix().removesuffix('.json')}.json"
+    return bundled if bundled.is_file() else Path(name)
+
+
+def bundled_benchmarks() -> dict[str, Path]:
+    """Files of the bundled benchmarks, by name."""
+    files = (resources_folder() / "Benchmarks").glob("*.yaml")
+    return {path.stem: path for path in sorted(files)}
+
+
+def find_benchmark(name: str | Path) -> Path:
+    """A benchmark: a file that exists, or the name of a bundled one, with or without ``.yaml``.
+
+    Raises:
+        FileNotFoundError: neither; the message lists the bundled ones.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    known = bundled_benchmarks()
+    wanted = str(name).removesuffix(".yaml")
+    if wanted not in known:
+        raise FileNotFoundError(f"There is no file or benchmark {name}; benchmarks: {', '.join(known) or 'none'}.")
+    return known[wanted]
 
 
 def find_preset(name: str | Path) -> Path:

@@ -46,7 +46,9 @@ EXPECTED = {
     "module_scripts": files(MODULE, "**/*.py"),
     "module_resources": files(MODULE, "Resources/**/*"),
     "library_scripts": files(REPOSITORY, "AmbiguousSegLib/**/*.py"),
-    "library_resources": files(REPOSITORY, "Resources/Models/**/*", "Resources/Presets/**/*"),
+    "library_resources": files(
+        REPOSITORY, "Resources/Benchmarks/**/*", "Resources/Models/**/*", "Resources/Presets/**/*"
+    ),
 }
 
 

@@ -12,6 +12,7 @@ from tiny_models import tiny_cimd, tiny_model
 from tiny_training import METHODS as CONFIGURATIONS
 
 from AmbiguousSegLib.description import DESCRIPTION_FILE, INTENDED_USE, WEIGHTS_FILE, Card, read_description
+from AmbiguousSegLib.diffusion.samplers import names_of
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.labels import LESION_TERMINOLOGY, Label
 from AmbiguousSegLib.methods import build_method
@@ -61,10 +62,11 @@ def agrees(folder: Path) -> None:
     )
     assert said.preprocessing == model.preprocessing and said.folder == folder and said.inputs == model.inputs
     assert (said.method, said.samples_by_steps) == (model.method.name, model.method.samples_by_steps)
+    assert said.sampler_family == model.method.sampler_family
     for name in ("channels", "plane", "spacing_mm", "size"):
         assert getattr(said, name) == getattr(model.preprocessing, name)
     assert said.training_steps == model.training_steps
-    assert said.training_steps == (len(model.method.schedule) if model.method.samples_by_steps else None)
+    assert said.training_steps == (len(model.method.schedule) if hasattr(model.method, "schedule") else None)
     assert said.weights_sha256 == model.weights_sha256
     assert said.weights_bytes == len((folder / WEIGHTS_FILE).read_bytes())
 
@@ -79,8 +81,11 @@ def test_every_method_is_described_as_it_loads(name, tmp_path):
     method = build_method(name, {**CONFIGURATIONS[name], "classes": 2})
     preprocessing = Preprocessing(("CT",), "coronal", 1.5, (16, 32), method.size_multiple, Intensity("minmax"))
     labels = (Label("core"), Label("halo", (0.0, 0.5, 1.0), "a terminology"))
-    sampling = SamplerSettings("ddim", 3, "both_ends", {"eta": 0.5})
-    agrees(saved(Model(method, preprocessing, sampling, CARD, labels, QUALITIES), tmp_path))
+    family = method.sampler_family
+    options = {"eta": 0.5} if family == "gaussian" else {}
+    sampling = SamplerSettings("ddim" if family == "gaussian" else names_of(family)[0], 3, "both_ends", options)
+    qualities = {"fast": replace(QUALITIES["fast"], sampling=replace(sampling, steps=2))}
+    agrees(saved(Model(method, preprocessing, sampling, CARD, labels, qualities), tmp_path))
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -26,6 +26,21 @@ from AmbiguousSegLib.volume.preprocessing import Intensity
 
 ALL = list(bundled_presets())
 CIMD = {"lidc": "lidc-cimd-128", "bone": "bone-us-cimd-256", "ms": "ms-mri-cimd-64"}
+READINGS = {
+    "cimd-literal": {"acn_input": "noise"},
+    "cimd-frozen": {"acn_input": "noise", "train_encoders": False, "mask_levels": [0.0, 1.0]},
+    "cimd-likelihood": {"ambiguity": "likelihood", "ambiguity_weight": "snr"},
+}
+SYSTEMS = {  # what each differs in from systems/cimd
+    "cimd-fc": {"covariance": "full"},
+    "cimd-likelihood": {"ambiguity": "likelihood"},
+    "ddpm-prob-seg": {"beta_ambiguity": 0.0},
+    "ddpm-det-seg": {"beta_ambiguity": 0.0},
+    "cimd-literal": {"prediction": "epsilon", "variance": "learned_range", "acn_input": "noise"}
+    | {"ambiguity_weight": "uniform"},
+    "cimd-frozen": {"prediction": "epsilon", "variance": "learned_range", "acn_input": "noise"}
+    | {"ambiguity_weight": "uniform", "train_encoders": False, "mask_levels": [0.0, 1.0], "log_sigma_limit": None},
+}
 
 
 def read(*names: str) -> TrainingConfig:
@@ -58,7 +73,8 @@ def test_every_preset_builds_its_method_for_its_data(name, caplog):
 
 def test_the_papers_experiments_are_all_there():
     assert set(CIMD.values()) <= set(ALL)
-    assert {f"ablations/{name}" for name in ("ddpm-prob-seg", "ddpm-det-seg", "cimd-fc")} <= set(ALL)
+    assert {f"ablations/{name}" for name in ("ddpm-prob-seg", "ddpm-det-seg", "cimd-fc", *READINGS)} <= set(ALL)
+    assert {name.replace("cimd", "probabilistic-unet") for name in CIMD.values()} <= set(ALL)
 
 
 @pytest.mark.parametrize("name", CIMD.values())
@@ -167,10 +183,42 @@ def test_ablations_change_what_they_name_and_nothing_else(data):
     assert built(prob).amn is None and built(full).amn.conv_layer.weight.shape[0] == 2 * 6 + 6 * 5 // 2
 
 
-def test_the_baseline_is_compared_on_the_same_data():
-    baseline, cimd = read("lidc-probabilistic-unet-128"), read(CIMD["lidc"])
+@pytest.mark.parametrize("data", CIMD)
+def test_the_baseline_is_compared_on_the_same_data(data):
+    baseline, cimd = read(CIMD[data].replace("cimd", "probabilistic-unet")), read(CIMD[data])
     assert (baseline.dataset, baseline.validation) == (cimd.dataset, cimd.validation)
     assert baseline.method_config["beta"] == 10
+
+
+@pytest.mark.parametrize("data", CIMD)
+@pytest.mark.parametrize("name", READINGS)
+def test_readings_of_the_paper_change_what_they_name_and_nothing_else(data, name):
+    base, reading = read(CIMD[data]), read(CIMD[data], f"ablations/{name}")
+    assert reading.method_config == {**base.method_config, **READINGS[name]}
+    assert (reading.dataset, reading.optimisation) == (base.dataset, base.optimisation)
+    method = built(reading)
+    assert (method.likelihood is not None) == (name == "cimd-likelihood")
+    assert all(p.requires_grad == (name != "cimd-frozen") for p in method.acn.parameters())
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_systems_differ_in_what_they_are_and_nothing_else(name):
+    base, system = read("systems/cimd"), read(f"systems/{name}")
+    flat = [{**c, **c["encoder"]} for c in (base.method_config, system.method_config)]
+    differing = {k: v for k, v in flat[1].items() if flat[0][k] != v and k not in ("encoder", "filters")}
+    if name.startswith("ddpm"):  # their encoders are never made
+        differing = {key: differing[key] for key in ("beta_ambiguity",)}
+        assert flat[1]["unet"] == flat[0]["unet"] and built(system).amn is None
+        assert (system.dataset.target == "mean") == (name == "ddpm-det-seg")
+    assert differing == SYSTEMS[name]
+    assert system.sampling == base.sampling == SamplerSettings("dpm++2m", 4)
+
+
+def test_the_fed_latent_is_compared_with_the_same_network():
+    cimd, fed = read("systems/cimd"), read("systems/cimd-l")
+    keys = ("image_size", "model_channels", "channel_mult", "num_res_blocks", "attention_sizes", "num_heads")
+    assert all(cimd.method_config["unet"][key] == fed.method_config["unet"][key] for key in keys)
+    assert (fed.sampling, fed.optimisation) == (cimd.sampling, cimd.optimisation)
 
 
 @pytest.mark.parametrize(

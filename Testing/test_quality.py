@@ -41,6 +41,17 @@ def test_a_method_without_steps_has_nothing_to_choose(quality):
     assert sampler_of(quality, None) is None
 
 
+@pytest.mark.parametrize("quality", Quality)
+@pytest.mark.parametrize(("family", "training_steps"), [("gaussian", 1000), ("categorical", 250), ("flow", None)])
+def test_every_family_has_its_samplers(quality, family, training_steps):
+    settings = sampler_of(quality, training_steps, family=family)
+    samplers.check(settings, family)
+    expected = (
+        {FAST: 4, BALANCED: 10, PAPER: 100} if family == "flow" else {FAST: 10, BALANCED: 25, PAPER: training_steps}
+    )
+    assert settings.steps == expected[quality]
+
+
 def test_a_schedule_has_steps():
     with pytest.raises(ValueError, match="at least 1 step, got 0"):
         sampler_of(FAST, 0)

@@ -55,7 +55,7 @@ def test_resources_inside_the_package_or_beside_it(tmp_path, place):
     """As a wheel has them, and as Slicer's folder of modules has; another folder of that name beside is no matter."""
     (tmp_path / "Resources" / "Icons").mkdir(parents=True)
     shutil.copytree(REPOSITORY / "AmbiguousSegLib", tmp_path / "AmbiguousSegLib")
-    for folder in ("Models", "Presets"):
+    for folder in ("Benchmarks", "Models", "Presets"):
         shutil.copytree(RESOURCES / folder, tmp_path / place / folder)
     code = (
         "from AmbiguousSegLib.resources import *\n"

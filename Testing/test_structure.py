@@ -21,6 +21,7 @@ FLOORS = [
     {"model", "card"},
     {"inference", "plotting", "published"},
     {"outputs", "training"},
+    {"benchmarking"},
     {"cli"},
     {"__main__", "__init__"},  # the public interface names what it offers, and imports it when it is asked for
 ]

@@ -36,7 +36,14 @@ ENCODER = {"filters": (4, 8), "convolutions": 1, "latent_dim": 2, "log_sigma_lim
 METHODS = {
     "cimd": {"unet": UNET, "encoder": ENCODER, "prediction": "x0", "variance": "posterior", "schedule": {"steps": 50}},
     "probabilistic_unet": {"unet": {"filters": (4, 8), "convolutions": 1}, "encoder": ENCODER},
+    "ccdm": {"unet": UNET, "schedule": {"kind": "cosine", "steps": 50}},
+    "flow_matching": {
+        "unet": UNET,
+        "start": "ssn",
+        "ssn": {"unet": {"filters": (4, 8), "convolutions": 1}, "rank": 2, "loss_samples": 4},
+    },
 }
+SAMPLER_OF = {"ccdm": "categorical", "flow_matching": "euler"}  # of what is no Gaussian diffusion
 # A CIMD that learns the two-class phantom, in pixels of 3 mm, in some ten seconds of one core.
 TWO_CLASSES = {
     "method_config.unet.model_channels": 16,
@@ -73,7 +80,7 @@ def tiny_config(changes: dict | None = None, method: str = "cimd") -> TrainingCo
         "dataset": {"size": (SIZE, SIZE), "validation_fraction": 0.3, "test_fraction": 0.1},
         "optimisation": {"images": 40, "batch_size": 4, "learning_rate": 1e-3, "ema_decay": 0.9},
         "validation": {"every_images": 10_000, "cases": 2, "samples": 2, "raters": 3},
-        "sampling": {"name": "ddim", "steps": 2},
+        "sampling": {"name": SAMPLER_OF.get(method, "ddim"), "steps": 2},
         "seed": 5,
     }
     config = json.loads(json.dumps(config))  # a copy, as plain as a file

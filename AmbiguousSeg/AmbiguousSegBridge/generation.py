@@ -56,7 +56,9 @@ class Settings:
 
     def sampler_argument(self) -> dict[str, Any] | None:
         """Sampler in plain JSON types; None for a model that does not sample by steps."""
-        chosen = self.sampler or sampler_of(self.quality, self.model.training_steps, self.model.qualities)
+        model = self.model
+        own = sampler_of(self.quality, model.training_steps, model.qualities, model.sampler_family)
+        chosen = self.sampler or own
         return None if chosen is None else asdict(chosen)
 
 

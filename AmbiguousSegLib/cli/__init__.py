@@ -12,6 +12,7 @@ SUBCOMMANDS = {
     "plan": "write a training configuration that fits the data and this machine",
     "train": "train a method from a configuration file",
     "evaluate": "score models against several raters on held-out cases",
+    "benchmark": "train, sample and judge a list of systems alike, and print one table",
     "compare": "compare the samples of a volume with several raters' segmentations",
     "import": "import a published checkpoint",
     "phantom": "write phantom cases or a phantom volume with raters",
@@ -19,6 +20,7 @@ SUBCOMMANDS = {
 
 _LESS = {  # memory
     "train": "make dataset.size, optimisation.batch_size or the network smaller",
+    "benchmark": "take fewer --jobs, or a smaller network",
     "evaluate": "take a smaller --batch-size, or fewer --cases",
     "import": "import it on a machine with more",
     **dict.fromkeys(("plan", "prepare"), "close other programs, or take a part of the data"),

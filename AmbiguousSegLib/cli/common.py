@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from AmbiguousSegLib.files import check_name
+
 if TYPE_CHECKING:
     from AmbiguousSegLib.evaluation.comparison import Result
 
@@ -54,7 +56,12 @@ class CommandError(Exception):
 
 
 def check_out(folder: Path, files: Sequence[str], overwrite: bool) -> None:
-    """CommandError for an output folder that is a file, cannot be made or written to, or holds one of the files."""
+    """One line for an output folder that is a file, cannot be made or written to, or holds one of the files.
+
+    Raises:
+        CommandError: such a folder. ValueError: a name that is not UTF-8, which the writers of volumes cannot take.
+    """
+    check_name(folder)
     nearest = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), None)
     if nearest is None:
         raise CommandError(f"{folder} cannot be created: there is no {folder.anchor}; choose another --out.")

@@ -21,7 +21,7 @@ from AmbiguousSegLib.evaluation.comparison import CaseResult, Result, by_label, 
 from AmbiguousSegLib.evaluation.mode_frequencies import mode_frequencies
 from AmbiguousSegLib.files import said, write_together
 from AmbiguousSegLib.inference.batches import OnBatchStep
-from AmbiguousSegLib.inference.case_sampling import case_number, sample_case
+from AmbiguousSegLib.inference.case_sampling import sample_case, true_masks
 from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.metrics.mask_sets import MaskSets
 from AmbiguousSegLib.model import Model, load_model
@@ -32,7 +32,6 @@ HELP = "score models against several raters on held-out cases"
 TRUTH = "true distribution"
 CASES_FILE, SUMMARY_FILE, TABLE_FILE = "results.csv", "summary.json", "summary.md"
 FIGURE_FILE, SHEET_FILE = "figure.png", "samples.png"
-_TRUTH_STREAM = 3  # of random numbers under the seed; training and phantoms use others
 _SHEET_CASES, _SHEET_RATERS, _SHEET_SAMPLES, _SHEET_PIXELS = 6, 4, 8, 96
 
 Draw = Callable[[int, int, OnBatchStep], np.ndarray]  # number of a case, how many masks -> uint8 (N, H, W)
@@ -164,11 +163,10 @@ def _candidate(name: str, model: Model, evaluation_set: EvaluationSet, options: 
 
 
 def _truth(evaluation_set: EvaluationSet, seed: int) -> Candidate:
-    """What a perfect model would score: masks of more raters, drawn one by one so that fewer are the first of more."""
+    """What a perfect model would score: masks of more raters."""
 
     def draw(number: int, samples: int, on_step: OnBatchStep) -> np.ndarray:
-        rng = np.random.default_rng([seed, _TRUTH_STREAM, case_number(evaluation_set.cases[number].identity)])
-        return np.concatenate([evaluation_set.phantoms[number].draw_masks(rng, 1) for _ in range(samples)])
+        return true_masks(evaluation_set.phantoms[number], evaluation_set.cases[number].identity, samples, seed)
 
     return Candidate(TRUTH, draw)
 

@@ -10,7 +10,7 @@ from typing import Any
 from AmbiguousSegLib.cli.common import CommandError, program, progress_bar
 from AmbiguousSegLib.data.readers import AUTO, READERS
 from AmbiguousSegLib.evaluation.table import Column, Table
-from AmbiguousSegLib.files import replacing
+from AmbiguousSegLib.files import check_name, replacing
 from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.training.plan import Plan, plan_for
 from AmbiguousSegLib.training.plan_file import as_yaml, expected
@@ -85,6 +85,7 @@ def _flat(key: str, value: Any) -> list[tuple[str, str]]:
 
 
 def _check_out(file: Path, overwrite: bool) -> None:
+    check_name(file)
     if file.is_dir():
         raise CommandError(f"{file} is a folder; --out takes a file, such as {file / 'plan.yaml'}.")
     if os.path.lexists(file) and not overwrite:

@@ -17,7 +17,7 @@ from AmbiguousSegLib.cli.common import CommandError, check_out, program, progres
 from AmbiguousSegLib.devices import choose_device
 from AmbiguousSegLib.diffusion import samplers
 from AmbiguousSegLib.diffusion.samplers import SAMPLERS
-from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.diffusion.settings import FLOW, SamplerSettings
 from AmbiguousSegLib.diffusion.step_grids import STEP_GRIDS
 from AmbiguousSegLib.files import said, shown
 from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
@@ -127,8 +127,8 @@ def sampler_settings(model: Model, options: argparse.Namespace) -> SamplerSettin
     Another sampler takes no options of the model's own. Arguments that ``options`` does not have count as not given.
 
     Raises:
-        CommandError: settings for a method that has no sampler, or a quality beside other settings.
-        ValueError: a sampler, grid or option that there is not, or no steps.
+        CommandError: settings for a method that has no sampler, a grid for a flow, or a quality beside other settings.
+        ValueError: a sampler, grid or option that there is not, a sampler of another family, or no steps.
     """
     given = given_of_sampler(options)
     if not model.method.samples_by_steps:
@@ -141,9 +141,16 @@ def sampler_settings(model: Model, options: argparse.Namespace) -> SamplerSettin
                 f"--quality {options.quality} chooses sampler and steps; leave out {' and '.join(given[:-1])}, or "
                 "--quality."
             )
-        settings = sampler_of(Quality(options.quality), model.training_steps, model.qualities)
+        settings = sampler_of(
+            Quality(options.quality), model.training_steps, model.qualities, model.method.sampler_family
+        )
         return settings or model.sampling
-    asked = {"name": options.sampler, "steps": options.steps, "grid": getattr(options, "grid", None)}
+    grid = getattr(options, "grid", None)
+    if grid is not None and model.method.sampler_family == FLOW:
+        raise CommandError(
+            f"{model.card.name} is a flow, which has no training steps to choose from; leave out --grid."
+        )
+    asked = {"name": options.sampler, "steps": options.steps, "grid": grid}
     settings = replace(model.sampling, **{key: value for key, value in asked.items() if value is not None})
     chosen = dict(settings.options) if settings.name == model.sampling.name else {}
     chosen |= dict(getattr(options, "sampler_option", None) or ())
@@ -151,7 +158,7 @@ def sampler_settings(model: Model, options: argparse.Namespace) -> SamplerSettin
         log.warning("--eta is now --sampler-option eta=%g; --eta will go in the next version.", options.eta)
         chosen["eta"] = options.eta
     settings = replace(settings, options=chosen)
-    samplers.check(settings)
+    samplers.check(settings, model.method.sampler_family)
     return settings
 
 

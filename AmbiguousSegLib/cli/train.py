@@ -20,7 +20,7 @@ from AmbiguousSegLib.configuration import from_dict, to_dict
 from AmbiguousSegLib.data.readers import AUTO
 from AmbiguousSegLib.devices import choose_device
 from AmbiguousSegLib.diffusion import samplers
-from AmbiguousSegLib.files import said
+from AmbiguousSegLib.files import check_name, said
 from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.methods import METHODS
 from AmbiguousSegLib.model import Model, load_model
@@ -111,6 +111,8 @@ def _base(arguments: list[str]) -> tuple[list[dict[str, Any]], Model | None]:
         known, _ = early.parse_known_args(arguments)
     except argparse.ArgumentError as error:
         raise CommandError(str(error)) from error
+    if known.out is not None:
+        check_name(known.out)
     start = None if vars(known)["from"] is None else load_model(find_model(vars(known)["from"]), torch.device("cpu"))
     below: list[dict[str, Any]] = []
     if known.config is None and known.data is not None and "--help" not in arguments:
@@ -153,7 +155,7 @@ def parse(arguments: list[str], below: Sequence[dict[str, Any]] = ()) -> tuple[A
         config = from_dict(TrainingConfig, {f.name: settings[f.name] for f in dataclasses.fields(TrainingConfig)})
         config = completed(config)
         if METHODS[method].samples_by_steps:
-            samplers.check(config.sampling)
+            samplers.check(config.sampling, METHODS[method].sampler_family)
     except (jsonargparse.ArgumentError, ValueError, TypeError, OverflowError) as error:
         raise CommandError(said_of_arguments(error)) from error
     return parsed, config
@@ -203,6 +205,8 @@ def _parser(method: str) -> Any:
     parser.add_argument("--labels", type=list, default=defaults["labels"], help=labels_help)
     for name, section in SECTIONS.items():
         parser.add_class_arguments(section, name)
+    # Of the family that the method takes; for a method of one pass it is never read.
+    parser.set_defaults({"sampling.name": samplers.names_of(METHODS[method].sampler_family)[0]})
     parser.add_argument("--checkpoint_every_images", type=int, default=defaults["checkpoint_every_images"])
     parser.add_argument("--tensorboard", type=bool, default=False)
     parser.add_argument("--seed", type=int, default=0)

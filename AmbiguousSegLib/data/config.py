@@ -30,7 +30,7 @@ class DataConfig:
         target: "random_rater": each item is one rater's mask, drawn anew each time; "mean": the mean of all masks
             (DDPM-det-Seg of the CIMD paper).
         subject_pattern: regular expression with one group that finds the subject in a case's identity.
-        split_file: JSON file of the split; otherwise subjects are split by fraction.
+        split_file: JSON file of the split, or the name of a bundled one; otherwise subjects are split by fraction.
         validation_fraction, test_fraction, split_seed: the split by fraction.
         empty_share: share of items from slices that nobody marked; None: each slice as often as any other.
         leave_out: how many slices are left out at the start and at the end of each volume, counted as

@@ -22,11 +22,15 @@ _RATERS = 2  # stream of random numbers under the phantom's seed
 
 @dataclass(frozen=True)
 class EvaluationCase:
-    """A case to score: image float32 ``(C, H, W)`` in [0, 1], raters' masks, uint8 label maps ``(R, H, W)``."""
+    """A case to score: image float32 ``(C, H, W)`` in [0, 1], raters' masks, uint8 label maps ``(R, H, W)``.
+
+    ``subject`` is whom it shows; empty: nobody else's case shows the same.
+    """
 
     identity: str
     image: np.ndarray
     masks: np.ndarray
+    subject: str = ""
 
 
 def loaded_cases(slices: Sequence[Slice], store: SliceStore, count: int | None = None) -> list[EvaluationCase]:
@@ -44,7 +48,8 @@ def loaded_cases(slices: Sequence[Slice], store: SliceStore, count: int | None =
     for chosen in _in_turn(slices)[:count]:
         image, masks = store.load(chosen.case, chosen.number)
         rows, columns = patch_around(np.any(masks, axis=0), size)
-        cases.append(EvaluationCase(chosen.identity, image[:, rows, columns], masks[:, rows, columns]))
+        seen = image[:, rows, columns], masks[:, rows, columns]
+        cases.append(EvaluationCase(chosen.identity, *seen, chosen.case.subject))
         cut += int(np.count_nonzero(masks) > np.count_nonzero(cases[-1].masks))
     if cut:
         told = "marks of %d of %d slices to judge by reach beyond a patch of %d × %d pixels, and count within it alone."

@@ -11,6 +11,7 @@ from pathlib import Path
 from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.readers import Case
 from AmbiguousSegLib.files import said
+from AmbiguousSegLib.resources import find_split
 from AmbiguousSegLib.text_files import read_json
 
 PARTS = ("train", "validation", "test")
@@ -81,13 +82,14 @@ def split_by_fraction(cases: Sequence[Case], validation: float = 0.15, test: flo
 def split_by_file(cases: Sequence[Case], file: Path | str) -> Split:
     """Split by a JSON file: ``{"train": [subjects], "validation": […], "test": […], "unused": […]}``.
 
-    Parts may be missing; every subject of the cases must be listed once.
+    Parts may be missing; every subject of the cases must be listed once. A file that comes with the
+    software is found by its name, see ``resources.find_split``.
 
     Raises:
         ValueError: not such a file; a subject listed twice, unknown to the cases, or missing in the file.
     """
     try:
-        listed = read_json(file)
+        listed = read_json(find_split(file))
     except OSError as error:
         raise ValueError(f"The file of the split cannot be read: {said(error)}") from error
     if not _is_split(listed):

@@ -1,7 +1,8 @@
-"""Samplers: from pure noise to x_0 along a schedule, given a denoiser.
+"""Samplers: from pure noise to x_0 along a schedule, given a denoiser; here those of a Gaussian diffusion.
 
 Every sampler is a pure function of the denoiser, the schedule (already restricted to the wanted steps) and the noise.
-A denoiser maps ``(x_t, index)`` to ``Denoised``; it never sees the sampler.
+A denoiser maps ``(x_t, index)`` to ``Denoised``; it never sees the sampler. What a sampler can sample is its family:
+that of a Gaussian diffusion, unless ``of_family`` says another; a method says of which family its samplers are.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Sized
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from AmbiguousSegLib.diffusion.process import at, epsilon_from_x0, posterior_mean
 from AmbiguousSegLib.diffusion.schedule import Schedule
-from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.diffusion.settings import FAMILIES, GAUSSIAN, SamplerSettings
 from AmbiguousSegLib.diffusion.step_grids import STEP_GRIDS
 from AmbiguousSegLib.registry import Registry
 
@@ -43,16 +44,45 @@ OnStep = Callable[[int, int], None]
 
 
 class Sampler(Protocol):
-    """Samples ``(B, *shape)``, evaluating once at every step of the schedule; keyword arguments are its own options."""
+    """Samples ``(B, *shape)``, evaluating once at every step of the schedule; keyword arguments are its own options.
 
-    def __call__(
-        self, denoise: Denoiser, schedule: Schedule, noise: Noise, shape: tuple[int, ...], **options: Any
-    ) -> Tensor:
+    What it is handed as denoiser and schedule is what its family has: a ``Denoiser`` and a ``Schedule`` where the
+    family is that of a diffusion; see ``diffusion.flow`` for flows.
+    """
+
+    def __call__(self, denoise: Any, schedule: Any, noise: Any, shape: tuple[int, ...], **options: Any) -> Tensor:
         """As the class says; draw 0 of the noise is the start, draw k the noise of step k."""
         ...
 
 
 SAMPLERS: Registry[Sampler] = Registry("sampler", room="AmbiguousSegLib.diffusion")
+_Sampler = TypeVar("_Sampler", bound=Callable[..., Tensor])
+
+
+def of_family(family: str) -> Callable[[_Sampler], _Sampler]:
+    """Decorator that says what a sampler can sample: one of ``settings.FAMILIES``.
+
+    Raises:
+        ValueError: there is no such family.
+    """
+    if family not in FAMILIES:
+        raise ValueError(f"The family of a sampler must be one of {', '.join(FAMILIES)}, got {family!r}.")
+
+    def marked(sampler: _Sampler) -> _Sampler:
+        sampler.family = family  # type: ignore[attr-defined]
+        return sampler
+
+    return marked
+
+
+def family_of(name: str) -> str:
+    """Family of a sampler. ValueError for an unknown sampler."""
+    return getattr(SAMPLERS[name], "family", GAUSSIAN)
+
+
+def names_of(family: str) -> list[str]:
+    """Samplers of a family; the first is what a method of this family is sampled with where nothing else is said."""
+    return [name for name in SAMPLERS if family_of(name) == family]
 
 
 def options_of(name: str) -> dict[str, Any]:
@@ -61,9 +91,17 @@ def options_of(name: str) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
-def check(settings: SamplerSettings) -> None:
-    """ValueError for an unknown sampler, step grid or option, or an option that is no number where one is needed."""
+def check(settings: SamplerSettings, family: str | None = None) -> None:
+    """ValueError for an unknown sampler, step grid or option, or an option that is no number where one is needed.
+
+    Also for a sampler that is not of the ``family``, where one is asked for.
+    """
     known = options_of(settings.name)
+    if family not in (None, family_of(settings.name)):
+        raise ValueError(
+            f"The sampler {settings.name} is of the family {family_of(settings.name)}, but the method needs one of the "
+            f"family {family}; choose {' or '.join(names_of(str(family)))}."
+        )
     for option, value in settings.options.items():
         if option not in known:
             raise ValueError(
@@ -84,26 +122,29 @@ def _alike(value: Any, default: float) -> bool:
 
 def run(
     settings: SamplerSettings,
-    denoise: Denoiser,
-    schedule: Schedule,
+    denoise: Callable[[Tensor, Tensor], Any],
+    schedule: Sized,
     noise: Noise,
     shape: tuple[int, ...],
     on_step: OnStep | None = None,
+    family: str = GAUSSIAN,
 ) -> Tensor:
     """Samples ``(B, *shape)`` by the sampler named in ``settings``, at every step of ``schedule``.
+
+    The types of ``denoise`` and ``schedule`` are those of the ``family``, see ``Sampler``.
 
     ``on_step(step, total)`` is called after each evaluation of the denoiser, from 1 to total; it may raise to cancel.
     """
 
     steps = itertools.count(1)  # counted here: reading the index would wait for the GPU
 
-    def observed(x: Tensor, index: Tensor) -> Denoised:
+    def observed(x: Tensor, index: Tensor) -> Any:
         out = denoise(x, index)
         if on_step is not None:
             on_step(next(steps), len(schedule))
         return out
 
-    check(settings)
+    check(settings, family)
     return SAMPLERS[settings.name](observed, schedule, noise, shape, **settings.options)
 
 

@@ -11,6 +11,10 @@ from AmbiguousSegLib import configuration
 DEFAULT_GRID = "trailing"
 PAST_GRID = "both_ends"  # of settings that were written before grids had names
 
+GAUSSIAN, CATEGORICAL, FLOW = "gaussian", "categorical", "flow"
+FAMILIES = (GAUSSIAN, CATEGORICAL, FLOW)
+"""What a sampler can sample: a Gaussian diffusion, one over labels, or a flow, which has no training steps."""
+
 
 @dataclass(frozen=True)
 class SamplerSettings:
@@ -18,8 +22,8 @@ class SamplerSettings:
 
     Attributes:
         name: of a sampler, see ``diffusion.samplers``: "ddpm", "ddim", "dpm++2m", "dpm++2m-sde", …
-        steps: network evaluations; a subset of the training steps.
-        grid: which subset, see ``diffusion.step_grids``: "trailing", "both_ends", …
+        steps: network evaluations; of a diffusion a subset of the training steps.
+        grid: which subset, see ``diffusion.step_grids``: "trailing", "both_ends", … A flow has none.
         options: of the sampler, by the names of its keyword arguments, such as ``{"eta": 1.0}`` for "ddim".
     """
 

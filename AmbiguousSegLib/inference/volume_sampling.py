@@ -103,7 +103,7 @@ def sample_volume(
         modality, picture: what is known of the volume, as ``check_inputs`` takes it.
 
     Raises:
-        ValueError: channels, slice range or region that do not fit.
+        ValueError: channels, slice range, region or sampler that do not fit.
         RuntimeError: not even one slice fits into the device's memory.
     """
     told = (modality, picture, request.region)
@@ -149,7 +149,7 @@ def fitting_batch_size(model: Model, prepared: PreparedVolume) -> int:
     height, width = prepared.canvas
     if model.device.type != "cuda":
         return max(1, _CPU_BATCH_PIXELS // (height * width))
-    one_step = SamplerSettings("ddim", steps=1)
+    one_step = SamplerSettings(model.sampling.name, steps=1, options=model.sampling.options)
     torch.cuda.reset_peak_memory_stats(model.device)
     before = torch.cuda.memory_allocated(model.device)
     first = prepared.slice_indices[0]

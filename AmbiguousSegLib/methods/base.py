@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from AmbiguousSegLib.diffusion.noise import RowNoise
 from AmbiguousSegLib.diffusion.samplers import OnStep
-from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.diffusion.settings import GAUSSIAN, SamplerSettings
 
 Prepared = tuple[Tensor, ...]
 """What all samples and steps of a slice share: tensors with a row per slice, so that rows can be taken and stacked."""
@@ -41,13 +41,15 @@ class Method(nn.Module, ABC):
         name: under which the class is registered.
         Config: frozen dataclass; the only constructor argument. A field ``classes`` (K) is what makes a method one for
             several classes: without it, ``build_method`` refuses more than one.
-        samples_by_steps: whether sampling runs a diffusion sampler, so that its settings matter. Such a method's
-            ``Config`` has a field ``schedule`` (``ScheduleConfig``).
+        samples_by_steps: whether sampling runs a sampler of ``diffusion.samplers``, so that its settings matter. The
+            ``Config`` of such a method has a field ``schedule`` (``ScheduleConfig``), unless it is a flow.
+        sampler_family: which samplers it takes, one of ``diffusion.settings.FAMILIES``.
     """
 
     name: ClassVar[str]
     Config: ClassVar[type]
     samples_by_steps: ClassVar[bool] = False
+    sampler_family: ClassVar[str] = GAUSSIAN
 
     def __init__(self, config: Any) -> None:
         super().__init__()

@@ -1,6 +1,7 @@
 """Probabilistic U-Net (Kohl et al., NeurIPS 2018): a conditional variational autoencoder, one pass per mask.
 
-The baseline that diffusion results are printed next to.
+The baseline that diffusion results are printed next to. The Generalized Probabilistic U-Net (Bhat et al., UNSURE 2022)
+is the same with another ``covariance`` of its encoders: full, of low rank, or a mixture of Gaussians.
 """
 
 from __future__ import annotations
@@ -9,8 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import kl_divergence
-from torch.nn import functional as F
+from torch.distributions import Distribution
 
 from AmbiguousSegLib.diffusion.noise import RowNoise
 from AmbiguousSegLib.diffusion.samplers import OnStep
@@ -21,10 +21,19 @@ from AmbiguousSegLib.networks.conv_unet import ConvUNet, ConvUNetConfig
 from AmbiguousSegLib.networks.gaussian_encoder import (
     GaussianEncoder,
     GaussianEncoderConfig,
+    divergence,
     location_and_scale,
     reparametrised,
 )
+from AmbiguousSegLib.networks.gaussian_mixture import (
+    Mixture,
+    chosen,
+    component_draws,
+    mixture_divergence,
+    mixture_of,
+)
 from AmbiguousSegLib.networks.initialisation import orthogonal
+from AmbiguousSegLib.networks.logits import softmax, softmax_cross_entropy
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,8 @@ class ProbabilisticUNetConfig:
         combination_layers: 1×1 convolutions that join features and latent.
         beta: weight of the divergence between posterior and prior.
         classes: number of classes K, each with a logit of its own; set by the labels.
+        mixture_draws: latents drawn from each component of a mixture to estimate its divergence; matters to the
+            covariance "mixture" alone.
     """
 
     image_channels: int = 1
@@ -47,12 +58,14 @@ class ProbabilisticUNetConfig:
     combination_layers: int = 3
     beta: float = 10.0
     classes: int = 1
+    mixture_draws: int = 8
 
     def __post_init__(self) -> None:
-        if min(self.image_channels, self.combination_layers, self.classes) < 1 or self.beta < 0:
+        counts = (self.image_channels, self.combination_layers, self.classes, self.mixture_draws)
+        if min(counts) < 1 or self.beta < 0:
             raise ValueError(
-                "ProbabilisticUNetConfig needs image_channels ≥ 1, combination_layers ≥ 1, classes ≥ 1 and beta ≥ 0, "
-                f"got {self.image_channels}, {self.combination_layers}, {self.classes} and {self.beta}."
+                "ProbabilisticUNetConfig needs image_channels ≥ 1, combination_layers ≥ 1, classes ≥ 1, "
+                f"mixture_draws ≥ 1 and beta ≥ 0, got {', '.join(map(str, counts))} and {self.beta}."
             )
 
 
@@ -94,55 +107,60 @@ class ProbabilisticUNet(Method):
 
         The cross-entropy is summed over the pixels: its mean would let the divergence win and the samples collapse.
         """
-        posterior = self.posterior(torch.cat([batch.image, batch.mask], dim=1))
-        z = reparametrised(*location_and_scale(posterior), noise.normal(0, (self.config.encoder.latent_dim,)))
-        logits = self._decode(self.unet(batch.image), z)
-        cross_entropy = softmax_cross_entropy(logits, batch.mask).flatten(1).sum(1)
-        divergence = self.config.beta * kl_divergence(posterior, self.prior(batch.image))
+        posterior, prior = self.posterior(torch.cat([batch.image, batch.mask], dim=1)), self.prior(batch.image)
+        terms = self._mixture_terms if self.config.encoder.covariance == "mixture" else self._gaussian_terms
+        cross_entropy, excess = terms(posterior, prior, self.unet(batch.image), batch.mask, noise)
+        excess = self.config.beta * excess
         return {
             "cross_entropy": cross_entropy.mean(),
-            "divergence": divergence.mean(),
-            "loss": (cross_entropy + divergence).mean(),
+            "divergence": excess.mean(),
+            "loss": (cross_entropy + excess).mean(),
         }
+
+    def _gaussian_terms(
+        self, posterior: Distribution, prior: Distribution, features: Tensor, mask: Tensor, noise: RowNoise
+    ) -> tuple[Tensor, Tensor]:
+        """Cross-entropy with one latent of the posterior, and the divergence: ``(B,)`` each."""
+        location, scale = location_and_scale(posterior)
+        z = reparametrised(location, scale, noise.normal(0, scale.shape[-1:]))
+        cross_entropy = softmax_cross_entropy(self._decode(features, z), mask).flatten(1).sum(1)
+        return cross_entropy, divergence(posterior, prior)
+
+    def _mixture_terms(
+        self, posterior: Distribution, prior: Distribution, features: Tensor, mask: Tensor, noise: RowNoise
+    ) -> tuple[Tensor, Tensor]:
+        """The same, with one latent of each component for the first, weighted as the components are."""
+        mixture, components = mixture_of(posterior), self.config.encoder.components
+        shape = (self.config.mixture_draws, components, self.config.encoder.latent_dim)
+        draws = component_draws(mixture, noise.normal(0, shape))
+        features, mask = (tensor.repeat_interleave(components, 0) for tensor in (features, mask))
+        logits = self._decode(features, draws[:, 0].flatten(0, 1))
+        each = softmax_cross_entropy(logits, mask).flatten(1).sum(1).unflatten(0, (-1, components))
+        return (mixture.weights * each).sum(1), mixture_divergence(posterior, prior, draws)
 
     def _decode(self, features: Tensor, z: Tensor) -> Tensor:
         latent = z.to(features.dtype)[:, :, None, None].expand(-1, -1, *features.shape[-2:])
         return self.combine(torch.cat([features, latent], dim=1)).float()
 
     def prepare(self, image: Tensor) -> Prepared:
-        """Features ``(S, width, H, W)``, and location and scale of the prior."""
-        return self.unet(image), *location_and_scale(self.prior(image))
+        """Features ``(S, width, H, W)``, and the prior: location and scale, or the parts of a mixture."""
+        features, prior = self.unet(image), self.prior(image)
+        if self.config.encoder.covariance == "mixture":
+            return features, *mixture_of(prior)
+        return features, *location_and_scale(prior)
 
     def sample(
         self, prepared: Prepared, noise: RowNoise, settings: SamplerSettings, on_step: OnStep | None = None
     ) -> Tensor:
-        """In one pass; draw 0 of ``noise`` is the latent."""
-        features, location, scale = prepared
-        z = reparametrised(location, scale, noise.normal(0, (self.config.encoder.latent_dim,)))
+        """In one pass; draw 0 of ``noise`` is the latent, draw 1 the component of a mixture."""
+        features, *prior = prepared
+        if self.config.encoder.covariance == "mixture":
+            mixture = Mixture(*prior)
+            location, scale = chosen(mixture, noise.categorical(1, mixture.weights))
+        else:
+            location, scale = prior
+        z = reparametrised(location, scale, noise.normal(0, scale.shape[-1:]))
         out = softmax(self._decode(features, z))
         if on_step is not None:
             on_step(1, 1)
         return out
-
-
-def softmax(logits: Tensor) -> Tensor:
-    """Probabilities of K classes beside a background of logit 0: ``(B, K, H, W)``, summing to 1 with background's.
-
-    "Anything at all" has the logit log Σ exp: its sigmoid is divided among the classes.
-    """
-    return torch.sigmoid(logits.logsumexp(1, keepdim=True)) * logits.softmax(1)
-
-
-def softmax_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """−(1 − Σ y)·log p₀ − Σ y·log p of ``softmax``, per pixel: ``(B, 1, H, W)`` in nats.
-
-    As "anything at all, or not" and then "which of the classes", neither of which loses digits: no difference of large
-    logarithms is taken, and with one class it is the binary cross-entropy.
-
-    Args:
-        logits: float ``(B, K, H, W)``.
-        target: the same shape, in [0, 1], with a sum over the classes of at most 1: y.
-    """
-    anything = logits.logsumexp(1, keepdim=True)
-    first = F.binary_cross_entropy_with_logits(anything, target.sum(1, keepdim=True), reduction="none")
-    return first + (target * (anything - logits)).sum(1, keepdim=True)

@@ -1,6 +1,7 @@
-"""Convolutional encoders whose output is a Gaussian over a small latent space.
+"""Convolutional encoders whose output is a Gaussian, or a mixture of them, over a small latent space.
 
-CIMD, appendix B (AMN and ACN); Probabilistic U-Net (Kohl et al., NeurIPS 2018), prior and posterior network.
+CIMD, appendix B (AMN and ACN); Probabilistic U-Net (Kohl et al., NeurIPS 2018), prior and posterior network, and its
+generalisation to other covariances and mixtures (Bhat et al., UNSURE 2022).
 """
 
 from __future__ import annotations
@@ -9,10 +10,21 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
+from torch.distributions import (
+    Categorical,
+    Distribution,
+    Independent,
+    LowRankMultivariateNormal,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+    kl_divergence,
+)
 
 from AmbiguousSegLib.networks.initialisation import kaiming_normal
 from AmbiguousSegLib.networks.limits import check_limits
+
+COVARIANCES = ("diagonal", "full", "low_rank", "mixture")
 
 
 @dataclass(frozen=True)
@@ -24,8 +36,12 @@ class GaussianEncoderConfig:
         filters: channels of the blocks; each block after the first starts with 2×2 average pooling.
         convolutions: 3×3 convolutions with ReLU per block.
         latent_dim: dimension N of the latent space.
-        covariance: "diagonal" (axis-aligned) or "full" (CIMD-FC, Eq. 25).
-        log_sigma_limit: bound on the absolute log standard deviation, or None for none (the published code).
+        covariance: "diagonal" (axis-aligned), "full" (CIMD-FC, Eq. 25), "low_rank" (Σ = D + P·Pᵀ with a diagonal D) or
+            "mixture" (several Gaussians, each diagonal, with weights).
+        log_sigma_limit: bound on the absolute log standard deviation, or None for none (the published code); of D
+            where the covariance is "low_rank".
+        rank: columns of P; matters to "low_rank" alone.
+        components: number of Gaussians; matters to "mixture" alone.
     """
 
     in_channels: int = 2
@@ -34,17 +50,30 @@ class GaussianEncoderConfig:
     latent_dim: int = 6
     covariance: str = "diagonal"
     log_sigma_limit: float | None = None
+    rank: int = 2
+    components: int = 4
 
     def __post_init__(self) -> None:
-        if self.covariance not in ("diagonal", "full"):
-            raise ValueError(f"GaussianEncoderConfig.covariance must be 'diagonal' or 'full', got {self.covariance!r}.")
-        if min(self.in_channels, self.convolutions, self.latent_dim, *(self.filters or (0,))) < 1:
+        if self.covariance not in COVARIANCES:
+            known = ", ".join(COVARIANCES)
+            raise ValueError(f"GaussianEncoderConfig.covariance must be one of {known}, got {self.covariance!r}.")
+        sizes = (self.in_channels, self.latent_dim, self.rank, self.components, *(self.filters or (0,)))
+        if min(self.convolutions, *sizes) < 1:
             raise ValueError(f"GaussianEncoderConfig takes positive integers and at least one filter, got {self}.")
-        check_limits(
-            self, max(self.in_channels, self.latent_dim, *self.filters), max(self.convolutions, len(self.filters))
-        )
+        check_limits(self, max(sizes), max(self.convolutions, len(self.filters)))
         if self.log_sigma_limit is not None and not self.log_sigma_limit > 0:
             raise ValueError(f"GaussianEncoderConfig.log_sigma_limit must be positive, got {self.log_sigma_limit}.")
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers the distribution is made of."""
+        n = self.latent_dim
+        return {
+            "diagonal": 2 * n,
+            "full": 2 * n + n * (n - 1) // 2,
+            "low_rank": (2 + self.rank) * n,
+            "mixture": self.components * (2 * n + 1),
+        }[self.covariance]
 
 
 class _Blocks(nn.Module):
@@ -73,10 +102,8 @@ class GaussianEncoder(nn.Module):
     def __init__(self, config: GaussianEncoderConfig) -> None:
         super().__init__()
         self.config = config
-        n = config.latent_dim
-        outputs = 2 * n if config.covariance == "diagonal" else 2 * n + n * (n - 1) // 2
         self.encoder = _Blocks(config)
-        self.conv_layer = nn.Conv2d(config.filters[-1], outputs, 1)
+        self.conv_layer = nn.Conv2d(config.filters[-1], config.outputs, 1)
         kaiming_normal(self)
         # As published: means and log σ start anywhere about 0.
         nn.init.normal_(self.conv_layer.bias)  # type: ignore[arg-type]
@@ -88,13 +115,24 @@ class GaussianEncoder(nn.Module):
         # that would wait for the GPU at each step, and a training loop reports NaN better.
         parameters = self.conv_layer(features)[:, :, 0, 0]
         parameters = parameters.float() if parameters.dtype in (torch.float16, torch.bfloat16) else parameters
-        n = self.config.latent_dim
-        mean, log_sigma, lower = parameters[:, :n], parameters[:, n : 2 * n], parameters[:, 2 * n :]
+        n = self.config.latent_dim * (self.config.components if self.config.covariance == "mixture" else 1)
+        mean, log_sigma, rest = parameters[:, :n], parameters[:, n : 2 * n], parameters[:, 2 * n :]
         if self.config.log_sigma_limit is not None:
             log_sigma = log_sigma.clamp(-self.config.log_sigma_limit, self.config.log_sigma_limit)
         if self.config.covariance == "diagonal":
-            return Independent(Normal(mean, log_sigma.exp(), validate_args=False), 1, validate_args=False)
-        return MultivariateNormal(mean, scale_tril=cholesky_factor(log_sigma, lower), validate_args=False)
+            return _diagonal(mean, log_sigma.exp())
+        if self.config.covariance == "full":
+            return MultivariateNormal(mean, scale_tril=cholesky_factor(log_sigma, rest), validate_args=False)
+        if self.config.covariance == "low_rank":
+            factor, variance = rest.reshape(-1, n, self.config.rank), (2 * log_sigma).exp()
+            return LowRankMultivariateNormal(mean, factor, variance, validate_args=False)
+        shape = (-1, self.config.components, self.config.latent_dim)
+        components = _diagonal(mean.reshape(shape), log_sigma.exp().reshape(shape))
+        return MixtureSameFamily(Categorical(logits=rest, validate_args=False), components, validate_args=False)
+
+
+def _diagonal(mean: Tensor, sigma: Tensor) -> Independent:
+    return Independent(Normal(mean, sigma, validate_args=False), 1, validate_args=False)
 
 
 def cholesky_factor(log_diagonal: Tensor, below: Tensor) -> Tensor:
@@ -110,15 +148,35 @@ def cholesky_factor(log_diagonal: Tensor, below: Tensor) -> Tensor:
     return factor.index_put((torch.arange(len(factor))[:, None], rows[None], columns[None]), below)
 
 
+def divergence(q: Distribution, p: Distribution) -> Tensor:
+    """KL(q ‖ p) ``(B,)`` in nats, in closed form.
+
+    Raises:
+        ValueError: mixtures, which have none (``gaussian_mixture.mixture_divergence`` estimates it).
+    """
+    if isinstance(q, MixtureSameFamily) or isinstance(p, MixtureSameFamily):
+        raise ValueError(
+            "The divergence of a mixture of Gaussians has no closed form, and one is needed here, got covariance "
+            "'mixture'; choose 'diagonal', 'full' or 'low_rank'."
+        )
+    return kl_divergence(q, p)
+
+
 def location_and_scale(distribution: Distribution) -> tuple[Tensor, Tensor]:
-    """What an encoder's distribution is made of: μ ``(B, N)``, and σ ``(B, N)`` or L ``(B, N, N)``."""
+    """What draws are made with: μ ``(B, N)``, and σ ``(B, N)``, or A ``(B, N, E)`` of Σ = A·Aᵀ.
+
+    A is L for a full covariance (E = N), and the columns of D^½ and P side by side for one of low rank (E = N + rank).
+    """
     if isinstance(distribution, MultivariateNormal):
         return distribution.loc, distribution.scale_tril
+    if isinstance(distribution, LowRankMultivariateNormal):
+        root = torch.diag_embed(distribution.cov_diag.sqrt())
+        return distribution.loc, torch.cat([root, distribution.cov_factor], dim=2)
     return distribution.mean, distribution.stddev
 
 
 def reparametrised(location: Tensor, scale: Tensor, noise: Tensor) -> Tensor:
-    """z = μ + L·ε (CIMD Eq. 26), or μ + σ·ε: ``(B, N)`` from standard normal ``noise`` ``(B, N)``."""
+    """z = μ + A·ε (CIMD Eq. 26), or μ + σ·ε: ``(B, N)`` from standard normal ``noise`` ``(B, E)`` or ``(B, N)``."""
     if scale.dim() == 3:
         return location + (scale @ noise[:, :, None])[:, :, 0]
     return location + scale * noise

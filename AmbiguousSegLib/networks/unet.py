@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from AmbiguousSegLib.networks.layers import Downsample, GroupNorm, Upsample, zeroed
 from AmbiguousSegLib.networks.limits import check_limits
 
 
@@ -35,6 +36,7 @@ class UNetConfig:
         dropout: in every residual block.
         norm_groups: groups of every GroupNorm; 32 in the published networks.
         activation_checkpointing: recompute residual blocks in the backward pass: less memory, same numbers.
+        condition_dim: length of a vector that is added, through a linear layer, to the timestep's embedding; 0: none.
     """
 
     image_size: int = 128
@@ -51,15 +53,20 @@ class UNetConfig:
     dropout: float = 0.0
     norm_groups: int = 32
     activation_checkpointing: bool = False
+    condition_dim: int = 0
 
     def __post_init__(self) -> None:
         positive = ("image_size", "in_channels", "out_channels", "model_channels", "num_res_blocks", "num_heads")
         for name in (*positive, "norm_groups", "num_head_channels"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"UNetConfig.{name} must be at least 1, got {getattr(self, name)}.")
+        if self.condition_dim < 0:
+            raise ValueError(f"UNetConfig.condition_dim must be 0 or more, got {self.condition_dim}.")
         if not self.channel_mult or min(self.channel_mult) < 1:
             raise ValueError(f"UNetConfig.channel_mult must hold positive integers, got {self.channel_mult}.")
-        widest = max(self.in_channels, self.out_channels, self.model_channels * max(self.channel_mult))
+        widest = max(
+            self.in_channels, self.out_channels, self.condition_dim, self.model_channels * max(self.channel_mult)
+        )
         check_limits(self, widest, max(self.num_res_blocks, len(self.channel_mult)))
         if self.image_size % self.size_multiple:
             raise ValueError(
@@ -92,22 +99,6 @@ def timestep_embedding(timesteps: Tensor, dim: int, max_period: float = 10000.0)
     return F.pad(embedding, (0, dim % 2))
 
 
-class GroupNorm(nn.GroupNorm):
-    """Group normalisation computed in at least float32, whatever the precision around it."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """As the class says."""
-        if x.dtype in (torch.float16, torch.bfloat16):
-            return super().forward(x.float()).to(x.dtype)
-        return super().forward(x)
-
-
-def _zeroed(module: nn.Module) -> nn.Module:
-    for parameter in module.parameters():
-        nn.init.zeros_(parameter)
-    return module
-
-
 class ResBlock(nn.Module):
     """Residual block conditioned on the timestep embedding; its last convolution starts at zero."""
 
@@ -125,7 +116,7 @@ class ResBlock(nn.Module):
             GroupNorm(config.norm_groups, out_channels),
             nn.SiLU(),
             nn.Dropout(config.dropout),
-            _zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1)),
+            zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1)),
         )
         self.skip_connection = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
 
@@ -178,37 +169,13 @@ class AttentionBlock(nn.Module):
         self.order = config.attention_order
         self.norm = GroupNorm(config.norm_groups, channels)
         self.qkv = nn.Conv1d(channels, 3 * channels, 1)
-        self.proj_out = _zeroed(nn.Conv1d(channels, channels, 1))
+        self.proj_out = zeroed(nn.Conv1d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """As the class says."""
         flat = x.flatten(2)
         h = multi_head_attention(self.qkv(self.norm(flat)), self.heads, self.order)
         return (flat + self.proj_out(h)).reshape(x.shape)
-
-
-class Downsample(nn.Module):
-    """Halves height and width by a strided convolution."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """As the class says."""
-        return self.op(x)
-
-
-class Upsample(nn.Module):
-    """Doubles height and width by repetition, then a convolution."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """As the class says."""
-        return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))
 
 
 class Stage(nn.Sequential):
@@ -271,11 +238,13 @@ class UNet(nn.Module):
         self.out = nn.Sequential(
             GroupNorm(config.norm_groups, channels),
             nn.SiLU(),
-            _zeroed(nn.Conv2d(channels, config.out_channels, 3, padding=1)),
+            zeroed(nn.Conv2d(channels, config.out_channels, 3, padding=1)),
         )
+        if config.condition_dim:
+            self.condition_embed = nn.Linear(config.condition_dim, embedding)
 
-    def forward(self, x: Tensor, timesteps: Tensor) -> Tensor:
-        """As the class says."""
+    def forward(self, x: Tensor, timesteps: Tensor, condition: Tensor | None = None) -> Tensor:
+        """As the class says; ``condition`` is ``(B, condition_dim)``, or None where that is 0."""
         if x.shape[1] != self.config.in_channels:
             raise ValueError(f"The network takes {self.config.in_channels} channels, got {x.shape[1]}.")
         multiple = self.config.size_multiple
@@ -283,6 +252,11 @@ class UNet(nn.Module):
             raise ValueError(f"Height and width must be multiples of {multiple}, got {tuple(x.shape[-2:])}.")
         dtype = next(self.time_embed.parameters()).dtype
         embedding = self.time_embed(timestep_embedding(timesteps, self.config.model_channels).to(dtype))
+        if (0 if condition is None else condition.shape[1]) != self.config.condition_dim:
+            got = "none" if condition is None else f"one of {condition.shape[1]}"
+            raise ValueError(f"The network takes a condition of {self.config.condition_dim} numbers, got {got}.")
+        if condition is not None:
+            embedding = embedding + self.condition_embed(condition.to(dtype))
         skips = []
         h = x.to(dtype)
         for block in self.input_blocks:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from AmbiguousSegLib.data.config import DataConfig
@@ -55,6 +55,27 @@ def read_config(name: str) -> dict[str, Any]:
     if isinstance(intensity, dict) and "rule" in intensity:
         config["dataset"]["intensity"] = {"low": None, "high": None, **intensity}
     return config
+
+
+def laid_over(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Configurations as plain types, each laid over those before it, key by key; a list replaces a list.
+
+    What a configuration says of another method goes with that method, as its keys are others.
+    """
+    result: dict[str, Any] = {}
+    for config in configs:
+        if config.get("method", result.get("method")) != result.get("method"):
+            result.pop("method_config", None)
+        result = _merged(result, config)
+    return result
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
 
 
 def _check_keys(given: Mapping[str, Any], known: list[str], words: str) -> None:

@@ -82,6 +82,7 @@ class Trainer:
         self.source, self.held_out, self.folder = data.source, data.held_out, folder
         self.device, self.rank, self.processes = device, rank, processes
         self.inputs, self.stopping = data.inputs, False
+        self._began = (time.monotonic(), time.process_time())
         _check_memory(config, device)
         # Initial weights from the seed, whatever the state of the global generators.
         with torch.random.fork_rng(devices=[]):
@@ -126,7 +127,7 @@ class Trainer:
     def run(self, on_progress: OnProgress | None = None) -> bool:
         """Train to the end; True, or False if a signal (SIGTERM, Ctrl-C) ended it early, with its state saved."""
         settings = self.config.optimisation
-        started, first = time.monotonic(), self.progress.images
+        self._began, first = (time.monotonic(), time.process_time()), self.progress.images
         with stop_signals(self):
             for batch, positions in batches(self.source, self.config, first, self.rank, self.processes):
                 seen = self.progress.images
@@ -134,7 +135,7 @@ class Trainer:
                 self.progress = replace(self.progress, images=seen + settings.batch_size)
                 if on_progress is not None:
                     on_progress(self.progress.images, settings.images, losses)
-                self._log({"images": self.progress.images, "seconds": time.monotonic() - started, **losses})
+                self._log({"images": self.progress.images, **self._spent(), **losses})
                 stop = self._anyone_stopping()
                 last = self.progress.images + settings.batch_size > settings.images
                 if self._crossed(seen, self.config.validation.every_images) or last:
@@ -221,7 +222,8 @@ class Trainer:
         figures = average(everyone).mean
         ged = figures[f"ged_{settings.estimator}"]
         if self.rank == 0:
-            self._log({"images": self.progress.images, "validation": plain(figures), "cases": len(everyone)})
+            found = {"validation": plain(figures), "cases": len(everyone)}
+            self._log({"images": self.progress.images, **self._spent(), **found})
             log.info(
                 "%d images: GED %.3f, E d(S,S') %.3f, CI %.3f",
                 self.progress.images,
@@ -260,6 +262,10 @@ class Trainer:
         parts: list[Any] = [None] * self.processes
         dist.all_gather_object(parts, values)
         return [value for part in parts for value in part]
+
+    def _spent(self) -> dict[str, float]:
+        """Seconds, and CPU seconds of this process, since it began to train."""
+        return {"seconds": time.monotonic() - self._began[0], "cpu_seconds": time.process_time() - self._began[1]}
 
     def _log(self, entry: dict[str, Any]) -> None:
         if self.rank == 0:

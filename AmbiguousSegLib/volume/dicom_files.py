@@ -17,6 +17,7 @@ from AmbiguousSegLib.volume.itk_errors import one_line_errors
 
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")  # binary or fractional; label map
 INSTALL = "install it by 'pip install pydicom' (in Slicer it is there already)"
+_ENDINGS = (".dcm", ".dicom", ".ima")  # of files that say of themselves that they are DICOM
 _GROUPS = (b"\x02\x00", b"\x08\x00")  # that a file without the usual preamble begins with
 _TAGS = {  # for SimpleITK
     **{"SOPClassUID": "0008|0016", "SeriesInstanceUID": "0020|000e", "Modality": "0008|0060", "Rows": "0028|0010"},
@@ -55,9 +56,10 @@ def dicom_files(folder: Path) -> Iterator[Path]:
     Several links to one file give it once.
 
     Raises:
-        ValueError: a link to nothing. PermissionError: the folder, or a file, may not be read.
+        ValueError: a link to nothing; a file beside others that is named as DICOM and is none: a slice would be
+            missing. PermissionError: the folder, or a file, may not be read.
     """
-    seen = set()
+    seen, none = set(), None
     try:
         paths = sorted(folder.iterdir(), key=os.fsencode)
     except OSError as error:
@@ -72,9 +74,16 @@ def dicom_files(folder: Path) -> Iterator[Path]:
         if not os.access(path, os.R_OK):
             raise PermissionError(f"{shown(path)} cannot be opened; check its permission.")
         status = path.stat()
-        if is_dicom(path) and (status.st_dev, status.st_ino) not in seen:
+        if not is_dicom(path):
+            none = path if none is None and path.suffix.lower() in _ENDINGS else none
+        elif (status.st_dev, status.st_ino) not in seen:
             seen.add((status.st_dev, status.st_ino))
             yield path
+    if seen and none is not None:
+        raise ValueError(
+            f"{shown(none)} is named as DICOM and does not begin so ({none.stat().st_size} bytes); copy or export it "
+            "again, or take it out of the folder."
+        )
 
 
 @contextmanager

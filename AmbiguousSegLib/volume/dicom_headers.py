@@ -20,7 +20,6 @@ from AmbiguousSegLib.volume.dicom_files import (
     by_simpleitk,
     damaged,
     has_pydicom,
-    line_of,
     quiet,
     read_dataset,
 )
@@ -167,7 +166,7 @@ def _frame(path: Path, get: Get, number: int, count: int) -> Frame:
         raise ValueError(f"{shown(path)}: RescaleSlope is 0, so that every value would be {intercept:g}; export again.")
     white_is_zero = str(get("PhotometricInterpretation") or "").strip() == "MONOCHROME1"
     modality, unit = str(get("Modality") or "").strip(), str(get("RescaleType") or "").strip()
-    bits, signed = _integer(path, get, "BitsStored", 16), _integer(path, get, "PixelRepresentation", 0)
+    signed = _integer(path, get, "PixelRepresentation", 0)
     return Frame(
         path,
         number,
@@ -184,13 +183,25 @@ def _frame(path: Path, get: Get, number: int, count: int) -> Frame:
         _thickness(path, get),
         slope,
         intercept,
-        -1 if signed else 2 ** min(bits, 64) - 1,
+        -1 if signed else 2 ** _bits(path, get) - 1,
         white_is_zero and not _measured(modality, unit),
         white_is_zero,
         _integer(path, get, "SamplesPerPixel", 1) if "PALETTE" not in str(get("PhotometricInterpretation")) else 3,
         _integer(path, get, "InstanceNumber", 0) or None,
         {name: _text(get(name)) for name in TELLING if get(name) not in (None, "")},
     )
+
+
+def _bits(path: Path, get: Get) -> int:
+    """Bits of a stored value."""
+    allocated = _integer(path, get, "BitsAllocated", 16)
+    stored = _integer(path, get, "BitsStored", allocated)
+    if allocated not in (1, 8, 16, 32, 64) or not 1 <= stored <= allocated:
+        raise ValueError(
+            f"{shown(path)}: BitsStored is {stored} of {allocated} bits allocated, expected 1 up to 8, 16, 32 or 64; "
+            "export the file again."
+        )
+    return stored
 
 
 def _measured(modality: str, unit: str) -> bool:
@@ -235,7 +246,8 @@ def _numbers(path: Path, get: Get, name: str, count: int) -> tuple[float, ...] |
             return None
         values = tuple(np.array(stored, float).reshape(-1).tolist())
     except (ValueError, TypeError, OverflowError) as error:
-        raise ValueError(f"{shown(path)}: {name} is no number ({line_of(error)}); export the file again.") from error
+        expected = "a number" if count == 1 else f"{count} numbers"
+        raise ValueError(f"{shown(path)}: {name} is no number, expected {expected}; export it again.") from error
     if len(values) != count or not all(map(math.isfinite, values)):
         expected = "a finite number" if count == 1 else f"{count} finite numbers"
         raise ValueError(f"{shown(path)}: {name} is {_text(values)}, expected {expected}; export the file again.")

@@ -28,6 +28,7 @@ from AmbiguousSegLib.data.evaluation_cases import loaded_cases
 from AmbiguousSegLib.data.readers import read_all
 from AmbiguousSegLib.data.slices import SliceStore, index
 from AmbiguousSegLib.devices import choose_device
+from AmbiguousSegLib.evaluation.bootstrap import Bootstrap, mean_of
 from AmbiguousSegLib.inference.case_sampling import sample_case
 from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
 from AmbiguousSegLib.metrics.figures import FIGURES, compare
@@ -36,7 +37,7 @@ from AmbiguousSegLib.model import Model, load_model
 from AmbiguousSegLib.resources import find_model
 from AmbiguousSegLib.volume.io import read_mask, read_volume
 
-SAMPLES, DRAWS, REACH_MM = 16, 10_000, 21.5
+SAMPLES, REACH_MM = 16, 21.5
 ENTRY = {"image": "images_hu", "raters": "masks", "subject": "patient", "spacing": "spacing", "modality": "CT"}
 
 
@@ -48,7 +49,6 @@ def nodules(model: Model, seeds: int, steps: int, cases: int | None) -> tuple[di
         found = read_all(Path(folder), DataConfig(kind="list"), model.labels)
     slices, _, limits = index(found, model.preprocessing, 1)
     held_out = loaded_cases(slices, SliceStore(model.preprocessing, 1, limits, 2**28), cases)
-    subjects = {case.identity: case.subject for case in found}
     figures: dict[str, list[np.ndarray]] = {}
     settings = replace(model.sampling, steps=steps)
     for seed in range(seeds):
@@ -58,18 +58,7 @@ def nodules(model: Model, seeds: int, steps: int, cases: int | None) -> tuple[di
             rows.append(compare(masks, case.masks))
         for key in rows[0]:
             figures.setdefault(key, []).append(np.array([row[key] for row in rows]))
-    return figures, [subjects[case.identity] for case in held_out]
-
-
-def interval(values: np.ndarray, subjects: list[str]) -> tuple[float, float]:
-    """95 % of the means of draws of the subjects, with all their cases."""
-    names, place = np.unique(subjects, return_inverse=True)
-    known = ~np.isnan(values)
-    total = np.bincount(place, np.where(known, values, 0), len(names))
-    count = np.bincount(place, known, len(names))
-    drawn = np.random.default_rng(0).integers(len(names), size=(DRAWS, len(names)))
-    low, high = np.percentile(total[drawn].sum(1) / count[drawn].sum(1), (2.5, 97.5))
-    return float(low), float(high)
+    return figures, [case.subject for case in held_out]
 
 
 def chest(model: Model, seeds: int, samples: int = SAMPLES) -> list[dict[str, float]]:
@@ -102,6 +91,7 @@ def region(truth: np.ndarray, geometry) -> tuple[tuple[float, ...], tuple[float,
 def table(model: Model, seeds: int, steps: int, cases: int | None) -> list[str]:
     """Every figure that is known for one slice, in lines of Markdown."""
     figures, subjects = nodules(model, seeds, steps, cases)
+    bootstrap = Bootstrap(subjects)
     lines = [
         "",
         f"{steps} evaluations, {len(subjects)} nodules of {len(set(subjects))} patients, {SAMPLES} samples each.",
@@ -112,10 +102,11 @@ def table(model: Model, seeds: int, steps: int, cases: int | None) -> list[str]:
         if np.isnan(values).all():
             continue
         each = [np.nanmean(v) for v in values]
-        low, high = interval(np.nanmean(values, axis=0), subjects)
+        # One model: the seeds are draws of its masks, whose mean is bootstrapped over patients alone.
+        found = bootstrap.estimate(mean_of(np.nanmean(values, axis=0)[None]))
         title = FIGURES[key].title if key in FIGURES else key
         lines.append(
-            f"| {title} | {np.mean(each):.3f} | {low:.3f} to {high:.3f} | {', '.join(f'{v:.3f}' for v in each)} |"
+            f"| {title} | {np.mean(each):.3f} | {found.low:.3f} to {found.high:.3f} | {', '.join(f'{v:.3f}' for v in each)} |"
         )
     return lines
 

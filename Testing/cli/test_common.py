@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 
 import pytest
@@ -71,3 +72,14 @@ def test_arguments_that_are_wrong_are_told_in_words(given, told):
     with pytest.raises(CommandError) as error:
         parse(["--out", "here", *given])
     assert str(error.value) == told
+
+
+def test_an_output_whose_name_is_not_utf_8_is_refused_before_anything_is_made(tmp_path, capsys):
+    name = str(tmp_path / os.fsdecode(b"out_\xe9"))
+    train = ["train", "--config", "phantom", "--optimisation.images", "32"]
+    sample = ["sample", str(tmp_path / "scan.nrrd")]
+    evaluate = ["evaluate", "--model", "phantom-cimd-64", "--data", "phantom"]
+    for command in (sample, evaluate, ["plan", "--data", str(tmp_path)], train):
+        assert cli.main([*command, "--out", name]) == 2
+        assert "out_\\xe9: the name is not UTF-8" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

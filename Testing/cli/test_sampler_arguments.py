@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 from tiny_models import randomised, tiny_model
+from tiny_training import METHODS as CONFIGURATIONS
 
 from AmbiguousSegLib.cli.common import CommandError
 from AmbiguousSegLib.cli.sample import given_of_sampler, parser, sampler_settings
@@ -69,11 +70,33 @@ def test_what_does_not_fit_is_refused(arguments, message):
         settings(*arguments)
 
 
-@pytest.mark.parametrize("arguments", [["--sampler-option", "eta"], ["--grid", "leading"], ["--sampler", "euler"]])
+@pytest.mark.parametrize("arguments", [["--sampler-option", "eta"], ["--grid", "leading"], ["--sampler", "leap"]])
 def test_what_cannot_be_read_ends_the_command(arguments, capsys):
     with pytest.raises(SystemExit):
         settings(*arguments)
     assert arguments[0] in capsys.readouterr().err
+
+
+def other_family(name: str, sampling: SamplerSettings):
+    model = tiny_model(size=16)
+    return replace(model, method=build_method(name, CONFIGURATIONS[name]), sampling=sampling)
+
+
+def test_a_method_takes_samplers_of_its_own_family():
+    model = other_family("ccdm", SamplerSettings("categorical", 7))
+    assert settings("--steps", "4", model=model) == SamplerSettings("categorical", 4)
+    assert settings("--quality", "paper", model=model) == SamplerSettings("categorical", 50)
+    flow = other_family("flow_matching", SamplerSettings("euler", 4))
+    assert settings("--sampler", "midpoint", "--steps", "6", model=flow) == SamplerSettings("midpoint", 6)
+    assert settings("--quality", "balanced", model=flow) == SamplerSettings("midpoint", 10)
+    with pytest.raises(CommandError, match="tiny is a flow, which has no training steps to choose from; leave out --g"):
+        settings("--grid", "both_ends", model=flow)
+    with pytest.raises(ValueError, match="ddim is of the family gaussian, .* choose categorical"):
+        settings("--sampler", "ddim", model=model)
+    with pytest.raises(ValueError, match="ddpm is of the family gaussian, .* choose categorical"):
+        other_family("ccdm", SamplerSettings())
+    with pytest.raises(ValueError, match="categorical is of the family categorical, .* choose ddpm or"):
+        settings("--sampler", "categorical")
 
 
 def test_a_method_of_one_pass_takes_no_sampler():

@@ -213,6 +213,17 @@ def test_the_method_can_be_overridden(tmp_path):
     assert config.method_config == to_dict(ProbabilisticUNetConfig(beta=3.0))
 
 
+def test_the_sampler_is_of_the_methods_family(tmp_path):
+    """Where none is named, the first of the family."""
+    steps = "sampling: {steps: 5}"
+    config = parse(arguments(tmp_path, steps, "--method", "ccdm"))[1]
+    assert (config.sampling.name, config.sampling.steps) == ("categorical", 5)
+    assert parse(arguments(tmp_path, steps, "--method", "flow_matching"))[1].sampling.name == "euler"
+    assert parse(arguments(tmp_path, steps, "--method", "cimd"))[1].sampling.name == "ddpm"
+    with pytest.raises(CommandError, match="ddim is of the family gaussian, .* of the family categorical; choose cat"):
+        parse(arguments(tmp_path, "sampling: {name: ddim}", "--method", "ccdm"))
+
+
 def test_files_are_laid_over_each_other_and_the_command_line_over_all(tmp_path):
     """Wherever the command line names them; a file that names no method leaves that of the one before."""
     text = (

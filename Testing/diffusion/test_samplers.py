@@ -12,7 +12,16 @@ from Benchmarks import sampler_spread
 from torch import Tensor
 
 from AmbiguousSegLib.diffusion.noise import RowNoise
-from AmbiguousSegLib.diffusion.samplers import SAMPLERS, Denoised, check, options_of, run
+from AmbiguousSegLib.diffusion.samplers import (
+    SAMPLERS,
+    Denoised,
+    check,
+    family_of,
+    names_of,
+    of_family,
+    options_of,
+    run,
+)
 from AmbiguousSegLib.diffusion.schedule import ScheduleConfig
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.diffusion.step_grids import both_ends, integer_stride, steps_of
@@ -277,7 +286,7 @@ def test_a_sampler_of_ones_own_is_one_function():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "euler"}, "Unknown sampler 'euler'; known: .*ddpm, ddim, dpm[+][+]2m, dpm[+][+]2m-sde"),
+        ({"name": "leap"}, "Unknown sampler 'leap'; known: .*ddpm, ddim, dpm[+][+]2m, dpm[+][+]2m-sde"),
         ({"grid": "leading"}, "Unknown step grid 'leading'"),
         ({"name": "ddpm", "options": {"eta": 1.0}}, "The sampler ddpm has no option 'eta'; its options: none"),
         ({"name": "ddim", "options": {"rho": 1.0}}, "no option 'rho'; its options: eta"),
@@ -287,6 +296,21 @@ def test_a_sampler_of_ones_own_is_one_function():
 def test_settings_that_there_are_not_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         check(SamplerSettings(**changes))
+
+
+def test_a_sampler_is_of_one_family_and_a_method_takes_one():
+    """A sampler that says nothing is one for Gaussian diffusion."""
+    assert names_of("gaussian") == ["ddpm", "ddim", "dpm++2m", "dpm++2m-sde"]
+    assert names_of("categorical") == ["categorical"] and family_of("categorical") == "categorical"
+    check(SamplerSettings("categorical"), "categorical")
+    check(SamplerSettings("categorical"))
+    message = "The sampler ddim is of the family gaussian, but the method needs one of the family categorical; choose c"
+    with pytest.raises(ValueError, match=message):
+        check(SamplerSettings("ddim"), "categorical")
+    with pytest.raises(ValueError, match="The sampler categorical is .*family gaussian; choose ddpm or ddim or dpm"):
+        run(SamplerSettings("categorical", 2), lambda x, i: Denoised(x), LINEAR, RowNoise(0, [(0, 0)]), SHAPE)
+    with pytest.raises(ValueError, match="must be one of gaussian, categorical, flow, got 'poisson'"):
+        of_family("poisson")
 
 
 def test_numbers_out_of_range():

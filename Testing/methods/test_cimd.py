@@ -296,14 +296,22 @@ def test_config_errors_name_the_setting(changes, message):
         CIMDConfig(**changes)
 
 
+def test_a_mixture_is_refused_as_an_encoder():
+    encoder = replace(ENCODER, covariance="mixture")
+    method = CIMD(replace(tiny_cimd().config, encoder=encoder, beta_ambiguity=0.1))
+    image, mask = image_and_mask(32)
+    with pytest.raises(ValueError, match="mixture of Gaussians has no closed form.*choose 'diagonal', 'full'"):
+        method.training_loss(Batch(image, mask), RowNoise(0, [(i, 0) for i in range(4)], TRAINING))
+
+
 def test_build_method():
     config = {"unet": {"model_channels": 32, "channel_mult": [1, 2], "image_size": 16, "attention_sizes": [8]}}
     method = build_method("cimd", config | {"image_channels": 3})
     assert isinstance(method, METHODS["cimd"]) and method.name == "cimd"
     assert (method.image_channels, method.size_multiple, method.samples_by_steps) == (3, 2, True)
     assert method.unet.config.in_channels == 4 and method.amn.config.in_channels == 4
-    with pytest.raises(ValueError, match="Unknown method 'phiseg'; known: .*cimd, .*probabilistic_unet"):
-        build_method("phiseg", {})
+    with pytest.raises(ValueError, match="Unknown method 'segnet'; known: .*cimd, .*probabilistic_unet"):
+        build_method("segnet", {})
     with pytest.raises(ValueError, match=r"Unknown key method_config\.unet\.width"):
         build_method("cimd", {"unet": {"width": 3}})
 

@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from make_expected import image_and_mask, normal, seeded
+from make_expected import image_and_mask, seeded
 from torch.nn import functional as F
 
 from AmbiguousSegLib.diffusion.noise import TRAINING, RowNoise
@@ -15,12 +15,7 @@ from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.inference.batches import draw_masks
 from AmbiguousSegLib.methods import build_method
 from AmbiguousSegLib.methods.base import Batch
-from AmbiguousSegLib.methods.probabilistic_unet import (
-    ProbabilisticUNet,
-    ProbabilisticUNetConfig,
-    softmax,
-    softmax_cross_entropy,
-)
+from AmbiguousSegLib.methods.probabilistic_unet import ProbabilisticUNet, ProbabilisticUNetConfig
 from AmbiguousSegLib.networks.conv_unet import ConvUNetConfig
 from AmbiguousSegLib.networks.gaussian_encoder import GaussianEncoderConfig
 
@@ -116,6 +111,82 @@ def test_samples_do_not_depend_on_their_batch():
     torch.testing.assert_close(alone, together, rtol=0, atol=6e-8)  # a unit in the last place of the float32 given
 
 
+# The Generalized Probabilistic U-Net
+
+
+def generalized(covariance: str) -> ProbabilisticUNet:
+    encoder = GaussianEncoderConfig(2, (6, 8), 1, LATENT, covariance, 5.0, rank=2, components=3)
+    unet = ConvUNetConfig(filters=(6, 8), convolutions=1)
+    return seeded(ProbabilisticUNet(ProbabilisticUNetConfig(1, unet, encoder, mixture_draws=4)), 5).double()
+
+
+def test_loss_of_low_rank_is_the_second_implementation():
+    net, (image, mask) = generalized("low_rank"), (t.double() for t in image_and_mask(16))
+    noise = RowNoise(3, ROWS, TRAINING, dtype=torch.float64)
+    q, p = net.posterior(torch.cat([image, mask], dim=1)), net.prior(image)
+    epsilon = noise.normal(0, (LATENT + 2,))
+    z = q.loc + q.cov_diag.sqrt() * epsilon[:, :LATENT]
+    z = z + torch.einsum("bnr,br->bn", q.cov_factor, epsilon[:, LATENT:])
+    cross_entropy = F.binary_cross_entropy_with_logits(logits(net, image, z), mask, reduction="none").sum((1, 2, 3))
+    full = [torch.distributions.MultivariateNormal(d.loc, d.covariance_matrix) for d in (q, p)]
+    got = net.training_loss(Batch(image, mask), noise)
+    assert got["cross_entropy"].item() == pytest.approx(cross_entropy.mean().item(), rel=1e-5)
+    kl = torch.distributions.kl_divergence(*full).mean().item()
+    assert got["divergence"].item() == pytest.approx(10 * kl, rel=1e-6)
+
+
+def test_loss_of_a_mixture_is_summed_over_its_components():
+    net, (image, mask) = generalized("mixture"), (t.double() for t in image_and_mask(16))
+    noise = RowNoise(3, ROWS, TRAINING, dtype=torch.float64)
+    q, p = net.posterior(torch.cat([image, mask], dim=1)), net.prior(image)
+    weights, parts = q.mixture_distribution.probs, q.component_distribution
+    epsilon = noise.normal(0, (4, 3, LATENT))
+    cross_entropy, kl = torch.zeros(4).double(), torch.zeros(4).double()
+    for component in range(3):
+        z = parts.mean[:, component] + parts.stddev[:, component] * epsilon[:, 0, component]
+        entropy = F.binary_cross_entropy_with_logits(logits(net, image, z), mask, reduction="none").sum((1, 2, 3))
+        cross_entropy += weights[:, component] * entropy
+        for draw in range(4):
+            z = parts.mean[:, component] + parts.stddev[:, component] * epsilon[:, draw, component]
+            kl += weights[:, component] * (q.log_prob(z) - p.log_prob(z)) / 4
+    got = net.training_loss(Batch(image, mask), noise)
+    assert got["cross_entropy"].item() == pytest.approx(cross_entropy.mean().item(), rel=1e-5)
+    assert got["divergence"].item() == pytest.approx(10 * kl.mean().item(), rel=1e-9)
+
+
+@pytest.mark.parametrize("covariance", ["low_rank", "mixture"])
+def test_gradients_reach_every_network_of_the_generalized(covariance):
+    net, (image, mask) = generalized(covariance), (t.double() for t in image_and_mask(16))
+    net(Batch(image, mask), RowNoise(3, ROWS, TRAINING, dtype=torch.float64))["loss"].backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in net.parameters())
+
+
+@torch.no_grad()
+def test_samples_of_a_mixture_choose_a_component_by_draw_one():
+    net, image = generalized("mixture"), image_and_mask(16)[0].double()
+    prior, noise = net.prior(image), RowNoise(4, ROWS, dtype=torch.float64)
+    parts, below = prior.component_distribution, prior.mixture_distribution.probs.cumsum(1)
+    z = []
+    for row, u in enumerate(noise.uniform(1)):
+        k = int((u >= below[row, :-1]).sum())
+        z.append(parts.mean[row, k] + parts.stddev[row, k] * noise.normal(0, (LATENT,))[row])
+    expected = torch.sigmoid(logits(net, image, torch.stack(z)))
+    got = net.sample(net.prepare(image), noise, ANY)
+    torch.testing.assert_close(got.double(), expected, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("covariance", ["low_rank", "mixture"])
+def test_samples_of_the_generalized_do_not_depend_on_their_batch(covariance):
+    net, image = generalized(covariance), image_and_mask(16)[0].double()
+
+    def sampled(rows: slice) -> torch.Tensor:
+        return net.sample(net.prepare(image[rows]), RowNoise(4, ROWS[rows], dtype=torch.float64), ANY)
+
+    together, alone = sampled(slice(4)), torch.cat([sampled(slice(i, i + 1)) for i in range(4)])
+    torch.testing.assert_close(alone, together, rtol=0, atol=6e-8)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("covariance", ["diagonal", "full"])
 def test_image_networks_run_once_for_all_samples_of_a_slice(covariance):
@@ -135,37 +206,6 @@ def test_image_networks_run_once_for_all_samples_of_a_slice(covariance):
         scale = prior.scale_tril[0] if covariance == "full" else torch.diag(prior.stddev[0])
         z = prior.mean + noise @ scale.T
         torch.testing.assert_close(value[None], torch.sigmoid(logits(net, image[None], z)), rtol=0, atol=1e-6)
-
-
-# Several classes
-
-
-@pytest.mark.parametrize("classes", [1, 2, 5])
-@pytest.mark.parametrize("scale", [1.0, 30.0])
-def test_cross_entropy_and_probabilities_are_those_of_a_softmax_with_background(classes, scale):
-    """Of logits (0, l): torch's own, with soft targets as the mean over raters gives them."""
-    logits = (scale * normal(0, 3, classes, 8, 8).double()).requires_grad_()
-    target = torch.softmax(normal(1, 3, classes + 1, 8, 8).double(), dim=1)
-    whole = torch.cat([torch.zeros_like(logits[:, :1]), logits], dim=1)
-    expected = F.cross_entropy(whole, target, reduction="none")
-    got = softmax_cross_entropy(logits, target[:, 1:])[:, 0]
-    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(softmax(logits), whole.softmax(1)[:, 1:], rtol=1e-12, atol=1e-15)
-    gradients = [torch.autograd.grad(loss.sum(), logits, retain_graph=True)[0] for loss in (got, expected)]
-    torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)
-
-
-def test_one_class_is_the_binary_cross_entropy_bit_for_bit():
-    """Value and gradient, for logits that would overflow an exponential too."""
-    logits = torch.tensor([-2000.0, -90, -20, -1e-3, 0, 3, 17, 88, 3000]).reshape(1, 1, 1, -1).requires_grad_()
-    for y in (0.0, 0.25, 1.0):
-        target = torch.full_like(logits, y)
-        got = softmax_cross_entropy(logits, target)
-        expected = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-        assert torch.equal(got, expected) and torch.isfinite(got).all()
-        gradients = [torch.autograd.grad(loss.sum(), logits)[0] for loss in (got, expected)]
-        assert torch.equal(*gradients)
-    assert torch.equal(softmax(logits), torch.sigmoid(logits))
 
 
 def test_two_classes_are_read_and_drawn():
@@ -214,7 +254,9 @@ def test_size_of_the_published_network():
     assert (net.image_channels, net.size_multiple) == (1, 8)
 
 
-@pytest.mark.parametrize("changes", [{"image_channels": 0}, {"combination_layers": 0}, {"beta": -1.0}, {"classes": 0}])
+@pytest.mark.parametrize(
+    "changes", [{"image_channels": 0}, {"combination_layers": 0}, {"mixture_draws": 0}, {"beta": -1.0}, {"classes": 0}]
+)
 def test_config_errors(changes):
     name, value = next(iter(changes.items()))
     with pytest.raises(ValueError, match=f"{name} ≥ .*got .*{value}"):

@@ -10,12 +10,21 @@ import pytest
 import torch
 from make_expected import ENCODER, check, normal, seeded
 from shared_data import shared_path
-from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
+from torch.distributions import (
+    Categorical,
+    Independent,
+    LowRankMultivariateNormal,
+    MixtureSameFamily,
+    MultivariateNormal,
+    Normal,
+    kl_divergence,
+)
 
 from AmbiguousSegLib.networks.gaussian_encoder import (
     GaussianEncoder,
     GaussianEncoderConfig,
     cholesky_factor,
+    divergence,
     location_and_scale,
     reparametrised,
 )
@@ -111,6 +120,72 @@ def test_full_with_nothing_below_the_diagonal_is_diagonal():
     torch.testing.assert_close(*(reparametrised(*location_and_scale(d[0]), noise) for d in (full, diagonal)))
 
 
+def low_rank_encoder(bias: list[float]) -> GaussianEncoder:
+    """Of N = 3 and rank 2, whose output is its bias whatever it reads."""
+    config = GaussianEncoderConfig(filters=(4,), convolutions=1, latent_dim=3, covariance="low_rank", rank=2)
+    encoder = GaussianEncoder(config).double()
+    encoder.conv_layer.weight.data.zero_()
+    encoder.conv_layer.bias.data = torch.tensor(bias).double()
+    return encoder
+
+
+def test_outputs_of_low_rank_are_mean_log_sigma_and_rows_of_p():
+    got = low_rank_encoder([1, 2, 3, 0, math.log(2), math.log(3), 0.5, -1, 4, 2, 0, 1])(torch.rand(2, 2, 8, 8).double())
+    p = torch.tensor([[0.5, -1], [4, 2], [0, 1]]).double()
+    expected = torch.diag(torch.tensor([1.0, 4, 9]).double()) + p @ p.T
+    assert got.mean.tolist() == [[1, 2, 3]] * 2
+    torch.testing.assert_close(got.covariance_matrix, expected.expand(2, 3, 3))
+
+
+def test_divergence_of_low_rank_is_that_of_the_whole_covariances():
+    """Against NumPy's closed form of the N × N matrices, and torch's for full covariances."""
+    low, full = [], []
+    for seed in (40, 50):
+        mean, p, d = (normal(seed + k, *shape).double() for k, shape in enumerate([(4, 6), (4, 6, 2), (4, 6)]))
+        low.append(LowRankMultivariateNormal(mean, p, d.exp()))
+        full.append(MultivariateNormal(mean, torch.diag_embed(d.exp()) + p @ p.mT))
+    got = divergence(*low)
+    torch.testing.assert_close(got, kl_divergence(*full), rtol=1e-10, atol=0)
+    for row in range(4):
+        s_q, s_p = (g.covariance_matrix[row].numpy() for g in full)
+        d = (full[1].loc - full[0].loc)[row].numpy()
+        inverse, logdet = np.linalg.inv(s_p), np.linalg.slogdet(s_p)[1] - np.linalg.slogdet(s_q)[1]
+        assert got[row].item() == pytest.approx(0.5 * (np.trace(inverse @ s_q) + d @ inverse @ d - 6 + logdet))
+
+
+def test_draws_of_low_rank_have_the_covariance():
+    """z = μ + A·ε with ε of N + rank numbers: A·Aᵀ = D + P·Pᵀ, column by column as in the full case."""
+    mean, p, d = (normal(60 + k, *shape).double() for k, shape in enumerate([(1, 5), (1, 5, 2), (1, 5)]))
+    q = LowRankMultivariateNormal(mean, p, d.exp())
+    location, scale = location_and_scale(q)
+    unit = torch.cat([torch.zeros(1, 7), torch.eye(7)]).double()
+    z = reparametrised(location.expand(8, -1), scale.expand(8, -1, -1), unit)
+    a = (z[1:] - z[0]).T
+    torch.testing.assert_close(z[0], q.loc[0])
+    torch.testing.assert_close(a @ a.T, q.covariance_matrix[0])
+
+
+def test_outputs_of_a_mixture_are_means_log_sigmas_and_logits():
+    config = GaussianEncoderConfig(filters=(4,), convolutions=1, latent_dim=2, covariance="mixture", components=2)
+    encoder = GaussianEncoder(config).double()
+    encoder.conv_layer.weight.data.zero_()
+    encoder.conv_layer.bias.data = torch.tensor([1, 2, -3, 4, 0, math.log(2), math.log(3), 0, 0, math.log(3)]).double()
+    got = encoder(torch.rand(1, 2, 8, 8).double())
+    z = normal(70, 5, 1, 2).double()
+    density = 0.25 * Normal(torch.tensor([1.0, 2]), torch.tensor([1.0, 2])).log_prob(z).sum(-1).exp()
+    density += 0.75 * Normal(torch.tensor([-3.0, 4]), torch.tensor([3.0, 1])).log_prob(z).sum(-1).exp()
+    torch.testing.assert_close(got.log_prob(z).exp(), density)
+
+
+def test_a_mixture_has_no_closed_form():
+    parts = Independent(Normal(torch.zeros(1, 2, 3), torch.ones(1, 2, 3)), 1)
+    mixture = MixtureSameFamily(Categorical(logits=torch.zeros(1, 2)), parts)
+    single = Independent(Normal(torch.zeros(1, 3), torch.ones(1, 3)), 1)
+    for pair in ((mixture, single), (single, mixture)):
+        with pytest.raises(ValueError, match="no closed form.*'mixture'; choose 'diagonal', 'full' or 'low_rank'"):
+            divergence(*pair)
+
+
 def test_reparametrised_has_the_covariance():
     q = random_full(30, rows=1)
     # A map ε → μ + A·ε is known by its values at 0 and at the unit vectors; its covariance is A·Aᵀ.
@@ -151,6 +226,8 @@ def test_half_precision_gives_a_float32_distribution():
     [
         ({"covariance": "banded"}, "covariance must be.*'banded'"),
         ({"latent_dim": 0}, "positive integers and at least one filter.*latent_dim=0"),
+        ({"rank": 0}, "positive integers.*rank=0"),
+        ({"components": 0}, "positive integers.*components=0"),
         ({"filters": ()}, "positive integers and at least one filter"),
         ({"filters": (8, 0)}, "positive integers and at least one filter"),
         ({"log_sigma_limit": 0.0}, "log_sigma_limit must be positive, got 0.0"),

@@ -19,6 +19,7 @@ from AmbiguousSegLib.networks.unet import UNetConfig
         (GaussianEncoderConfig, {"filters": (2**40,)}),
         (GaussianEncoderConfig, {"filters": (4,) * 65}),
         (GaussianEncoderConfig, {"latent_dim": 10**9}),
+        (GaussianEncoderConfig, {"components": 10**6}),
         (ConvUNetConfig, {"convolutions": 65}),
         (ConvUNetConfig, {"filters": (65_537,)}),
     ],

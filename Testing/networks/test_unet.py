@@ -268,3 +268,30 @@ def test_input_errors():
         network(torch.zeros(1, 2, 32, 31), torch.tensor([0]))
     with pytest.raises(ValueError, match="64 channels cannot be split"):
         UNet(replace(TINY, num_heads=5))
+
+
+# A condition beside the timestep
+
+
+@torch.no_grad()
+def test_a_condition_is_added_to_the_timesteps_embedding():
+    """Through one linear layer: where it maps a condition to 0, the network is the one without."""
+    plain, conditioned = seeded(UNet(TINY), 3), UNet(replace(TINY, condition_dim=5))
+    missing = conditioned.load_state_dict(plain.state_dict(), strict=False)
+    assert missing.missing_keys == ["condition_embed.weight", "condition_embed.bias"]
+    assert UNet(TINY).state_dict().keys() == plain.state_dict().keys()
+    x, t, condition = normal(1, 2, 2, TINY.image_size, TINY.image_size), torch.tensor([17, 803]), normal(4, 2, 5)
+    conditioned.condition_embed.weight.zero_()
+    conditioned.condition_embed.bias.zero_()
+    assert torch.equal(conditioned(x, t, condition), plain(x, t))
+    # a constant of the layer is a constant of the embedding's own last layer
+    shift = normal(5, 4 * TINY.model_channels)
+    conditioned.condition_embed.bias.copy_(shift)
+    plain.time_embed[2].bias.add_(shift)
+    close(conditioned(x, t, condition), plain(x, t))
+    with pytest.raises(ValueError, match="takes a condition of 5 numbers, got none"):
+        conditioned(x, t)
+    with pytest.raises(ValueError, match="takes a condition of 0 numbers, got one of 5"):
+        plain(x, t, condition)
+    with pytest.raises(ValueError, match="condition_dim must be 0 or more, got -1"):
+        UNetConfig(condition_dim=-1)

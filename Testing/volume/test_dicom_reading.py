@@ -131,6 +131,9 @@ def test_monochrome1_turns_what_has_no_meaning_of_its_own_and_leaves_hounsfield_
         ({"ImageType": ["ORIGINAL", "PRIMARY", "MOSAIC"]}, "mosaic"),
         ({"Rows": 60000, "Columns": 60000}, "declares 7,200,000,000 bytes|take|pixels"),
         ({"PixelData": None}, "holds no pixels"),
+        ({"BitsStored": 0}, "BitsStored is 0 of 16 bits allocated"),
+        ({"BitsStored": 17}, "BitsStored is 17 of 16 bits allocated"),
+        ({"BitsAllocated": 12, "BitsStored": 12}, "expected 1 up to 8, 16, 32 or 64"),
     ],
 )
 def test_a_slice_that_says_something_impossible_is_named(tmp_path, changes, words):
@@ -275,6 +278,16 @@ def test_hidden_files_other_files_and_links(tmp_path, reader):
     np.testing.assert_array_equal(io.read_volume(folder)[0][0], expected)
     (folder / "gone.dcm").symlink_to(tmp_path / "nothing")
     assert "gone.dcm" in refused(folder, "link to nothing")
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 4000, b"<html>no such scan</html>"])
+@pytest.mark.parametrize("name", ["s000.dcm", "s004.DCM", "s002.ima"])
+def test_a_slice_that_does_not_begin_as_dicom_is_not_left_out(tmp_path, reader, name, content):
+    """At the end of a series nothing else would tell that a slice is missing."""
+    stack(tmp_path)
+    (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / name).write_bytes(content)
+    assert f"({len(content)} bytes)" in refused(tmp_path, f"{name} is named as DICOM and does not begin so")
 
 
 def test_names_that_are_not_utf_8(tmp_path, reader):

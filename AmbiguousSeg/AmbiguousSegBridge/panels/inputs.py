@@ -240,7 +240,7 @@ class InputsPanel:
         for index, quality in enumerate(Quality):
             text = quality.label()
             if by_steps:
-                sampler = sampler_of(quality, model.training_steps, model.qualities)
+                sampler = sampler_of(quality, model.training_steps, model.qualities, model.sampler_family)
                 text += _(" ({steps} steps)").format(steps=sampler.steps)
             self.ui.qualitySelector.setItemText(index, text)
 

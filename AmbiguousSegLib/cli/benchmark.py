@@ -1,0 +1,85 @@
+"""``benchmark``: train, sample and judge a list of systems alike, and print one table."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from AmbiguousSegLib.benchmarking.cell import Cell
+from AmbiguousSegLib.benchmarking.file import Benchmark, begin, read_benchmark
+from AmbiguousSegLib.benchmarking.lock import only_one
+from AmbiguousSegLib.benchmarking.report import TABLE_FILE, write_report
+from AmbiguousSegLib.benchmarking.runner import failure, run_cells
+from AmbiguousSegLib.cli.common import CommandError, check_out, program
+from AmbiguousSegLib.devices import choose_device
+from AmbiguousSegLib.files import said
+
+HELP = "train, sample and judge a list of systems alike, and print one table"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Arguments of the subcommand."""
+    p = argparse.ArgumentParser(prog=program("benchmark"), description=HELP, allow_abbrev=False)
+    p.add_argument("file", metavar="FILE", help="benchmark file, or the name of a bundled one")
+    p.add_argument("--data", type=Path, help="folder of cases, or file that lists them; the phantom needs none")
+    p.add_argument("--out", type=Path, required=True, help="folder for cells, tables and pictures; goes on where it is")
+    p.add_argument("--systems", nargs="+", metavar="SYSTEM", help="only these (default: all of the file)")
+    p.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="only these (default: each system's)")
+    p.add_argument("--jobs", type=int, default=1, metavar="J", help="trainings at a time (default: 1)")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    p.add_argument("--budget-images", type=int, metavar="N", help="images of each training, not the file's budget")
+    p.add_argument("--table-only", action="store_true", help="train nothing: tables of the cells that are done")
+    return p
+
+
+def main(arguments: list[str]) -> int:
+    """Run the subcommand; its exit code: 1 where a cell failed."""
+    options = parser().parse_args(arguments)
+    if options.jobs < 1:
+        raise CommandError(f"--jobs must be at least 1, got {options.jobs}.")
+    check_out(options.out, (), overwrite=True)
+    try:
+        benchmark = read_benchmark(options.file, options.systems, options.seeds, options.budget_images)
+    except FileNotFoundError as error:
+        raise CommandError(said(error)) from error
+    cells = _cells(benchmark, options)
+    try:
+        with only_one(options.out):
+            begin(options.out, benchmark)
+            if not options.table_only and not run_cells(cells, options.jobs):
+                print("Stopped; the same command goes on.", file=sys.stderr)
+                return 1
+            failed = [f"{cell} failed: {reason}" for cell in cells if (reason := failure(cell))]
+            if not any(cell.done for cell in cells):
+                raise CommandError(failed[0] if failed else f"{options.out} holds no cell that is done yet.")
+            tables = write_report(options.out, benchmark, cells)
+    except BlockingIOError as error:
+        raise CommandError(said(error)) from error
+    print("\n".join(table.text() for table in tables), end="")
+    print(f"\n{options.out / TABLE_FILE}")
+    for line in failed:
+        print(f"error: {line}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _cells(benchmark: Benchmark, options: argparse.Namespace) -> list[Cell]:
+    """All cells that were asked for, seed by seed, so that an early end leaves every system with some."""
+    choose_device(options.device)  # refused now, not in every cell
+    file = benchmark.file
+    of_system = [
+        Cell(
+            system.name,
+            system.config,
+            seed,
+            file.budget,
+            file.samples,
+            file.test,
+            options.data,
+            options.out / "cells" / system.name / f"seed-{seed}",
+            options.device,
+        )
+        for system in benchmark.systems
+        for seed in system.seeds
+    ]
+    return of_system
