@@ -14,6 +14,7 @@ from AmbiguousSegLib.files import check_file, shown, size_text
 
 MOST_BYTES = 16_000_000  # a list of 100,000 files
 MOST_YAML_BYTES = 1_000_000
+_PART_BYTES = 2**18
 _DEEPEST = 16
 _MOST_NODES = 10_000  # values of a YAML file, those of what it repeats by anchors counted again
 _LONGEST_SCALAR = 10_000  # characters of a YAML value without quotes, which may be a number
@@ -27,14 +28,16 @@ def read_bytes(path: Path | str, most_bytes: int = MOST_BYTES) -> bytes:
         FileNotFoundError, PermissionError, ValueError: as ``check_file``; more than ``most_bytes``.
     """
     check_file(path)
-    with open(path, "rb") as file:
-        data = file.read(most_bytes + 1)
+    data = bytearray()
+    with open(path, "rb") as file:  # a part at a time: room is made for all that is asked for, however small the file
+        while part := file.read(min(_PART_BYTES, most_bytes + 1 - len(data))):
+            data += part
     if len(data) > most_bytes:
         raise ValueError(
             f"{shown(path)} is larger than {size_text(most_bytes)}, the most that is read of a list or description; is "
             "it the intended file?"
         )
-    return data
+    return bytes(data)
 
 
 def read_json(path: Path | str, nan: bool = False) -> Any:

@@ -104,20 +104,24 @@ def write_config(path: Path, config: TrainingConfig) -> Path:
     return path
 
 
-def write_cases(folder: Path, cases: int = CASES) -> Path:
-    """Folder of cases: a bright disc in noise, which ``RATERS`` raters draw larger and larger."""
-    rng = np.random.default_rng(0)
-    rows, columns = np.indices((SIZE, SIZE))
+def write_cases(folder: Path, cases: int = CASES, size: int = SIZE, raters: int = RATERS, classes: int = 1) -> Path:
+    """Folder of cases: a bright disc in noise, which ``raters`` raters draw larger and larger.
+
+    With two classes, the disc itself is the second one, and what a rater draws around it the first.
+    """
+    rng, scale = np.random.default_rng(0), size / SIZE
+    rows, columns = np.indices((size, size))
     for case in range(cases):
         place = folder / f"case{case}"
         place.mkdir(parents=True)
-        distance = np.hypot(rows - rng.uniform(5, 11), columns - rng.uniform(5, 11))
-        radius = rng.uniform(2, 4)
-        image = 120 * (distance < radius) + rng.uniform(0, 100, (SIZE, SIZE))
+        distance = np.hypot(rows - rng.uniform(5, 11) * scale, columns - rng.uniform(5, 11) * scale)
+        radius = rng.uniform(2, 4) * scale
+        image = 120 * (distance < radius) + rng.uniform(0, 100, (size, size))
         sitk.WriteImage(sitk.GetImageFromArray(image.astype(np.uint8)), str(place / "image.png"))
-        for rater in range(RATERS):
-            mask = 255 * (distance < radius + rater).astype(np.uint8)
-            sitk.WriteImage(sitk.GetImageFromArray(mask), str(place / f"rater_{rater}.png"))
+        for rater in range(raters):
+            drawn = (distance < radius + rater * scale).astype(np.uint8)
+            mask = 255 * drawn if classes == 1 else drawn + (distance < radius)
+            sitk.WriteImage(sitk.GetImageFromArray(mask.astype(np.uint8)), str(place / f"rater_{rater}.png"))
     return folder
 
 

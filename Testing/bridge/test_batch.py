@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from batch_script import SCRIPT, batch_script
 from packaging.requirements import Requirement
 from shared_data import REPOSITORY
 from tiny_models import tiny_model
@@ -28,17 +29,11 @@ from AmbiguousSegLib.quality import Quality
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.writing import write_volume
 
-SCRIPT = REPOSITORY / "AmbiguousSeg" / "Scripts" / "batch.py"
-
 
 @pytest.fixture
 def batch():
-    spec = importlib.util.spec_from_file_location("ambiguousseg_batch", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    with batch_script() as module:
+        yield module
 
 
 class Study:

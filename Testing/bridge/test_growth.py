@@ -6,9 +6,7 @@ Nothing else is edited: ``train``, ``sample``, ``evaluate``, the batch script an
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from shared_data import REPOSITORY
+from batch_script import batch_script
 from torch import nn
 
 from AmbiguousSegLib import cli
@@ -114,12 +112,8 @@ def toys():
 
 @pytest.fixture
 def batch():
-    spec = importlib.util.spec_from_file_location("growing_batch", REPOSITORY / "AmbiguousSeg" / "Scripts" / "batch.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    with batch_script() as module:
+        yield module
 
 
 def write_data(folder: Path) -> None:
