@@ -31,7 +31,7 @@ from AmbiguousSegLib.volume.geometry import Geometry
 
 SIZE, SPACING, ORIGIN = (14, 12, 10), (0.7, 0.9, 3.1), (-12.0, 5.0, 40.0)
 TABLES = set(TABLE_TITLES)
-FURTHER = {"calibration_error", "dice_consensus", "roughness_samples", "roughness_raters", "volume_crps_ml"}
+FURTHER = {"calibration_error", "roughness_samples", "roughness_raters", "volume_crps_ml"}
 
 
 def oblique(degrees=25.0):
