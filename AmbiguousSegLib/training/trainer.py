@@ -140,6 +140,7 @@ class Trainer:
                 last = self.progress.images + settings.batch_size > settings.images
                 if self._crossed(seen, self.config.validation.every_images) or last:
                     self._validate()
+                    self._log({"images": self.progress.images, **self._spent()})
                 if self._crossed(seen, self.config.checkpoint_every_images) or last or stop:
                     self._save()
                 if stop and not last:
@@ -220,8 +221,7 @@ class Trainer:
         figures = average(everyone).mean
         ged = figures[f"ged_{settings.estimator}"]
         if self.rank == 0:
-            found = {"validation": plain(figures), "cases": len(everyone)}
-            self._log({"images": self.progress.images, **self._spent(), **found})
+            self._log({"images": self.progress.images, "validation": plain(figures), "cases": len(everyone)})
             log.info(
                 "%d images: GED %.3f, E d(S,S') %.3f, CI %.3f",
                 self.progress.images,
