@@ -149,14 +149,14 @@ def read_benchmark(
     name: str | Path,
     systems: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
-    images: int | None = None,
+    budget: Budget | None = None,
 ) -> Benchmark:
     """A benchmark file, or a bundled one by its name.
 
     Args:
         systems: only these; None: all.
         seeds: only these of each system's; None: all.
-        images: the budget in place of the file's.
+        budget: in place of the file's.
 
     Raises:
         OSError: no such file, or a preset that it names is not there.
@@ -168,8 +168,8 @@ def read_benchmark(
         raise ValueError(f"{name}: a benchmark is a mapping of settings; see docs/benchmark.md.")
     try:
         file = from_dict(BenchmarkFile, content, "")
-        if images is not None:
-            file = replace(file, budget=Budget(images=images))
+        if budget is not None:
+            file = replace(file, budget=budget)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
     known = [*file.systems, *([TRUTH] if file.true_distribution else [])]

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from AmbiguousSegLib.benchmarking.cell import Cell
-from AmbiguousSegLib.benchmarking.file import Benchmark, begin, read_benchmark
+from AmbiguousSegLib.benchmarking.file import Benchmark, Budget, begin, read_benchmark
 from AmbiguousSegLib.benchmarking.lock import only_one
 from AmbiguousSegLib.benchmarking.report import TABLE_FILE, write_report
 from AmbiguousSegLib.benchmarking.runner import failure, run_cells
@@ -28,7 +28,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="only these (default: each system's)")
     p.add_argument("--jobs", type=int, default=1, metavar="J", help="trainings at a time (default: 1)")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    p.add_argument("--budget-images", type=int, metavar="N", help="images of each training, not the file's budget")
+    budget = p.add_mutually_exclusive_group()
+    budget.add_argument("--budget-images", type=int, metavar="N", help="images of each training, not the file's budget")
+    seconds_help = "CPU seconds of each training's process, not the file's budget"
+    budget.add_argument("--budget-cpu-seconds", type=float, metavar="S", help=seconds_help)
     p.add_argument("--table-only", action="store_true", help="train nothing: tables of the cells that are done")
     return p
 
@@ -39,8 +42,10 @@ def main(arguments: list[str]) -> int:
     if options.jobs < 1:
         raise CommandError(f"--jobs must be at least 1, got {options.jobs}.")
     check_out(options.out, (), overwrite=True)
+    given = options.budget_images, options.budget_cpu_seconds
+    budget = None if given == (None, None) else Budget(*given)
     try:
-        benchmark = read_benchmark(options.file, options.systems, options.seeds, options.budget_images)
+        benchmark = read_benchmark(options.file, options.systems, options.seeds, budget)
     except FileNotFoundError as error:
         raise CommandError(said(error)) from error
     cells = _cells(benchmark, options)
