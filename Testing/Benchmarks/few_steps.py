@@ -147,10 +147,10 @@ def sampled(
     return masks
 
 
-def wanted() -> Iterator[SamplerSettings]:
-    for sampler in SAMPLERS:
+def wanted(options: argparse.Namespace) -> Iterator[SamplerSettings]:
+    for sampler in options.samplers:
         for grid in GRIDS:
-            for steps in STEPS:
+            for steps in options.evaluations:
                 yield SamplerSettings(sampler, steps, grid)
 
 
@@ -177,7 +177,7 @@ def evaluate(source: Source, options: argparse.Namespace) -> None:
 
     if TRUTH not in said["rows"]:
         note(TRUTH, truth.masks(options.samples, source.seed))
-    for settings in wanted():
+    for settings in wanted(options):
         if settings.in_words() not in said["rows"]:
             seed, batch = source.sampling_seed, options.batch_size
             note(settings.in_words(), sampled(model, truth.cases, options.samples, seed, settings, batch))
@@ -282,6 +282,8 @@ def main() -> None:
     p.add_argument("--images", type=int, default=200_000, help="that each training sees (default: 200000)")
     p.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2), help="of the trainings (default: 0 1 2)")
     p.add_argument("--sampling-seeds", type=int, nargs="+", default=range(5), help="for 64 × 64 (default: 0 1 2 3 4)")
+    p.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=SAMPLERS)
+    p.add_argument("--evaluations", type=int, nargs="+", choices=STEPS, default=STEPS, metavar="K")
     p.add_argument("--cases", type=int, default=64)
     p.add_argument("--samples", type=int, default=64)
     p.add_argument("--raters", type=int, default=64)
