@@ -37,7 +37,7 @@ from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.evaluation_cases import EvaluationCase, held_out_cases, held_out_phantoms
 from AmbiguousSegLib.data.lung_phantom import Phantom
 from AmbiguousSegLib.devices import choose_device
-from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.diffusion.settings import GAUSSIAN, SamplerSettings
 from AmbiguousSegLib.evaluation.mode_frequencies import frequency_agreement, mode_frequencies
 from AmbiguousSegLib.files import replacing
 from AmbiguousSegLib.inference.batches import draw_masks
@@ -178,9 +178,9 @@ def evaluate(source: Source, options: argparse.Namespace) -> None:
     if TRUTH not in said["rows"]:
         note(TRUTH, truth.masks(options.samples, source.seed))
     for settings in wanted(options):
-        if settings.in_words() not in said["rows"]:
+        if settings.in_words(GAUSSIAN) not in said["rows"]:
             seed, batch = source.sampling_seed, options.batch_size
-            note(settings.in_words(), sampled(model, truth.cases, options.samples, seed, settings, batch))
+            note(settings.in_words(GAUSSIAN), sampled(model, truth.cases, options.samples, seed, settings, batch))
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
@@ -221,7 +221,7 @@ def tables(found: dict[str, dict[str, dict[str, tuple[float, float]]]], seeds: d
             yield f"| --- |{' ---: |' * len(STEPS)}"
             for sampler in SAMPLERS:
                 for grid in GRIDS:
-                    cells = [cell(rows, SamplerSettings(sampler, n, grid).in_words(), key) for n in STEPS]
+                    cells = [cell(rows, SamplerSettings(sampler, n, grid).in_words(GAUSSIAN), key) for n in STEPS]
                     yield f"| {sampler}, {grid} | {' | '.join(cells)} |"
             yield f"| {TRUTH} | {cell(rows, TRUTH, key)} |{' |' * (len(STEPS) - 1)}"
 
