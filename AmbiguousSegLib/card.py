@@ -70,7 +70,7 @@ def _qualities(model: ModelDescription) -> list[str]:
         figures = {"GED u": preset.ged_u, "spread ratio": preset.spread_ratio} if preset is not None else {}
         measured = [f"{title} {_text(value)}" for title, value in figures.items() if value is not None]
         if preset is not None and measured:
-            lines.append(f"{quality.label()} ({preset.sampling.in_words()}): {', '.join(measured)}")
+            lines.append(f"{quality.label()} ({preset.sampling.in_words(model.sampler_family)}): {', '.join(measured)}")
     return lines
 
 

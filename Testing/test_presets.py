@@ -67,7 +67,8 @@ def test_every_preset_builds_its_method_for_its_data(name, caplog):
     assert all(side % method.size_multiple == 0 for side in config.dataset.size)
     assert config.optimisation.images >= config.validation.every_images
     assert method.classes == len(config.labels)
-    samplers.check(config.sampling)
+    if method.samples_by_steps:
+        samplers.check(config.sampling, method.sampler_family)
     assert config.sampling.grid == "trailing"
 
 
@@ -248,6 +249,15 @@ def test_a_wrong_key_or_value_is_named_in_one_line(tmp_path, text, named):
         parse(["--config", str(file), "--out", "unused"])
     assert named in str(caught.value).removeprefix(str(file))
     assert "\n" not in str(caught.value)
+
+
+def test_a_summed_loss_is_not_clipped_as_a_mean_is():
+    """The norm of its gradient is in the thousands: a clip of 1 would make each gradient one of norm 1."""
+    configs = {name: read(name) for name in ALL}
+    summed = {n: c for n, c in configs.items() if c.method in ("probabilistic_unet", "phiseg", "ssn")}
+    assert {"lidc-probabilistic-unet-128", "systems/phiseg", "systems/ssn"} <= set(summed)
+    clips = {name: config.optimisation.gradient_clip for name, config in summed.items()}
+    assert {name: clip for name, clip in clips.items() if clip is not None and clip < 1000} == {}
 
 
 def test_latents_of_the_baselines():

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import nn
 
 from AmbiguousSegLib.description import Card
+from AmbiguousSegLib.diffusion.noise import RowNoise
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.inference.batches import draw_masks
 from AmbiguousSegLib.methods import Method
 from AmbiguousSegLib.methods.cimd import CIMD, CIMDConfig
 from AmbiguousSegLib.model import Model
@@ -25,6 +28,30 @@ def randomised(method: Method, seed: int = 0) -> Method:
             else:
                 parameter.copy_(0.1 * r + name.endswith("weight"))  # scales of norms about 1, biases about 0
     return method.requires_grad_(False).eval()
+
+
+def ignore_mask(posterior: nn.Module, prior: nn.Module, first: str) -> None:
+    """Give a posterior the prior's weights, and 0 for all but the one image channel that it reads by ``first``."""
+    for name, p in prior.named_parameters():
+        target = posterior.get_parameter(name)
+        if name == first:
+            target.data.zero_()
+            target.data[:, :1] = p.data
+        else:
+            target.data.copy_(p.data)
+
+
+@torch.no_grad()
+def check_batches(method: Method, image: torch.Tensor, part: nn.Module) -> None:
+    """Masks in batches that go across slices are those of each alone, and ``part`` runs once for them."""
+    calls, any_sampler = [], SamplerSettings()
+    part.register_forward_hook(lambda *_: calls.append(1))
+    drawn = draw_masks(method, lambda i: image[i], [0, 2], range(8), 3, any_sampler, batch_size=5)
+    rows, values = zip(*drawn, strict=True)
+    assert len(calls) == 1
+    for row, value in zip([r for batch in rows for r in batch], torch.cat(values), strict=True):
+        alone = method.sample(method.prepare(image[row[0], None]), RowNoise(3, [row]), any_sampler)
+        torch.testing.assert_close(value[None], alone, rtol=0, atol=1e-5)
 
 
 def tiny_cimd(channels: int = 1, size: int = 16) -> CIMD:

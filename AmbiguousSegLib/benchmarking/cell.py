@@ -32,7 +32,7 @@ from AmbiguousSegLib.training.dataset import open_data
 from AmbiguousSegLib.training.trainer import Trainer
 
 RESULT_FILE, PICTURES_FILE, RUN_FOLDER = "figures.json", "pictures.npz", "run"
-PICTURE_CASES, PICTURE_SAMPLES = 4, 8
+PICTURE_CASES, PICTURE_SAMPLES = 2, 8  # on the sheet of all systems
 CPU_ROWS, GPU_ROWS = 64, 256  # masks drawn together
 
 
@@ -211,11 +211,12 @@ def _judged(cell: Cell, test: HeldOut, drawn: Sequence[np.ndarray]) -> tuple[Cas
 def _sampler(model: Model | None) -> str:
     if model is None:
         return "independent draws"
-    return model.sampling.in_words() if model.method.samples_by_steps else "one pass"
+    method = model.method
+    return model.sampling.in_words(method.sampler_family) if method.samples_by_steps else "one pass"
 
 
 def _keep_pictures(path: Path, cases: Sequence[EvaluationCase], drawn: Sequence[np.ndarray]) -> None:
-    """Image, raters and samples of the first cases, for the sheet of all systems."""
+    """Image, raters and samples of the first cases."""
     arrays: dict[str, np.ndarray] = {}
     for place, (case, masks) in enumerate(zip(cases[:PICTURE_CASES], drawn)):
         arrays |= {

@@ -231,7 +231,7 @@ def _config(file: str | Path, name: str, base: list[dict[str, Any]], listed: Lis
     try:
         config = completed(from_dict(TrainingConfig, laid_over(layers), ""))
         if METHODS[config.method].samples_by_steps:
-            samplers.check(config.sampling)
+            samplers.check(config.sampling, METHODS[config.method].sampler_family)
     except ValueError as error:
         raise ValueError(f"{file}, {name}: {error}") from error
     return replace(config, seed=0, card=replace(config.card, name=name))

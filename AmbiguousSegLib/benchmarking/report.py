@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from AmbiguousSegLib import __version__
-from AmbiguousSegLib.benchmarking.cell import PICTURES_FILE, RESULT_FILE, Cell
+from AmbiguousSegLib.benchmarking.cell import PICTURE_CASES, PICTURES_FILE, RESULT_FILE, Cell
 from AmbiguousSegLib.benchmarking.file import TRUTH, Benchmark
 from AmbiguousSegLib.benchmarking.runner import failure
 from AmbiguousSegLib.configuration import to_dict
@@ -133,7 +133,7 @@ def _picture(cells: Sequence[Cell]) -> np.ndarray:
         first.setdefault(cell.system, cell)
     arrays = {system: _loaded(cell.folder / PICTURES_FILE) for system, cell in first.items()}
     one = next(iter(arrays.values()))
-    count = sum(name.startswith("image") for name in one)
+    count = min(PICTURE_CASES, sum(name.startswith("image") for name in one))
     shown = [
         Shown(
             f"case {place + 1}",

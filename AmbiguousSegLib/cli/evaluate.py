@@ -50,8 +50,9 @@ class Candidate:
         """What its cases come to, of one label or of all."""
         if self.model is None:
             return Result(self.name, "exact", "independent draws", tuple(cases), label=label)
-        sampler = "one pass" if self.settings is None else self.settings.in_words()
-        return Result(self.name, self.model.method.name, sampler, tuple(cases), self.model.weights_sha256, label)
+        method = self.model.method
+        sampler = "one pass" if self.settings is None else self.settings.in_words(method.sampler_family)
+        return Result(self.name, method.name, sampler, tuple(cases), self.model.weights_sha256, label)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -39,13 +39,18 @@ class SamplerSettings:
     def __hash__(self) -> int:
         return hash((self.name, self.steps, self.grid, tuple(sorted(self.options.items()))))
 
-    def in_words(self) -> str:
-        """For tables: "ddim eta=1, 10 steps, trailing"."""
+    def in_words(self, family: str) -> str:
+        """For tables: "ddim eta=1, 10 steps, trailing"; of a flow, which has no grid, "euler, 4 steps".
+
+        Args:
+            family: of the sampler, one of ``FAMILIES``.
+        """
         options = "".join(
             f" {key}={value:g}" if isinstance(value, (int, float)) else f" {key}={value}"
             for key, value in sorted(self.options.items())
         )
-        return f"{self.name}{options}, {self.steps} steps, {self.grid}"
+        grid = "" if family == FLOW else f", {self.grid}"
+        return f"{self.name}{options}, {self.steps} steps{grid}"
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], where: str = "sampler") -> SamplerSettings:

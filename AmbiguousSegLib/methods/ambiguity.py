@@ -11,7 +11,13 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
+from torch.distributions import (
+    Distribution,
+    Independent,
+    LowRankMultivariateNormal,
+    MultivariateNormal,
+    Normal,
+)
 
 from AmbiguousSegLib.networks.gaussian_encoder import (
     GaussianEncoder,
@@ -27,24 +33,35 @@ from AmbiguousSegLib.networks.mask_decoder import MaskDecoder, MaskDecoderConfig
 def encoder_pair(
     config: GaussianEncoderConfig, amn_channels: int, acn_channels: int
 ) -> tuple[GaussianEncoder, GaussianEncoder]:
-    """AMN and ACN, of one architecture (appendix B), reading so many channels."""
+    """AMN and ACN, of one architecture (appendix B), reading so many channels.
+
+    Raises:
+        ValueError: a mixture, whose divergence has no closed form.
+    """
+    if config.covariance == "mixture":
+        raise ValueError(
+            "AMN and ACN need a divergence in closed form, which a mixture of Gaussians has not, got "
+            "encoder.covariance 'mixture'; choose 'diagonal', 'full' or 'low_rank'."
+        )
     amn, acn = (GaussianEncoder(replace(config, in_channels=channels)) for channels in (amn_channels, acn_channels))
     return amn, acn
 
 
 def standard_normal_like(q: Distribution) -> Distribution:
-    """N(0, I) of the same shape and kind as ``q``, so that the divergence between them has a closed form."""
+    """N(0, I) of the shape of ``q``, and such that the divergence of ``q`` from it has a closed form."""
     location, scale = location_and_scale(q)
+    zero, one = torch.zeros_like(location), torch.ones_like(location)
     if scale.dim() == 3:
-        identity = torch.eye(location.shape[1], dtype=scale.dtype, device=scale.device).expand_as(scale)
-        return MultivariateNormal(torch.zeros_like(location), scale_tril=identity, validate_args=False)
-    normal = Normal(torch.zeros_like(location), torch.ones_like(scale), validate_args=False)
-    return Independent(normal, 1, validate_args=False)
+        return MultivariateNormal(zero, scale_tril=torch.diag_embed(one), validate_args=False)
+    return Independent(Normal(zero, one, validate_args=False), 1, validate_args=False)
 
 
 def stopped(q: Distribution) -> Distribution:
     """The same distribution, cut off from the gradient."""
     location, scale = (tensor.detach() for tensor in location_and_scale(q))
+    if isinstance(q, LowRankMultivariateNormal):
+        factor, variance = q.cov_factor.detach(), q.cov_diag.detach()
+        return LowRankMultivariateNormal(location, factor, variance, validate_args=False)
     if scale.dim() == 3:
         return MultivariateNormal(location, scale_tril=scale, validate_args=False)
     return Independent(Normal(location, scale, validate_args=False), 1, validate_args=False)
@@ -69,7 +86,7 @@ class MaskLikelihood(nn.Module):
 
         Args:
             mask: ``(B, K, H, W)`` in [0, 1].
-            latent: standard normal ``(B, N)``.
+            latent: standard normal ``(B, E)``, as ``networks.gaussian_encoder.reparametrised`` takes it.
         """
         logits = self.decoder(image, reparametrised(*location_and_scale(q), latent))
         reconstruction = softmax_cross_entropy(logits, mask).flatten(1).sum(1)

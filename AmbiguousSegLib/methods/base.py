@@ -48,8 +48,9 @@ class Method(nn.Module, ABC):
 
     Attributes:
         name: under which the class is registered.
-        Config: frozen dataclass; the only constructor argument. A field ``classes`` (K) is what makes a method one for
-            several classes: without it, ``build_method`` refuses more than one.
+        Config: frozen dataclass; the only constructor argument. A field ``image_channels`` (C) says how many the images
+            have. A field ``classes`` (K) is what makes a method one for several classes: without it, ``build_method``
+            refuses more than one.
         samples_by_steps: whether sampling runs a sampler of ``diffusion.samplers``, so that its settings matter. The
             ``Config`` of such a method has a field ``schedule`` (``ScheduleConfig``), unless it is a flow.
         sampler_family: which samplers it takes, one of ``diffusion.settings.FAMILIES``.
@@ -70,9 +71,9 @@ class Method(nn.Module, ABC):
         return getattr(self.config, "classes", 1)
 
     @property
-    @abstractmethod
     def image_channels(self) -> int:
         """Channels C of the images."""
+        return self.config.image_channels
 
     @property
     @abstractmethod

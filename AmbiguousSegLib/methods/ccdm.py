@@ -21,7 +21,8 @@ from AmbiguousSegLib.diffusion.schedule import ScheduleConfig
 from AmbiguousSegLib.diffusion.settings import CATEGORICAL, SamplerSettings
 from AmbiguousSegLib.diffusion.step_grids import steps_of
 from AmbiguousSegLib.methods import METHODS
-from AmbiguousSegLib.methods.base import Batch, Method, Prepared
+from AmbiguousSegLib.methods.base import Batch, Prepared
+from AmbiguousSegLib.methods.mask_diffusion import Diffusion
 from AmbiguousSegLib.networks.unet import UNet, UNetConfig
 
 
@@ -49,28 +50,16 @@ class CCDMConfig:
 
 
 @METHODS.register("ccdm")
-class CCDM(Method):
+class CCDM(Diffusion):
     """See the module's text. States are one-hot ``(B, K + 1, H, W)``, background first: the last of the input."""
 
     Config = CCDMConfig
-    samples_by_steps = True
     sampler_family = CATEGORICAL
 
     def __init__(self, config: CCDMConfig) -> None:
         super().__init__(config)
         labels = config.classes + 1
         self.unet = UNet(replace(config.unet, in_channels=config.image_channels + labels, out_channels=labels))
-        self.schedule = config.schedule.build()
-
-    @property
-    def image_channels(self) -> int:
-        """Channels C of the images."""
-        return self.config.image_channels
-
-    @property
-    def size_multiple(self) -> int:
-        """What the U-Net's levels ask for."""
-        return self.unet.config.size_multiple
 
     def training_loss(self, batch: Batch, noise: RowNoise) -> dict[str, Tensor]:
         """Mean over the pixels of one term of the bound (CCDM Eq. 10), its step drawn evenly.
@@ -78,10 +67,10 @@ class CCDM(Method):
         Draw 0 of ``noise`` picks the timestep, draw 1 are the labels of x_t, draw 2 those of x_0: a mean of several
         raters is no label map, so that each of its pixels is drawn by itself. One rater's mask is what it is.
         """
-        labels, steps = self.classes + 1, len(self.schedule)
+        labels = self.classes + 1
         background = (1 - batch.mask.sum(1, keepdim=True)).clamp(min=0)
         x0 = categorical.one_hot(noise.categorical(2, torch.cat([background, batch.mask], dim=1)), labels)
-        index = (noise.uniform(0) * steps).long().clamp(max=steps - 1).to(x0.device)
+        index = self.random_index(noise, x0.device)
         x_t = categorical.one_hot(noise.categorical(1, categorical.marginal(self.schedule, x0, index)), labels)
         return {"loss": self.losses(batch.image, x0, x_t, index).mean()}
 
@@ -90,8 +79,7 @@ class CCDM(Method):
         return categorical.divergence(self.schedule, x0, x_t, self._log_x0(image, x_t, index), index)
 
     def _log_x0(self, image: Tensor, x_t: Tensor, index: Tensor) -> Tensor:
-        timesteps = torch.from_numpy(self.schedule.timesteps).to(index.device)[index]
-        out = self.unet(torch.cat([image.to(x_t.dtype), x_t], dim=1), timesteps)
+        out = self.unet(torch.cat([image.to(x_t.dtype), x_t], dim=1), self.timesteps_at(index))
         return out.float().log_softmax(1)
 
     def sample(

@@ -92,11 +92,6 @@ class FlowMatching(Method):
             self.ssn = SSN(replace(config.ssn, image_channels=channels, classes=classes))
 
     @property
-    def image_channels(self) -> int:
-        """Channels C of the images."""
-        return self.config.image_channels
-
-    @property
     def size_multiple(self) -> int:
         """What the levels of the network ask for, and those of the SSN: both are powers of two."""
         own = self.unet.config.size_multiple

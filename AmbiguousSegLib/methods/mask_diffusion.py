@@ -1,4 +1,4 @@
-"""What systems share that run a Gaussian diffusion over masks: a mask channel for each class, all at one timestep."""
+"""What systems share that run a diffusion along a schedule, and those whose diffusion is a Gaussian one over masks."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ from AmbiguousSegLib.networks.unet import UNet
 MASK_LEVELS = ((-1.0, 1.0), (0.0, 1.0))
 
 
-class MaskDiffusion(Method):
-    """A ``Method`` whose ``Config`` has ``image_channels``, ``schedule``, ``mask_levels`` and ``classes``, and that
-    sets ``unet``, the denoising network."""
+class Diffusion(Method):
+    """A ``Method`` whose ``Config`` has a ``schedule``, and that sets ``unet``, the denoising network."""
 
     samples_by_steps = True
     unet: UNet
@@ -32,19 +31,9 @@ class MaskDiffusion(Method):
         self.schedule: Schedule = config.schedule.build()
 
     @property
-    def image_channels(self) -> int:
-        """Channels C of the images."""
-        return self.config.image_channels
-
-    @property
     def size_multiple(self) -> int:
         """What the U-Net's levels ask for."""
         return self.unet.config.size_multiple
-
-    def on_levels(self, mask: Tensor) -> Tensor:
-        """Masks in [0, 1] as the process knows them: float of the same shape, on ``mask_levels``."""
-        low, high = self.config.mask_levels
-        return low + (high - low) * mask
 
     def random_index(self, noise: RowNoise, device: torch.device) -> Tensor:
         """A timestep for each row, uniform over the schedule, from draw 0 of ``noise``: int64 ``(B,)``."""
@@ -54,6 +43,15 @@ class MaskDiffusion(Method):
     def timesteps_at(self, index: Tensor) -> Tensor:
         """The integers that the network is told for places ``(B,)`` in the schedule: int64 ``(B,)``."""
         return torch.from_numpy(self.schedule.timesteps).to(index.device)[index]
+
+
+class MaskDiffusion(Diffusion):
+    """A Gaussian one, whose ``Config`` has ``mask_levels`` too: a mask channel for each class, all at one timestep."""
+
+    def on_levels(self, mask: Tensor) -> Tensor:
+        """Masks in [0, 1] as the process knows them: float of the same shape, on ``mask_levels``."""
+        low, high = self.config.mask_levels
+        return low + (high - low) * mask
 
     def run_sampler(
         self,

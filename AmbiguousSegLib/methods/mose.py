@@ -101,11 +101,6 @@ class MoSE(Method):
         self.inject = CodeInjection(filters[0], config.latent_dim, config.classes, config.combination_layers)
 
     @property
-    def image_channels(self) -> int:
-        """Channels C of the images."""
-        return self.config.image_channels
-
-    @property
     def size_multiple(self) -> int:
         """What the U-Net's levels ask for."""
         return self.config.unet.size_multiple

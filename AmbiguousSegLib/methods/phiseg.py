@@ -69,11 +69,6 @@ class PHiSeg(Method):
         self.decoder = LatentDecoder(config.network, config.classes)
 
     @property
-    def image_channels(self) -> int:
-        """Channels C of the images."""
-        return self.config.image_channels
-
-    @property
     def size_multiple(self) -> int:
         """What the resolutions ask for."""
         return self.config.network.size_multiple

@@ -93,11 +93,6 @@ class ProbabilisticUNet(Method):
         orthogonal(self.combine)
 
     @property
-    def image_channels(self) -> int:
-        """Channels C of the images."""
-        return self.config.image_channels
-
-    @property
     def size_multiple(self) -> int:
         """What the U-Net's levels ask for."""
         return self.config.unet.size_multiple
@@ -122,7 +117,7 @@ class ProbabilisticUNet(Method):
     ) -> tuple[Tensor, Tensor]:
         """Cross-entropy with one latent of the posterior, and the divergence: ``(B,)`` each."""
         location, scale = location_and_scale(posterior)
-        z = reparametrised(location, scale, noise.normal(0, scale.shape[-1:]))
+        z = reparametrised(location, scale, noise.normal(0, (self.config.encoder.draws,)))
         cross_entropy = softmax_cross_entropy(self._decode(features, z), mask).flatten(1).sum(1)
         return cross_entropy, divergence(posterior, prior)
 
@@ -159,7 +154,7 @@ class ProbabilisticUNet(Method):
             location, scale = chosen(mixture, noise.categorical(1, mixture.weights))
         else:
             location, scale = prior
-        z = reparametrised(location, scale, noise.normal(0, scale.shape[-1:]))
+        z = reparametrised(location, scale, noise.normal(0, (self.config.encoder.draws,)))
         out = softmax(self._decode(features, z))
         if on_step is not None:
             on_step(1, 1)

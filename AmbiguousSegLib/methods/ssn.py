@@ -88,11 +88,6 @@ class SSN(Method):
         self.head = LowRankNormalHead(config.unet.filters[0], config.classes, config.rank, config.log_variance_limit)
 
     @property
-    def image_channels(self) -> int:
-        """Channels C of the images."""
-        return self.config.image_channels
-
-    @property
     def size_multiple(self) -> int:
         """What the U-Net's levels ask for."""
         return self.config.unet.size_multiple

@@ -75,6 +75,11 @@ class GaussianEncoderConfig:
             "mixture": self.components * (2 * n + 1),
         }[self.covariance]
 
+    @property
+    def draws(self) -> int:
+        """Standard normal numbers that a draw of a Gaussian takes, E of ``location_and_scale``."""
+        return self.latent_dim + (self.rank if self.covariance == "low_rank" else 0)
+
 
 class _Blocks(nn.Module):
     """The convolutional part, under the published name ``encoder.layers.<n>``."""

@@ -17,7 +17,7 @@ from AmbiguousSegLib.labels import DEFAULT_LABELS, Label
 Color = tuple[int, int, int]
 RATER, SAMPLE, CONSENSUS = (90, 220, 120), (255, 120, 60), (250, 220, 70)
 WHITE = (255, 255, 255)
-_GAP = 2
+GAP = 2
 
 
 def grey(image: np.ndarray) -> np.ndarray:
@@ -67,11 +67,11 @@ def fitted(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return (255 * resize(picture, size, order=1, anti_aliasing=True)).round().astype(np.uint8)
 
 
-def captioned(picture: np.ndarray, text: str, color: Color = WHITE) -> np.ndarray:
-    """Copy of ``picture`` with ``text`` in its upper left corner."""
+def captioned(picture: np.ndarray, text: str, color: Color = WHITE, size: int = 12) -> np.ndarray:
+    """Copy of ``picture`` with ``text`` in its upper left corner, in letters of ``size`` pixels."""
     canvas = Image.fromarray(picture)
     draw = ImageDraw.Draw(canvas)
-    font = ImageFont.load_default(12)
+    font = ImageFont.load_default(size)
     draw.text((4, 2), text, fill=color, font=font, stroke_width=1, stroke_fill=(0, 0, 0))
     return np.asarray(canvas)
 
@@ -81,11 +81,11 @@ def sheet(rows: Sequence[Sequence[np.ndarray | None]]) -> np.ndarray:
     first = next(picture for row in rows for picture in row if picture is not None)
     height, width = first.shape[:2]
     columns = max(len(row) for row in rows)
-    out = np.full((len(rows) * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP, 3), 40, np.uint8)
+    out = np.full((len(rows) * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 40, np.uint8)
     for r, row in enumerate(rows):
         for c, picture in enumerate(row):
             if picture is not None:
-                y, x = r * (height + _GAP), c * (width + _GAP)
+                y, x = r * (height + GAP), c * (width + GAP)
                 out[y : y + height, x : x + width] = picture
     return out
 

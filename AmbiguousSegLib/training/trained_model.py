@@ -30,7 +30,7 @@ def trained_model(
     protocol = "none: no case was left to validate on; the averaged weights of the end"
     if cases:
         protocol = f"validation: {cases} cases, {validation.samples} samples each, averaged weights"
-        protocol += f"; {config.sampling.in_words()}" if method.samples_by_steps else ""
+        protocol += f"; {config.sampling.in_words(method.sampler_family)}" if method.samples_by_steps else ""
     training = {
         "data": card.training_data,
         "licence": card.licence,

@@ -24,11 +24,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.stats import t
 
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[2])]
 
+from Benchmarks.ambiguity_terms import interval
 from Benchmarks.two_class import TRUTH_STREAM
 
 from AmbiguousSegLib.cli import main as command
@@ -37,12 +37,10 @@ from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.evaluation_cases import EvaluationCase, held_out_cases, held_out_phantoms
 from AmbiguousSegLib.data.lung_phantom import Phantom
 from AmbiguousSegLib.devices import choose_device
-from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.diffusion.settings import GAUSSIAN, SamplerSettings
 from AmbiguousSegLib.evaluation.mode_frequencies import frequency_agreement, mode_frequencies
 from AmbiguousSegLib.files import replacing
-from AmbiguousSegLib.inference.batches import draw_masks
-from AmbiguousSegLib.inference.case_sampling import case_number
-from AmbiguousSegLib.label_maps import label_map_of
+from AmbiguousSegLib.inference.case_sampling import sample_cases
 from AmbiguousSegLib.metrics.distribution import ged
 from AmbiguousSegLib.model import Model, load_model
 from AmbiguousSegLib.resources import DEMO_MODEL, find_model
@@ -136,15 +134,9 @@ class Truth:
 def sampled(
     model: Model, cases: Sequence[EvaluationCase], samples: int, seed: int, settings: SamplerSettings, batch_size: int
 ) -> np.ndarray:
-    """The masks of ``sample_case`` for every case, several cases in a batch: ``(cases, samples, H, W)``."""
-    images = {case_number(case.identity): torch.from_numpy(case.image) for case in cases}
-    place = {number: row for row, number in enumerate(images)}
-    masks = np.zeros((len(cases), samples, *cases[0].image.shape[1:]), np.uint8)
-    drawn = draw_masks(model.method, images.__getitem__, list(images), range(samples), seed, settings, batch_size)
-    for rows, values in drawn:
-        for (number, sample), value in zip(rows, values.numpy(), strict=True):
-            masks[place[number], sample] = label_map_of(value)
-    return masks
+    """The masks of every case: ``(cases, samples, H, W)``."""
+    shown = [(case.identity, case.image) for case in cases]
+    return sample_cases(model.method, shown, samples, seed, settings, batch_size)
 
 
 def wanted(options: argparse.Namespace) -> Iterator[SamplerSettings]:
@@ -178,16 +170,9 @@ def evaluate(source: Source, options: argparse.Namespace) -> None:
     if TRUTH not in said["rows"]:
         note(TRUTH, truth.masks(options.samples, source.seed))
     for settings in wanted(options):
-        if settings.in_words() not in said["rows"]:
+        if settings.in_words(GAUSSIAN) not in said["rows"]:
             seed, batch = source.sampling_seed, options.batch_size
-            note(settings.in_words(), sampled(model, truth.cases, options.samples, seed, settings, batch))
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean over the seeds and half the width of its 95 % interval by Student's t; nan of a single seed."""
-    n = len(values)
-    half = t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n) if n > 1 else np.nan
-    return float(np.mean(values)), float(half)
+            note(settings.in_words(GAUSSIAN), sampled(model, truth.cases, options.samples, seed, settings, batch))
 
 
 def collected(files: Sequence[Path]) -> dict[str, dict[str, dict[str, tuple[float, float]]]]:
@@ -221,7 +206,7 @@ def tables(found: dict[str, dict[str, dict[str, tuple[float, float]]]], seeds: d
             yield f"| --- |{' ---: |' * len(STEPS)}"
             for sampler in SAMPLERS:
                 for grid in GRIDS:
-                    cells = [cell(rows, SamplerSettings(sampler, n, grid).in_words(), key) for n in STEPS]
+                    cells = [cell(rows, SamplerSettings(sampler, n, grid).in_words(GAUSSIAN), key) for n in STEPS]
                     yield f"| {sampler}, {grid} | {' | '.join(cells)} |"
             yield f"| {TRUTH} | {cell(rows, TRUTH, key)} |{' |' * (len(STEPS) - 1)}"
 

@@ -159,7 +159,7 @@ def main() -> None:
         f"made by `python Testing/Benchmarks/two_class.py MODEL_FOLDER --out FILE.md` at commit {commit or 'unknown'}, "
         f"{date.today()}, {machine}",
         f"{model.card.name} ({model.weights_sha256[:12]}, {model.card.training.get('images_seen', 0):,} images seen), "
-        f"{model.sampling.in_words()}, seed 0",
+        f"{model.sampling.in_words(model.method.sampler_family)}, seed 0",
         f"{options.cases} phantoms of the test part, {options.samples} samples and {RATERS} raters each",
     ]
     text = report(found, notes)

@@ -13,7 +13,7 @@ pytest.importorskip("jsonargparse", reason="training is not installed")
 from AmbiguousSegLib.benchmarking.file import TRUTH, read_benchmark
 from AmbiguousSegLib.cli.train import parse
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
-from AmbiguousSegLib.resources import bundled_benchmarks, bundled_presets, find_benchmark, find_split
+from AmbiguousSegLib.resources import bundled_benchmarks, find_benchmark, find_split
 from AmbiguousSegLib.text_files import read_json, read_yaml
 from AmbiguousSegLib.training.config_file import laid_over
 
@@ -66,6 +66,7 @@ def test_systems_and_seeds_that_are_asked_for(tmp_path):
         ({"systems": {"punet": {"config": {"method": "nope"}}}}, "punet: "),
         ({"systems": {"punet": {"config": "nope"}}}, "punet: There is no file or preset nope"),
         ({"systems": {"punet": {"config": {}, "sampling": {"name": "nope"}}}}, "nope"),
+        ({"systems": {"punet": {"config": {"method": "flow_matching"}}}}, "punet: The sampler ddim is of the family"),
         ({"reference": "nope"}, "reference 'nope' is none of the systems punet, other"),
         ({"test": {"part": "train"}}, "part must be one of test, validation"),
         ({"base": {**BASE, "dataset": {"kind": "folder"}}}, "true distribution is known of the phantom alone"),
@@ -91,16 +92,16 @@ def test_what_it_does_not_list(tmp_path):
 
 @pytest.mark.parametrize("name", bundled_benchmarks())
 def test_the_bundled_ones(name):
-    """Their systems, as far as these are bundled, on their base."""
+    """All their systems on their base."""
     content = read_yaml(find_benchmark(name))
-    there = [s for s, listed in content["systems"].items() if listed["config"] in bundled_presets()]
     assert content["reference"] in content["systems"]
-    if there:
-        for system in read_benchmark(name, there).systems:
-            assert system.config.dataset.size == (64, 64)
-            assert system.seeds == ((0, 1, 2) if content["systems"][system.name].get("seeds") is None else (0,))
-            batch = (system.config.optimisation.batch_size, system.config.optimisation.schedule)
-            assert batch == (32, "cosine")
+    systems = {system.name: system for system in read_benchmark(name).systems}
+    assert set(systems) == {*content["systems"], *([TRUTH] if content.get("true_distribution") else [])}
+    for name, listed in content["systems"].items():
+        assert systems[name].seeds == tuple(listed.get("seeds", (0, 1, 2)))
+        config = systems[name].config
+        assert config.dataset.size == (64, 64)
+        assert (config.optimisation.batch_size, config.optimisation.schedule) == (32, "cosine")
 
 
 def test_bundled_splits_are_found_by_name(tmp_path, monkeypatch):

@@ -318,3 +318,9 @@ def test_numbers_out_of_range():
         SamplerSettings(steps=0)
     with pytest.raises(ValueError, match=r"eta must lie in \[0, 1\], got 1.5"):
         ours("ddim", steps_of("trailing", 1000, 3), eta=1.5)
+
+
+def test_settings_in_words_tell_a_grid_where_there_is_one():
+    assert SamplerSettings("ddim", 10, options={"eta": 1.0}).in_words("gaussian") == "ddim eta=1, 10 steps, trailing"
+    assert SamplerSettings("categorical", 5, "both_ends").in_words("categorical") == "categorical, 5 steps, both_ends"
+    assert SamplerSettings("euler", 4).in_words("flow") == "euler, 4 steps"

@@ -92,13 +92,15 @@ def test_training_draws_its_numbers_from_their_places():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("covariance", ["diagonal", "full"])
+@pytest.mark.parametrize("covariance", ["diagonal", "full", "low_rank"])
 def test_one_step_is_the_estimate_given_a_draw_of_the_prior(covariance):
     """By hand from the image's Gaussian: μ + L·ε with the ε of ``LATENT_DRAW``, and x_T of draw 0."""
     method, image = tiny(encoder=replace(ENCODER, covariance=covariance)), image_and_mask(16)[0].double()
     noise = RowNoise(3, [(i, 1) for i in range(4)], dtype=torch.float64)
-    p, epsilon = method.acn(image), noise.normal(LATENT_DRAW, (3,))
+    p, epsilon = method.acn(image), noise.normal(LATENT_DRAW, (5 if covariance == "low_rank" else 3,))
     factor = torch.linalg.cholesky(p.covariance_matrix) if covariance == "full" else torch.diag_embed(p.stddev)
+    if covariance == "low_rank":
+        factor = torch.cat([torch.diag_embed(p.cov_diag.sqrt()), p.cov_factor], dim=2)
     z = p.mean + (factor @ epsilon[:, :, None])[:, :, 0]
     last = torch.full((4,), 999)
     expected = (method.denoise(image, noise.normal(0, (1, 16, 16)), last, z) + 1) / 2

@@ -11,7 +11,7 @@ import importlib.util
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -45,13 +45,24 @@ from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.io import read_volume
 from AmbiguousSegLib.volume.writing import write_volume
 
-pytestmark = pytest.mark.slow
-
 SYSTEMS = [name for name in bundled_presets() if name.startswith("systems/")]
 LEAST_SIZE, RATERS, BATCH, SAMPLES, STEPS = 16, 4, 8, 8, 4
 IMAGES = {1: 320, 2: 160}  # seen in training, by the number of classes
-FASTER = 3.0  # than that learning rate, as few images are seen
+FASTER = 3.0  # than the preset's learning rate, as few images are seen
+# Images and rate where the prior has to learn what the posterior knows, before it draws any mask that is not empty.
+PATIENT = {"probabilistic_unet": (640, 2.0)}
 LABELS = {1: [{"name": "disc"}], 2: [{"name": "rim"}, {"name": "disc"}]}
+
+
+@cache
+def preset(system: str) -> TrainingConfig:
+    """As the preset alone has it."""
+    return parse(["--config", system, "--out", "unused"])[1]
+
+
+def plainest(method: str) -> str:
+    """Of the systems with this method, the one with the shortest name."""
+    return min((system for system in SYSTEMS if preset(system).method == method), key=len)
 
 
 def settings_of(system: str, folder: Path, classes: int = 1) -> list[str]:
@@ -60,7 +71,6 @@ def settings_of(system: str, folder: Path, classes: int = 1) -> list[str]:
         "labels": LABELS[classes],
         "dataset": {"kind": "folder", "validation_fraction": 0.0, "test_fraction": 0.0},
         "optimisation": {
-            "images": IMAGES[classes],
             "batch_size": BATCH,
             "learning_rate": 1e-3,  # of a training of 100,000 images, unless the preset names one
             "ema_decay": 0.9,
@@ -68,16 +78,17 @@ def settings_of(system: str, folder: Path, classes: int = 1) -> list[str]:
         },
         "seed": 3,
     }
-    preset = ["--config", str(written(folder / f"base_{classes}.yaml", base)), "--config", system]
-    _, config = parse([*preset, "--out", str(folder)])
+    layers = ["--config", str(written(folder / f"base_{classes}.yaml", base)), "--config", system]
+    _, config = parse([*layers, "--out", str(folder)])
+    images, faster = PATIENT.get(config.method, (IMAGES[classes], FASTER))
     size = max(LEAST_SIZE, size_multiple(config.method, config.method_config))
     small = {
         "method_config": with_size(config.method_config, size),
         "dataset": {"size": [size, size]},
-        "optimisation": {"learning_rate": FASTER * config.optimisation.learning_rate},
+        "optimisation": {"images": images, "learning_rate": faster * config.optimisation.learning_rate},
         "sampling": {"steps": STEPS},
     }
-    return [*preset, "--config", str(written(folder / f"small_{classes}.yaml", small))]
+    return [*layers, "--config", str(written(folder / f"small_{classes}.yaml", small))]
 
 
 def with_size(config: Mapping, size: int) -> dict:
@@ -169,15 +180,14 @@ def trained(request, tmp_path_factory) -> Trained:
     return train(request.param, tmp_path_factory.mktemp("one class"), 1)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_has_the_preset_of_a_system(method):
-    assert method in {parse(["--config", system, "--out", "unused"])[1].method for system in SYSTEMS}
+def test_every_method_has_the_preset_of_a_system():
+    assert {preset(system).method for system in SYSTEMS} == set(METHODS)
 
 
 def test_it_learns_a_case_by_heart(trained):
     """Loss and distance from the raters fall; of what is trained on their mean, the overlap with it rises."""
     losses = [entry["loss"] for entry in log_of(trained.folder, "loss")]
-    assert len(losses) == IMAGES[1] // BATCH and np.isfinite(losses).all()
+    assert len(losses) == trained.config.optimisation.images // BATCH and np.isfinite(losses).all()
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
     before, after = trained.sampled(trained.untrained), trained.masks
     if trained.deterministic:
@@ -186,14 +196,14 @@ def test_it_learns_a_case_by_heart(trained):
         assert overlap[1] > overlap[0] + 0.25
     else:
         distance = [compare(masks, trained.case.masks)["ged_u"] for masks in (before, after)]
-        assert distance[1] < 0.75 * distance[0]  # measured: 0.14 to 0.66
+        assert distance[1] < 0.75 * distance[0]  # measured: 0.005 to 0.66
 
 
 def test_masks_follow_from_seed_and_number_alone(trained):
     few, many = trained.values(5, 7, 8), trained.values(8, 7, 8)
-    one_by_one, other = trained.values(8, 7, 1), trained.values(8, 8, 8)
+    one_by_one, other = trained.values(3, 7, 1), trained.values(8, 8, 8)
     np.testing.assert_array_equal(trained.values(8, 7, 8), many)
-    for values, same in ((few, many[:5]), (one_by_one, many)):
+    for values, same in ((few, many[:5]), (one_by_one, many[:3])):
         # Rounding in a batch of another size may turn a number drawn from a few classes, and nothing else.
         assert (np.abs(values - same) < 1e-3).mean() > 0.995
     if not trained.deterministic:
@@ -228,20 +238,18 @@ def test_the_command_evaluate_judges_these_masks(trained, tmp_path):
         assert row[key] == pytest.approx(expected[key], abs=1e-9), key
 
 
-def several(system: str) -> bool:
-    """Whether its method is one for several classes."""
-    return hasattr(METHODS[parse(["--config", system, "--out", "unused"])[1].method].Config(), "classes")
-
-
-@pytest.mark.parametrize("system", [s for s in SYSTEMS if several(s)])
-def test_two_classes_are_learnt_and_drawn(system, tmp_path):
-    trained = train(system, tmp_path, 2)
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [name for name in METHODS if hasattr(METHODS[name].Config(), "classes")])
+def test_two_classes_are_learnt_and_drawn(method, tmp_path):
+    """Once for each method for several classes."""
+    trained = train(plainest(method), tmp_path, 2)
     assert trained.model.method.classes == 2 and [label.name for label in trained.model.labels] == ["rim", "disc"]
     losses = [entry["loss"] for entry in log_of(trained.folder, "loss")]
     assert np.isfinite(losses).all() and np.mean(losses[-5:]) < np.mean(losses[:5])
     assert set(np.unique(trained.masks)) == {0, 1, 2}
 
 
+@pytest.mark.slow
 @pytest.mark.slicer
 @pytest.mark.skipif(importlib.util.find_spec("slicer") is None, reason="slicer-core is not installed")
 @pytest.mark.parametrize("system", SYSTEMS)

@@ -7,10 +7,10 @@ import pytest
 import torch
 from make_expected import image_and_mask, normal, seeded
 from scipy.optimize import linprog
+from tiny_models import check_batches
 
 from AmbiguousSegLib.diffusion.noise import TRAINING, RowNoise
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
-from AmbiguousSegLib.inference.batches import draw_masks
 from AmbiguousSegLib.methods.base import Batch
 from AmbiguousSegLib.methods.mose import MoSE, MoSEConfig, soft_iou_costs, transport_plans
 from AmbiguousSegLib.networks.conv_unet import ConvUNetConfig
@@ -113,15 +113,9 @@ def test_a_mask_is_of_an_expert_by_the_gate_and_a_code_of_its_own(classes):
     assert progress == [(1, 1)] and not net.samples_by_steps and len(chosen) > 1
 
 
-@torch.no_grad()
 def test_samples_do_not_depend_on_their_batch_and_the_network_runs_once_a_slice():
-    net, image, calls = method().float(), image_and_mask(16)[0], []
-    net.gate.register_forward_hook(lambda *_: calls.append(1))
-    rows, values = zip(*draw_masks(net, lambda i: image[i], [0, 2], range(8), 3, ANY, batch_size=5), strict=True)
-    assert len(calls) == 1
-    for row, value in zip([r for batch in rows for r in batch], torch.cat(values), strict=True):
-        alone = net.sample(net.prepare(image[row[0], None]), RowNoise(3, [row]), ANY)
-        torch.testing.assert_close(value[None], alone, rtol=0, atol=1e-5)
+    net = method().float()
+    check_batches(net, image_and_mask(16)[0], net.gate)
 
 
 def test_gate_learns_how_often_each_of_two_masks_is_drawn():
