@@ -266,3 +266,8 @@ def test_latents_of_the_baselines():
         assert built(other).prior.config.outputs == {"full": 27, "low-rank": 24, "mixture": 39}[name]
     settings = read("systems/phiseg").method_config
     assert (settings["beta"], settings["level_factor"], settings["network"]["latent_channels"]) == (1, 4, 2)
+
+
+def test_mose_normalises_its_features():
+    """As published, where it is over the batch; without, its masks may end up empty (``methods.mose``)."""
+    assert read("systems/mose").method_config["unet"]["norm_groups"] > 0
