@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
+from torch.distributions import Distribution, Independent, LowRankMultivariateNormal, MultivariateNormal, Normal
 
 from AmbiguousSegLib.networks.gaussian_encoder import (
     GaussianEncoder,
@@ -33,10 +33,11 @@ def encoder_pair(
 
 
 def standard_normal_like(q: Distribution) -> Distribution:
-    """N(0, I) of the same shape and kind as ``q``, so that the divergence between them has a closed form."""
+    """N(0, I) of the same shape as ``q``, of a kind to which the divergence has a closed form."""
     location, scale = location_and_scale(q)
     if scale.dim() == 3:
-        identity = torch.eye(location.shape[1], dtype=scale.dtype, device=scale.device).expand_as(scale)
+        size = location.shape[1]
+        identity = torch.eye(size, dtype=scale.dtype, device=scale.device).expand(len(scale), -1, -1)
         return MultivariateNormal(torch.zeros_like(location), scale_tril=identity, validate_args=False)
     normal = Normal(torch.zeros_like(location), torch.ones_like(scale), validate_args=False)
     return Independent(normal, 1, validate_args=False)
@@ -44,6 +45,9 @@ def standard_normal_like(q: Distribution) -> Distribution:
 
 def stopped(q: Distribution) -> Distribution:
     """The same distribution, cut off from the gradient."""
+    if isinstance(q, LowRankMultivariateNormal):
+        parts = (tensor.detach() for tensor in (q.loc, q.cov_factor, q.cov_diag))
+        return LowRankMultivariateNormal(*parts, validate_args=False)
     location, scale = (tensor.detach() for tensor in location_and_scale(q))
     if scale.dim() == 3:
         return MultivariateNormal(location, scale_tril=scale, validate_args=False)
@@ -69,7 +73,7 @@ class MaskLikelihood(nn.Module):
 
         Args:
             mask: ``(B, K, H, W)`` in [0, 1].
-            latent: standard normal ``(B, N)``.
+            latent: standard normal ``(B, E)``, as ``reparametrised`` takes it.
         """
         logits = self.decoder(image, reparametrised(*location_and_scale(q), latent))
         reconstruction = softmax_cross_entropy(logits, mask).flatten(1).sum(1)

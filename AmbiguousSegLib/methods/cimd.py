@@ -148,7 +148,7 @@ class CIMD(MaskDiffusion):
         index, epsilon = self.random_index(noise, x0.device), noise.normal(1, x0.shape[1:])
         per_item = self.losses(batch.image, x0, index, epsilon)
         if self.likelihood is not None and self.amn is not None:
-            latent = noise.normal(2, (self.config.encoder.latent_dim,))
+            latent = noise.normal(2, (self.config.encoder.noise_dim,))
             q = self.amn(torch.cat([batch.image, x0], dim=1))
             per_item["likelihood"] = self.likelihood(batch.image, batch.mask, q, latent, self.config.beta_prior)
             per_item["loss"] = per_item["loss"] + per_item["likelihood"]

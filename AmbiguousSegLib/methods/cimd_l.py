@@ -110,10 +110,10 @@ class CIMDL(MaskDiffusion):
         """Draw 0 of ``noise`` picks the timestep, draw 1 is ε, draw 2 the latent."""
         x0 = self.on_levels(batch.mask)
         index, epsilon = self.random_index(noise, x0.device), noise.normal(1, x0.shape[1:])
-        return self.losses(batch.image, x0, index, epsilon, noise.normal(2, (self.config.encoder.latent_dim,)))
+        return self.losses(batch.image, x0, index, epsilon, noise.normal(2, (self.config.encoder.noise_dim,)))
 
     def losses(self, image: Tensor, x0: Tensor, index: Tensor, epsilon: Tensor, latent: Tensor) -> dict[str, Tensor]:
-        """Terms of the loss for given timesteps and noise, scalars; ``latent`` is standard normal ``(B, N)``."""
+        """Terms of the loss for given timesteps and noise, scalars; ``latent`` is standard normal ``(B, E)``."""
         x_t = process.q_sample(self.schedule, x0, index, epsilon)
         q, p = self.amn(torch.cat([image, x0], dim=1)), self.prior(image, x_t, index)
         prediction = self._network(image, x_t, index, reparametrised(*location_and_scale(q), latent))
@@ -154,7 +154,7 @@ class CIMDL(MaskDiffusion):
         drawn = 0
 
         def latent(location: Tensor, scale: Tensor) -> Tensor:
-            return reparametrised(location, scale, noise.normal(LATENT_DRAW + drawn, location.shape[1:]))
+            return reparametrised(location, scale, noise.normal(LATENT_DRAW + drawn, scale.shape[-1:]))
 
         z = latent(*gaussian) if gaussian else None
 

@@ -29,11 +29,11 @@ def living(**changes: object):
     return tiny_cimd(ambiguity="likelihood", acn_input="mask", mask_levels=(-1.0, 1.0), **changes).double()
 
 
-@pytest.mark.parametrize("covariance", ["diagonal", "full"])
+@pytest.mark.parametrize("covariance", ["diagonal", "full", "low_rank"])
 def test_divergence_from_the_standard_normal_is_its_closed_form(covariance):
     encoder = GaussianEncoder(replace(ENCODER, covariance=covariance)).double()
     q = encoder(torch.cat(image_and_mask(32), dim=1).double())
-    sigma = q.covariance_matrix if covariance == "full" else torch.diag_embed(q.variance)
+    sigma = torch.diag_embed(q.variance) if covariance == "diagonal" else q.covariance_matrix
     trace = sigma.diagonal(dim1=1, dim2=2).sum(1)
     expected = 0.5 * (trace + (q.mean**2).sum(1) - 6 - torch.logdet(sigma))
     torch.testing.assert_close(kl_divergence(q, standard_normal_like(q)), expected)
@@ -55,6 +55,21 @@ def test_the_likelihood_is_the_evidence_bound_per_pixel():
     torch.testing.assert_close(got["likelihood"], expected, rtol=1e-5, atol=1e-8)
     parts = sum(value for name, value in got.items() if name != "loss")
     torch.testing.assert_close(got["loss"], parts)
+
+
+def test_the_likelihood_of_a_low_rank_has_as_many_numbers_as_a_draw_takes():
+    method = living(encoder=replace(ENCODER, covariance="low_rank", rank=2))
+    image, mask = (tensor.double() for tensor in image_and_mask(32))
+    noise = RowNoise(4, [(i, 0) for i in range(4)], TRAINING, dtype=torch.float64)
+    q, epsilon = method.amn(torch.cat([image, 2 * mask - 1], dim=1)), noise.normal(2, (8,))
+    z = q.mean + q.cov_diag.sqrt() * epsilon[:, :6] + (q.cov_factor @ epsilon[:, 6:, None])[:, :, 0]
+    logits = method.likelihood.decoder(image, z)
+    reconstruction = F.binary_cross_entropy_with_logits(logits.double(), mask, reduction="sum") / 4
+    sigma = q.covariance_matrix
+    trace = sigma.diagonal(dim1=1, dim2=2).sum(1)
+    nats = 0.5 * (trace + (q.mean**2).sum(1) - 6 - torch.logdet(sigma)).mean()
+    got = method(Batch(image, mask), noise)["likelihood"]
+    torch.testing.assert_close(got, (reconstruction + nats) / 32**2, rtol=1e-5, atol=1e-8)
 
 
 def test_the_divergence_trains_acn_and_the_diffusion_alone_where_amn_has_a_likelihood():
