@@ -213,7 +213,7 @@ def test_systems_differ_in_what_they_are_and_nothing_else(name):
     assert differing == SYSTEMS[name]
     assert base.sampling == SamplerSettings("dpm++2m", 4)
     few = system.method_config["prediction"] == "x0"  # predicted noise asks for more evaluations
-    assert system.sampling == (base.sampling if few else SamplerSettings("dpm++2m", 25))
+    assert system.sampling == (base.sampling if few else SamplerSettings("ddpm", 25))
 
 
 def test_the_fed_latent_is_compared_with_the_same_network():

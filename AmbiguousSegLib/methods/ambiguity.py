@@ -46,8 +46,8 @@ def standard_normal_like(q: Distribution) -> Distribution:
 def stopped(q: Distribution) -> Distribution:
     """The same distribution, cut off from the gradient."""
     if isinstance(q, LowRankMultivariateNormal):
-        parts = (tensor.detach() for tensor in (q.loc, q.cov_factor, q.cov_diag))
-        return LowRankMultivariateNormal(*parts, validate_args=False)
+        loc, factor, variance = (tensor.detach() for tensor in (q.loc, q.cov_factor, q.cov_diag))
+        return LowRankMultivariateNormal(loc, factor, variance, validate_args=False)
     location, scale = (tensor.detach() for tensor in location_and_scale(q))
     if scale.dim() == 3:
         return MultivariateNormal(location, scale_tril=scale, validate_args=False)
