@@ -9,9 +9,11 @@ experts was given, by a Kullback-Leibler divergence. A training item thus needs 
 image: the mask that is nearest learns it, and the gate how often.
 
 What differs. The plan is the exact one, by the Hungarian method, where the published code takes a greedy one; the share
-is constant, where that code gives it up when the validation stands still; there is no batch normalisation, as a mask
-must not depend on its batch; and masks are draws (an expert by its probability, then a code), where the paper also
-evaluates its fixed number of masks with their weights.
+is constant, where that code gives it up when the validation stands still; and masks are draws (an expert by its
+probability, then a code), where the paper also evaluates its fixed number of masks with their weights. The features
+are normalised by groups of channels, where the published code normalises over the batch, as a mask must not depend on
+its batch. Without either (``unet.norm_groups`` 0) the logits drift away, by thousands, until every mask is empty: there
+the soft IoU of a lesion has no gradient left, and an empty mask costs nothing wherever a rater marked nothing.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ class MoSEConfig:
     """
 
     image_channels: int = 1
-    unet: ConvUNetConfig = field(default_factory=ConvUNetConfig)
+    unet: ConvUNetConfig = field(default_factory=lambda: ConvUNetConfig(norm_groups=4))
     experts: int = 4
     latent_dim: int = 1
     expert_samples: int = 4

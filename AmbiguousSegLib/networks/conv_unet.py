@@ -10,22 +10,36 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from AmbiguousSegLib.networks.initialisation import kaiming_normal
+from AmbiguousSegLib.networks.layers import GroupNorm
 from AmbiguousSegLib.networks.limits import check_limits
 
 
 @dataclass(frozen=True)
 class ConvUNetConfig:
-    """``in_channels`` read; ``filters`` of the levels, each half the size of the one before; 3×3 ``convolutions``
-    with ReLU per block."""
+    """Shape of the network.
+
+    Attributes:
+        in_channels: channels read.
+        filters: channels of the levels, each half the size of the one before.
+        convolutions: 3×3 convolutions with ReLU per block.
+        norm_groups: groups of channels that are normalised together, of each row by itself, between a convolution and
+            its ReLU; 0: nothing is normalised.
+    """
 
     in_channels: int = 1
     filters: tuple[int, ...] = (32, 64, 128, 192)
     convolutions: int = 3
+    norm_groups: int = 0
 
     def __post_init__(self) -> None:
         if min(self.in_channels, self.convolutions, *(self.filters or (0,))) < 1:
             raise ValueError(f"ConvUNetConfig takes positive integers and at least one filter, got {self}.")
         check_limits(self, max(self.in_channels, *self.filters), max(self.convolutions, len(self.filters)))
+        if self.norm_groups < 0 or any(width % self.norm_groups for width in self.filters if self.norm_groups):
+            raise ValueError(
+                f"ConvUNetConfig.norm_groups must be 0, or divide all filters, got {self.norm_groups} and "
+                f"{self.filters}."
+            )
 
     @property
     def size_multiple(self) -> int:
@@ -33,10 +47,13 @@ class ConvUNetConfig:
         return 2 ** (len(self.filters) - 1)
 
 
-def _block(channels: int, width: int, convolutions: int) -> nn.Sequential:
+def _block(channels: int, width: int, config: ConvUNetConfig) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for _ in range(convolutions):
-        layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+    for _ in range(config.convolutions):
+        layers.append(nn.Conv2d(channels, width, 3, padding=1))
+        if config.norm_groups:
+            layers.append(GroupNorm(config.norm_groups, width))
+        layers.append(nn.ReLU())
         channels = width
     return nn.Sequential(*layers)
 
@@ -47,11 +64,9 @@ class ConvUNet(nn.Module):
     def __init__(self, config: ConvUNetConfig) -> None:
         super().__init__()
         widths = config.filters
-        self.down = nn.ModuleList(
-            _block(c, w, config.convolutions) for c, w in zip((config.in_channels, *widths), widths)
-        )
+        self.down = nn.ModuleList(_block(c, w, config) for c, w in zip((config.in_channels, *widths), widths))
         self.up = nn.ModuleList(
-            _block(below + skip, skip, config.convolutions) for below, skip in zip(widths[:0:-1], widths[-2::-1])
+            _block(below + skip, skip, config) for below, skip in zip(widths[:0:-1], widths[-2::-1])
         )
         kaiming_normal(self)
 

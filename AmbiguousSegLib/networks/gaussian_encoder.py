@@ -65,6 +65,11 @@ class GaussianEncoderConfig:
             raise ValueError(f"GaussianEncoderConfig.log_sigma_limit must be positive, got {self.log_sigma_limit}.")
 
     @property
+    def noise_dim(self) -> int:
+        """Standard normal numbers E that a draw of one Gaussian takes, see ``reparametrised``."""
+        return self.latent_dim + (self.rank if self.covariance == "low_rank" else 0)
+
+    @property
     def outputs(self) -> int:
         """How many numbers the distribution is made of."""
         n = self.latent_dim

@@ -318,3 +318,28 @@ def test_build_method():
 def test_seeded_rule_reaches_every_weight():
     """The oracle values above mean something only if no weight is left at its zero start."""
     assert all(p.abs().max() > 0 for p in seeded(tiny_cimd().unet, 1).parameters())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("levels", [(-1.0, 1.0), (0.0, 1.0)])
+@pytest.mark.parametrize(("sampler", "steps"), [("ddpm", 50), ("ddim", 25), ("dpm++2m", 25)])
+def test_the_true_noise_of_two_masks_samples_these_masks(levels, sampler, steps, monkeypatch):
+    """The best that can be predicted of ε, in closed form: what is left between the levels is the sampler's fault."""
+    method = tiny_cimd(mask_levels=levels, beta_ambiguity=0.0).double()
+    masks = torch.zeros(2, 1, 16, 16).double()
+    masks[0, :, 4:8, 4:9] = masks[1, :, 2:10, 3:12] = 1
+    known, abar = method.on_levels(masks), torch.from_numpy(method.schedule.alphas_cumprod)
+
+    def network(image, x_t, index):
+        a = abar[index][:, None, None, None]
+        distance = ((x_t[:, None] - a.sqrt()[:, None] * known) ** 2).flatten(2).sum(2)
+        posterior = (-distance / (2 * (1 - a[:, :, 0, 0]))).softmax(1)
+        estimate = torch.einsum("bm,mchw->bchw", posterior, known)
+        return (x_t - a.sqrt() * estimate) / (1 - a).sqrt(), torch.zeros_like(x_t)
+
+    monkeypatch.setattr(method, "_network", network)
+    noise = RowNoise(0, [(0, i) for i in range(16)], dtype=torch.float64)
+    image = torch.zeros(16, 1, 16, 16).double()
+    got = method.sample((image,), noise, SamplerSettings(sampler, steps)) > 0.5
+    each = (got[:, None] == (masks > 0.5)).flatten(2).all(2)
+    assert each.any(1).all() and each.any(0).all()

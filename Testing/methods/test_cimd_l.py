@@ -131,6 +131,23 @@ def test_no_draw_is_used_twice_and_the_prior_of_a_step_draws_at_each(sampler):
 
 
 @torch.no_grad()
+def test_a_latent_of_low_rank_is_drawn_with_its_own_number_of_normal_numbers(monkeypatch):
+    method = tiny(encoder=replace(ENCODER, covariance="low_rank", rank=2))
+    (image, mask), seen = (tensor.double() for tensor in image_and_mask(16)), []
+    original = method._network
+    monkeypatch.setattr(method, "_network", lambda *given: seen.append(given[3]) or original(*given))
+    rows = [(i, 0) for i in range(4)]
+    training = RowNoise(3, rows, TRAINING, dtype=torch.float64)
+    method.training_loss(Batch(image, mask), training)
+    sampling = RowNoise(3, rows, dtype=torch.float64)
+    method.sample(method.prepare(image), sampling, SamplerSettings("ddim", 1))
+    q, p = method.amn(torch.cat([image, 2 * mask - 1], dim=1)), method.acn(image)
+    for z, of, epsilon in zip(seen, (q, p), (training.normal(2, (5,)), sampling.normal(LATENT_DRAW, (5,)))):
+        close(z, of.mean + of.cov_diag.sqrt() * epsilon[:, :3] + (of.cov_factor @ epsilon[:, 3:, None])[:, :, 0])
+    assert len(seen) == 2
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("prior", PRIORS)
 def test_samples_do_not_depend_on_their_batch(prior):
     method, image = tiny(prior=prior), image_and_mask(16)[0].double()

@@ -113,6 +113,19 @@ def test_a_mask_is_of_an_expert_by_the_gate_and_a_code_of_its_own(classes):
     assert progress == [(1, 1)] and not net.samples_by_steps and len(chosen) > 1
 
 
+@torch.no_grad()
+def test_features_do_not_grow_with_the_weights():
+    """Else logits drift by thousands until all masks are empty, where the soft IoU has no gradient."""
+    unet, image = MoSE(MoSEConfig()).unet, normal(6, 1, 1, 32, 32)
+    before = unet(image)
+    for layer in unet.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.weight.mul_(100)
+            layer.bias.mul_(100)
+    torch.testing.assert_close(unet(image), before, rtol=0, atol=1e-3)
+    assert before.amax() > 0.5
+
+
 def test_samples_do_not_depend_on_their_batch_and_the_network_runs_once_a_slice():
     net = method().float()
     check_batches(net, image_and_mask(16)[0], net.gate)

@@ -45,6 +45,28 @@ def test_forward_is_the_second_implementation():
     assert config.size_multiple == 4
 
 
+def test_groups_of_channels_are_normalised_for_each_row_before_the_relu():
+    config = ConvUNetConfig(in_channels=1, filters=(4,), convolutions=2, norm_groups=2)
+    network = seeded(ConvUNet(config), 1).double()
+    p = network.state_dict()
+    x = normal(3, 2, 1, 6, 5).double()
+    expected = x
+    for layer in (0, 3):
+        expected = F.conv2d(expected, p[f"down.0.{layer}.weight"], p[f"down.0.{layer}.bias"], padding=1)
+        groups = expected.reshape(2, 2, 2, 6, 5)
+        centred = groups - groups.mean((2, 3, 4), keepdim=True)
+        scaled = centred / ((centred**2).mean((2, 3, 4), keepdim=True) + 1e-5).sqrt()
+        weight, bias = (p[f"down.0.{layer + 1}.{name}"].reshape(-1, 1, 1) for name in ("weight", "bias"))
+        expected = (scaled.reshape(2, 4, 6, 5) * weight + bias).clamp(min=0)
+    torch.testing.assert_close(network(x), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("groups", [-1, 4])
+def test_groups_must_divide_all_filters(groups):
+    with pytest.raises(ValueError, match=rf"be 0, or divide all filters, got {groups} and \(8, 6\)"):
+        ConvUNetConfig(filters=(8, 6), norm_groups=groups)
+
+
 def test_stored_outputs():
     check("networks/expected/conv_unet.npz", 8e-7)  # measured: 3.3e-7
 
