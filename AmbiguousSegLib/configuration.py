@@ -109,6 +109,9 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if origin is dict:
         if not isinstance(value, Mapping):
             raise ValueError(f"{where} must be a mapping, got {value!r}.")
+        for key in value:
+            if not isinstance(key, str):  # YAML makes numbers, null, true and false of what is not in quotes
+                raise ValueError(f"{where}: every name must be text, got {key!r}; put it in quotes.")
         return {key: _value(arguments[1], v, f"{where}.{key}") for key, v in value.items()}
     if hint is Any:
         return value

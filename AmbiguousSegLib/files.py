@@ -90,7 +90,9 @@ def check_file(path: Path | str) -> None:
 
 
 def check_name(path: Path | str) -> None:
-    """ValueError for a name that is not UTF-8."""
+    """ValueError for a name that is not UTF-8, or holds the character of number 0."""
+    if "\0" in str(path):
+        raise ValueError(f"{str(path)!r} is no path: it holds the character of number 0; correct it.")
     try:
         str(path).encode()
     except UnicodeEncodeError as error:

@@ -67,6 +67,19 @@ class Cell:
         """Whether its figures are there."""
         return (self.folder / RESULT_FILE).is_file()
 
+    def result(self) -> CellResult:
+        """Its figures. ValueError: a file that is damaged, or of another cell; OSError: none that can be read."""
+        path = self.folder / RESULT_FILE
+        found = CellResult.read(path)
+        samples = {str(count) for count in self.samples}
+        complete = bool(found.cases) and all(samples <= set(case.figures) for case in found.cases)
+        if (found.system, found.seed) != (self.system, self.seed) or not complete:
+            raise ValueError(
+                f"{path} holds {found.system} seed {found.seed} and {len(found.cases)} case(s), expected {self} and "
+                f"figures of {', '.join(sorted(samples, key=int))} samples; remove it, and it is made again."
+            )
+        return found
+
     def __str__(self) -> str:
         return f"{self.system} seed {self.seed}"
 
@@ -154,12 +167,12 @@ def _cost(trainer: Trainer, allowed: Allowance, log: Path) -> Cost:
 def spent(log: Path) -> tuple[float, float]:
     """Seconds and CPU seconds of all attempts at a training together, by its log: each attempt counts from 0."""
     before, total = (0.0, 0.0), (0.0, 0.0)
-    for line in log.read_text(encoding="utf-8").splitlines():
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             entry = json.loads(line)
         except ValueError:  # half a line, of an attempt that was killed
             continue
-        if "cpu_seconds" not in entry:
+        if not isinstance(entry, dict) or "cpu_seconds" not in entry:
             continue
         now = entry["seconds"], entry["cpu_seconds"]
         start = before if now[0] >= before[0] else (0.0, 0.0)

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from AmbiguousSegLib.benchmarking.checks import check_same_data, check_sampler
 from AmbiguousSegLib.configuration import check_field, from_dict, to_dict
 from AmbiguousSegLib.data.config import PHANTOM
-from AmbiguousSegLib.diffusion import samplers
 from AmbiguousSegLib.files import replacing
-from AmbiguousSegLib.methods import METHODS
 from AmbiguousSegLib.resources import find_benchmark
 from AmbiguousSegLib.text_files import read_json, read_yaml
 from AmbiguousSegLib.training.config import TrainingConfig, completed
-from AmbiguousSegLib.training.config_file import laid_over, read_config
+from AmbiguousSegLib.training.config_file import checked, laid_over, read_config
 
 TRUTH = "true-distribution"
 BEGUN_FILE = "benchmark.json"
 PARTS = ("test", "validation")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._+-]{0,98}[A-Za-z0-9_+-])?")
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # no folder on Windows can be called so
 
 Layer = str | dict[str, Any]
 """A preset or file of a training configuration, or one written out."""
@@ -44,7 +45,8 @@ class Budget:
         if (self.images is None) == (self.cpu_seconds is None):
             raise ValueError(f"budget must have either images or cpu_seconds, got {to_dict(self)}; give one.")
         check_field(self, self.images is None or self.images >= 1, "images", "at least 1")
-        check_field(self, self.cpu_seconds is None or self.cpu_seconds > 0, "cpu_seconds", "positive")
+        finite = self.cpu_seconds is None or 0 < self.cpu_seconds < math.inf
+        check_field(self, finite, "cpu_seconds", "positive and finite")
 
     def in_words(self) -> str:
         """Such as "100000 images"."""
@@ -105,14 +107,19 @@ class BenchmarkFile:
         counted = bool(self.samples) and min(self.samples) >= 1 and list(self.samples) == sorted(set(self.samples))
         check_field(self, counted, "samples", "whole numbers from 1 up, each larger than the one before")
         for name, listed in self.systems.items():
-            if not _NAME.fullmatch(name) or name == TRUTH:
+            if not _NAME.fullmatch(name) or _DEVICE.fullmatch(name) or name.lower() == TRUTH:
                 raise ValueError(
-                    f"systems.{name}: a name is letters, digits, '.', '_', '+' and '-', and not {TRUTH}; rename it."
+                    f"systems.{name[:100]}: a name is letters, digits, '.', '_', '+' and '-', at most 100 and the last "
+                    f"no '.', and neither {TRUTH} nor a device of Windows such as CON; rename it."
                 )
             if listed.seeds is not None and not (listed.seeds and _differ(listed.seeds)):
                 raise ValueError(f"systems.{name}.seeds must be different numbers, 0 or more, got {listed.seeds}.")
         if not self.systems:
             raise ValueError("systems lists no system; list one or more.")
+        alike: dict[str, str] = {}
+        for name in self.systems:  # where case does not count, they would share a folder
+            if (other := alike.setdefault(name.lower(), name)) != name:
+                raise ValueError(f"systems {other} and {name} differ only in upper and lower case; rename one.")
         if self.reference is not None and self.reference not in self.systems:
             raise ValueError(
                 f"reference {self.reference!r} is none of the systems {', '.join(self.systems)}; name one."
@@ -175,6 +182,9 @@ def read_benchmark(
     known = [*file.systems, *([TRUTH] if file.true_distribution else [])]
     if unknown := [system for system in systems or () if system not in known]:
         raise ValueError(f"{name} lists no system {unknown[0]}; it has {', '.join(known)}.")
+    listed_seeds = {*file.seeds, *(seed for listed in file.systems.values() for seed in listed.seeds or ())}
+    if strange := [seed for seed in seeds or () if seed not in listed_seeds]:
+        raise ValueError(f"{name} lists no seed {strange[0]}; it has {', '.join(map(str, sorted(listed_seeds)))}.")
     base = _layers(name, "base", file.base)
     found = []
     for system in known if systems is None else [one for one in known if one in systems]:
@@ -185,6 +195,7 @@ def read_benchmark(
             found.append(System(system, _config(name, system, base, listed), kept))
     if not found:
         raise ValueError(f"{name}: no system has one of the seeds {', '.join(map(str, seeds or ()))}; give others.")
+    check_same_data(name, {system.name: system.config for system in found})
     if file.true_distribution and any(system.config.dataset.kind != PHANTOM for system in found):
         raise ValueError(f"{name}: the true distribution is known of the phantom alone; leave true_distribution out.")
     return Benchmark(file, tuple(found))
@@ -217,7 +228,7 @@ def begin(folder: Path, benchmark: Benchmark) -> None:
 def _layers(file: str | Path, place: str, given: Layer | Sequence[Layer]) -> list[dict[str, Any]]:
     layers = [given] if isinstance(given, (str, Mapping)) else list(given)
     try:
-        return [read_config(layer) if isinstance(layer, str) else dict(layer) for layer in layers]
+        return [read_config(layer) if isinstance(layer, str) else checked(layer, "its settings") for layer in layers]
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{file}, {place}: {error}") from error
     except ValueError as error:
@@ -227,11 +238,10 @@ def _layers(file: str | Path, place: str, given: Layer | Sequence[Layer]) -> lis
 def _config(file: str | Path, name: str, base: list[dict[str, Any]], listed: Listed) -> TrainingConfig:
     layers = [*base, *_layers(file, name, listed.config)]
     if listed.sampling is not None:
-        layers.append({"sampling": listed.sampling})
+        layers += _layers(file, name, {"sampling": listed.sampling})
     try:
         config = completed(from_dict(TrainingConfig, laid_over(layers), ""))
-        if METHODS[config.method].samples_by_steps:
-            samplers.check(config.sampling, METHODS[config.method].sampler_family)
+        check_sampler(config)
     except ValueError as error:
         raise ValueError(f"{file}, {name}: {error}") from error
     return replace(config, seed=0, card=replace(config.card, name=name))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -45,7 +47,7 @@ def write_report(
     done: dict[str, list[CellResult]] = {}
     for cell in cells:
         if cell.done:
-            done.setdefault(cell.system, []).append(CellResult.read(cell.folder / RESULT_FILE))
+            done.setdefault(cell.system, []).append(cell.result())
     failed = {str(cell): reason for cell in cells if (reason := failure(cell))}
     missing = [cell for cell in cells if not cell.done]
     file = benchmark.file
@@ -69,7 +71,8 @@ def write_report(
         "subsets": [_of_subset(subset) for subset in subsets],
         "tables": [table.as_dict() for table in tables],
     }
-    picture = _picture([cell for cell in cells if cell.done])
+    count = min(PICTURE_CASES, len(next(iter(done.values()))[0].cases))
+    picture = _picture([cell for cell in cells if cell.done], count)
 
     def write(place: Path) -> list[str]:
         text = f"# {file.title}\n\n" + "\n".join(table.markdown() for table in tables)
@@ -126,14 +129,13 @@ def _of_subset(subset: Subset) -> dict[str, Any]:
     return {**head, "figures": listed(subset.figures), "differences": listed(subset.differences)}
 
 
-def _picture(cells: Sequence[Cell]) -> np.ndarray:
-    """Samples of the first seed of each system."""
+def _picture(cells: Sequence[Cell], count: int) -> np.ndarray:
+    """Samples of the first seed of each system for the first ``count`` cases."""
     first: dict[str, Cell] = {}
     for cell in cells:
         first.setdefault(cell.system, cell)
-    arrays = {system: _loaded(cell.folder / PICTURES_FILE) for system, cell in first.items()}
+    arrays = {system: _loaded(cell, count) for system, cell in first.items()}
     one = next(iter(arrays.values()))
-    count = min(PICTURE_CASES, sum(name.startswith("image") for name in one))
     shown = [
         Shown(
             f"case {place + 1}",
@@ -146,6 +148,16 @@ def _picture(cells: Sequence[Cell]) -> np.ndarray:
     return system_sheet(shown, next(iter(first.values())).config.labels)
 
 
-def _loaded(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path) as file:
-        return {name: file[name] for name in file.files}
+def _loaded(cell: Cell, count: int) -> dict[str, np.ndarray]:
+    path = cell.folder / PICTURES_FILE
+    try:
+        with np.load(path) as file:
+            return {name: file[name] for place in range(count) for name in _names(place)}
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"{path} is damaged or gone; remove {RESULT_FILE} beside it, and {cell} is drawn and judged again."
+        ) from error
+
+
+def _names(place: int) -> tuple[str, ...]:
+    return f"image{place}", f"raters{place}", f"samples{place}"

@@ -50,7 +50,7 @@ def failure(cell: Cell) -> str:
     path = cell.folder / ERROR_FILE
     if cell.done or not path.is_file():
         return ""
-    return path.read_text(encoding="utf-8").partition("\n")[0]
+    return path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
 
 
 def _attempt(cell: Cell, make_cell: Callable[[Cell], None]) -> bool:

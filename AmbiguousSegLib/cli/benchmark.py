@@ -7,12 +7,15 @@ import sys
 from pathlib import Path
 
 from AmbiguousSegLib.benchmarking.cell import Cell
-from AmbiguousSegLib.benchmarking.file import Benchmark, Budget, begin, read_benchmark
+from AmbiguousSegLib.benchmarking.file import BEGUN_FILE, Benchmark, Budget, begin, read_benchmark
+from AmbiguousSegLib.benchmarking.held_out import check_data
 from AmbiguousSegLib.benchmarking.lock import only_one
 from AmbiguousSegLib.benchmarking.report import TABLE_FILE, write_report
 from AmbiguousSegLib.benchmarking.runner import failure, run_cells
 from AmbiguousSegLib.cli.common import CommandError, check_out, program
+from AmbiguousSegLib.data.config import MOST_WORKERS
 from AmbiguousSegLib.devices import choose_device
+from AmbiguousSegLib.evaluation.benchmark_result import same_cases
 from AmbiguousSegLib.files import said
 
 HELP = "train, sample and judge a list of systems alike, and print one table"
@@ -39,8 +42,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str]) -> int:
     """Run the subcommand; its exit code: 1 where a cell failed."""
     options = parser().parse_args(arguments)
-    if options.jobs < 1:
-        raise CommandError(f"--jobs must be at least 1, got {options.jobs}.")
+    if not 1 <= options.jobs <= MOST_WORKERS:
+        raise CommandError(f"--jobs must be 1 to {MOST_WORKERS}, got {options.jobs}.")
     check_out(options.out, (), overwrite=True)
     given = options.budget_images, options.budget_cpu_seconds
     budget = None if given == (None, None) else Budget(*given)
@@ -49,9 +52,14 @@ def main(arguments: list[str]) -> int:
     except FileNotFoundError as error:
         raise CommandError(said(error)) from error
     cells = _cells(benchmark, options)
+    if not options.table_only:
+        check_data(benchmark.systems[0].config, benchmark.file.test, options.data)
+    elif not (options.out / BEGUN_FILE).exists():
+        raise CommandError(f"{options.out} holds no benchmark; check --out, or leave out --table-only.")
     try:
         with only_one(options.out):
             begin(options.out, benchmark)
+            same_cases([cell.result() for cell in cells if cell.done])  # refused now, not after hours of training
             if not options.table_only and not run_cells(cells, options.jobs):
                 print("Stopped; the same command goes on.", file=sys.stderr)
                 return 1

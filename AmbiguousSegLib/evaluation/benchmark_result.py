@@ -89,9 +89,13 @@ class CellResult:
     def read(cls, path: Path) -> CellResult:
         """What ``write`` wrote. ValueError: something else."""
         try:
-            return from_dict(cls, read_json(path), "")
+            found = from_dict(cls, read_json(path), "")
+            if found.format_version != cls.format_version:
+                raise ValueError(f"format_version is {found.format_version}, expected {cls.format_version}")
         except ValueError as error:
-            raise ValueError(f"{path} is no result of a cell: {error}; remove it, and it is made again.") from error
+            told = str(error).rstrip(".")
+            raise ValueError(f"{path} is no result of a cell: {told}; remove it, and it is made again.") from error
+        return found
 
 
 def values_of(cells: Sequence[CellResult], samples: int, key: str) -> np.ndarray:

@@ -37,24 +37,29 @@ def read_config(name: str) -> dict[str, Any]:
     config = read_yaml(find_preset(name))
     if not isinstance(config, dict):
         raise ValueError(f"{name} holds {_kind(config)}, expected a mapping of settings; correct it.")
+    return checked(config, name)
+
+
+def checked(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What ``read_config`` makes of what ``name`` holds. ValueError: as there."""
     for section in ("method_config", *SECTIONS):
         if not isinstance(config.get(section, {}), dict):
             raise ValueError(f"{name}: {section} must be a mapping of settings, got {_kind(config[section])}.")
     try:
-        config = json.loads(json.dumps(lifted(config)))
+        plain: dict[str, Any] = json.loads(json.dumps(lifted(config)))
     except (TypeError, ValueError) as error:
         told = str(error)
         if isinstance(error, TypeError):  # YAML makes dates and sets
             told = "it holds a value that is no number, text, list or mapping, such as a date; put text in quotes"
         raise ValueError(f"{name}: {told.rstrip('.')}.") from error
-    _check_keys(config, [field.name for field in dataclasses.fields(TrainingConfig)], f"{name}: unknown key ")
+    _check_keys(plain, [field.name for field in dataclasses.fields(TrainingConfig)], f"{name}: unknown key ")
     for section, kind in SECTIONS.items():
         known = [field.name for field in dataclasses.fields(kind)]
-        _check_keys(config.get(section, {}), known, f"{name}: unknown key {section}.")
-    intensity = config.get("dataset", {}).get("intensity")
+        _check_keys(plain.get(section, {}), known, f"{name}: unknown key {section}.")
+    intensity = plain.get("dataset", {}).get("intensity")
     if isinstance(intensity, dict) and "rule" in intensity:
-        config["dataset"]["intensity"] = {"low": None, "high": None, **intensity}
-    return config
+        plain["dataset"]["intensity"] = {"low": None, "high": None, **intensity}
+    return plain
 
 
 def laid_over(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -57,7 +57,7 @@ INTERNAL = re.compile(
     r"|positional argument|not iterable|out of range for|to unpack|\bsize of tensor\b|Error in "
 )
 ADVICE = re.compile(
-    r"\b(give|choose|check|copy|download|save|expected|known|must|leave|use|name|take|remove|rename|correct|install|"
+    r"\b(give|choose|check|copy|move|download|save|expected|known|must|leave|use|name|take|remove|rename|correct|install|"
     r"resample|sample|crop|put|replace|write|add|train|convert|export|make|takes|put text|is (?:it|this)|at most|must|represented|among|reduce|set|mend|free|keep|restart|try|"
     r"run|needs?|lower|higher|separate|arrange|prepare|holds no|invalid choice|list it|it has|unrecognized|expects?|bundled)\b",
     re.IGNORECASE,

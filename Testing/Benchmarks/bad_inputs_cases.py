@@ -518,9 +518,8 @@ def dicom(base: Path, rng: np.random.Generator) -> Iterator[Case]:
     yield series(
         "colour", lambda f: stack(f, per=lambda k: {"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}), EITHER
     )
-    yield series(
-        "white is zero", lambda f: stack(f, per=lambda k: {"PhotometricInterpretation": "MONOCHROME1"}) and None, EITHER
-    )
+    inverted = {"PhotometricInterpretation": "MONOCHROME1"}
+    yield series("white is zero", lambda f: (stack(f, per=lambda k: inverted), None)[1], EITHER)
     yield series("an unknown transfer syntax", lambda f: _resyntaxed(f, stack, "1.2.3.4"))
     yield series("JPEG 2000 by name, raw inside", lambda f: _resyntaxed(f, stack, "1.2.840.10008.1.2.4.90"))
     yield series("slope 0", lambda f: stack(f, per=lambda k: {"slope": 0}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from shared_data import REPOSITORY
-from tiny_benchmark import make_or_not, tiny_benchmark
+from tiny_benchmark import BASE, make_or_not, tiny_benchmark
 from tiny_training import assert_same_run
 
 from AmbiguousSegLib.benchmarking import cell as cells
@@ -208,6 +209,64 @@ def test_another_benchmark_in_the_folder_is_refused(finished, tmp_path, capsys, 
     assert code == 2 and len(errors) == 1 and named in errors[0]
 
 
+def halved(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+def without_samples(path: Path) -> None:
+    path.write_text(path.read_text(encoding="utf-8").replace('"4": {', '"5": {'), encoding="utf-8")
+
+
+def of_another(path: Path) -> None:
+    path.write_text(path.read_text(encoding="utf-8").replace('"seed": 0', '"seed": 9'), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "named"),
+    [
+        ("figures.json", halved, "it is made again"),
+        ("figures.json", without_samples, "expected punet seed 0 and figures of 2, 4 samples; remove it"),
+        ("figures.json", of_another, "holds punet seed 9"),
+        ("pictures.npz", halved, "damaged or gone; remove figures.json"),
+        ("pictures.npz", lambda path: path.write_bytes(b""), "damaged or gone; remove figures.json"),
+        ("pictures.npz", lambda path: path.write_bytes(b"text"), "damaged or gone; remove figures.json"),
+        ("pictures.npz", Path.unlink, "damaged or gone; remove figures.json"),
+    ],
+)
+def test_a_cell_that_was_damaged_is_named(finished, tmp_path, capsys, monkeypatch, name, damage, named):
+    file, out = finished
+    copy = tmp_path / "out"
+    shutil.copytree(out, copy)
+    damage(copy / "cells" / "punet" / "seed-0" / name)
+    if name == "figures.json":  # known before anything else is trained
+        shutil.rmtree(copy / "cells" / "other")
+        monkeypatch.setattr(runner, "_attempt", never)
+    before = sorted(copy.rglob("*"))
+    code, _, errors = run(file, copy, capsys=capsys)
+    assert code == 2 and len(errors) == 1 and name in errors[0] and named in errors[0]
+    assert sorted(copy.rglob("*")) == before
+
+
+def test_what_is_wrong_is_refused_before_anything_is_made(tmp_path, capsys):
+    phantom, folder, out = tmp_path / "phantom.yaml", tmp_path / "folder.yaml", tmp_path / "out"
+    tiny_benchmark(phantom)
+    tiny_benchmark(folder, base={**BASE, "dataset": {"size": [16, 16]}}, true_distribution=False)
+    for file, arguments, named in [
+        (phantom, ["--data", str(tmp_path)], "leave out --data"),
+        (phantom, ["--table-only"], "holds no benchmark"),
+        (phantom, ["--jobs", "0"], "--jobs must be 1 to 64, got 0"),
+        (phantom, ["--jobs", "1000"], "--jobs must be 1 to 64, got 1000"),
+        (phantom, ["--budget-cpu-seconds", "inf"], "cpu_seconds must be positive and finite"),
+        (folder, [], "No data folder given; name one with --data"),
+        (folder, ["--data", str(tmp_path / "nope")], "there is no such folder or file"),
+        (folder, ["--data", str(phantom)], "no layout of data is recognised"),
+    ]:
+        code, _, errors = run(file, out, *arguments, capsys=capsys)
+        assert code == 2 and len(errors) == 1 and named in errors[0], errors
+        assert not out.exists()
+
+
 def test_the_budget_of_the_command_line_is_another(finished, capsys):
     file, out = finished
     code, _, errors = run(file, out, "--budget-images", "20", capsys=capsys)
@@ -236,7 +295,7 @@ def test_cpu_seconds_become_images_by_the_speed_of_the_first_steps(tmp_path):
     assert again == found
 
 
-def never() -> float:
+def never(*_: object) -> float:
     raise AssertionError("measured again")
 
 
@@ -275,6 +334,8 @@ def test_what_was_spent_counts_every_attempt(tmp_path):
     entries = [(1.0, 2.0), (3.0, 5.0), None, (0.5, 0.25), (1.5, 1.0)]
     lines = [json.dumps({"x": 1} if e is None else {"seconds": e[0], "cpu_seconds": e[1]}) for e in entries]
     log.write_text("\n".join([*lines[:3], '{"images": 1', *lines[3:]]), encoding="utf-8")
+    assert spent(log) == (4.5, 6.0)
+    log.write_bytes(b"12\n\xff\n" + log.read_bytes())  # no lines of ours
     assert spent(log) == (4.5, 6.0)
 
 

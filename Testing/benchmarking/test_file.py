@@ -6,11 +6,12 @@ import json
 
 import pytest
 from shared_data import REPOSITORY
-from tiny_benchmark import BASE, tiny_benchmark
+from tiny_benchmark import BASE, OTHER, tiny_benchmark
+from tiny_training import METHODS
 
 pytest.importorskip("jsonargparse", reason="training is not installed")
 
-from AmbiguousSegLib.benchmarking.file import TRUTH, read_benchmark
+from AmbiguousSegLib.benchmarking.file import TRUTH, Budget, read_benchmark
 from AmbiguousSegLib.cli.train import parse
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.resources import bundled_benchmarks, find_benchmark, find_split
@@ -18,6 +19,7 @@ from AmbiguousSegLib.text_files import read_json, read_yaml
 from AmbiguousSegLib.training.config_file import laid_over
 
 RESOURCES = REPOSITORY / "Resources"
+CIMD = {"method": "cimd", "method_config": METHODS["cimd"]}
 
 
 def test_layers_make_the_configuration_that_train_makes_of_them(tmp_path):
@@ -45,7 +47,7 @@ def test_a_layer_of_another_method_drops_the_keys_of_the_first():
 
 def test_systems_and_seeds_that_are_asked_for(tmp_path):
     file = tiny_benchmark(tmp_path / "b.yaml")
-    found = read_benchmark(file, ["other"], [1, 9], images=20)
+    found = read_benchmark(file, ["other"], [1], Budget(images=20))
     assert [(s.name, s.seeds) for s in found.systems] == [("other", (1,))]
     assert (found.file.budget.images, found.file.budget.cpu_seconds) == (20, None)
 
@@ -71,6 +73,15 @@ def test_systems_and_seeds_that_are_asked_for(tmp_path):
         ({"test": {"part": "train"}}, "part must be one of test, validation"),
         ({"base": {**BASE, "dataset": {"kind": "folder"}}}, "true distribution is known of the phantom alone"),
         ({"colour": "blue"}, "Unknown key colour"),
+        ({"budget": {"cpu_seconds": float("inf")}}, "cpu_seconds must be positive and finite"),
+        ({"systems": {"CON": {"config": {}}}}, "nor a device of Windows"),
+        ({"systems": {"lpt1.x": {"config": {}}}}, "nor a device of Windows"),
+        ({"systems": {"a.": {"config": {}}}}, "systems.a.: a name is"),
+        ({"systems": {"x" * 101: {"config": {}}}}, "at most 100"),
+        ({"systems": {"A": {"config": {}}, "a": {"config": {}}}, "reference": None}, "A and a differ only in upper"),
+        ({"systems": {"punet": {"config": {"method": "ccdm", "method_config": METHODS["ccdm"]}}}}, "of the family cat"),
+        ({"systems": {"punet": {"config": CIMD, "sampling": {"steps": 51}}}}, "steps must lie in [1, 50], got 51"),
+        ({"systems": {"punet": {"config": {"nope": 1}}}}, "punet: its settings: unknown key nope"),
     ],
 )
 def test_what_is_wrong_is_named_in_one_line(tmp_path, changes, named):
@@ -80,12 +91,50 @@ def test_what_is_wrong_is_named_in_one_line(tmp_path, changes, named):
     assert named in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_names_that_yaml_makes_numbers_or_nothing_of(tmp_path):
+    text = tiny_benchmark(tmp_path / "b.yaml", reference=None).read_text(encoding="utf-8")
+    for name, shown in (("1", "1"), ("null", "None"), ("on", "True")):
+        (tmp_path / "b.yaml").write_text(text.replace("  other:", f"  {name}:"), encoding="utf-8")
+        with pytest.raises(ValueError, match=f"systems: every name must be text, got {shown}; put it in quotes"):
+            read_benchmark(tmp_path / "b.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"dataset": {"size": [32, 32]}}, r"dataset.size is \(16, 16\) in punet and \(32, 32\) in other"),
+        ({"dataset": {"kind": "folder"}}, "dataset.kind is 'phantom' in punet and 'folder' in other"),
+        ({"labels": [{"name": "core"}]}, r"labels is \['nodule'\] in punet and \['core'\] in other"),
+    ],
+)
+def test_systems_that_would_be_judged_on_different_masks_are_refused(tmp_path, changes, named):
+    system = {"method": "probabilistic_unet", "method_config": METHODS["probabilistic_unet"]}
+    systems = {"punet": {"config": system}, "other": {"config": {**system, "method_config": OTHER, **changes}}}
+    file = tiny_benchmark(tmp_path / "b.yaml", systems=systems, true_distribution=False)
+    with pytest.raises(ValueError, match=named + ".*; give it in base alone"):
+        read_benchmark(file)
+
+
+def test_a_layer_written_out_is_read_as_a_file_of_it_is(tmp_path):
+    """A rule of intensity takes no limits of the rule below it, and an old name is today's."""
+    layer = {"dataset": {"intensity": {"rule": "minmax"}}, "card": {"label": "tumour"}}
+    (tmp_path / "layer.yaml").write_text(json.dumps(layer), encoding="utf-8")
+    window = {"rule": "window", "low": -1000.0, "high": 200.0}
+    base = {**BASE, "dataset": {**BASE["dataset"], "intensity": window}}
+    ways = []
+    for given in (layer, str(tmp_path / "layer.yaml")):
+        systems = {"x": {"config": ["systems/ssn", given]}}
+        changes = {"base": base, "systems": systems, "reference": None, "true_distribution": False}
+        ways.append(read_benchmark(tiny_benchmark(tmp_path / "b.yaml", **changes)).systems[0].config)
+    assert ways[0] == ways[1] and ways[0].labels[0].name == "tumour"
+
+
 def test_what_it_does_not_list(tmp_path):
     file = tiny_benchmark(tmp_path / "b.yaml")
     with pytest.raises(ValueError, match=f"lists no system nope; it has punet, other, {TRUTH}"):
         read_benchmark(file, ["nope"])
-    with pytest.raises(ValueError, match="no system has one of the seeds 9"):
-        read_benchmark(file, None, [9])
+    with pytest.raises(ValueError, match="lists no seed 9; it has 0, 1"):
+        read_benchmark(file, None, [0, 9])
     with pytest.raises(FileNotFoundError, match="no file or benchmark nope; benchmarks: bu-bil, lidc-nodules, phantom"):
         read_benchmark("nope")
 
