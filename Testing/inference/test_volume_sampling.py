@@ -176,7 +176,7 @@ def test_a_batch_on_a_gpu_is_one_sample_or_what_the_memory_holds(monkeypatch, sl
     for name, value in {**card, "mem_get_info": (free, 10**10)}.items():
         monkeypatch.setattr(torch.cuda, name, lambda _device, value=value: value)
     monkeypatch.setattr(volume, "draw_masks", lambda *_, **__: iter(()))
-    on_gpu = SimpleNamespace(device=SimpleNamespace(type="cuda"), method=None)
+    on_gpu = SimpleNamespace(device=SimpleNamespace(type="cuda"), method=None, sampling=SamplerSettings())
     prepared = SimpleNamespace(canvas=(64, 64), slice_indices=range(slices), image=None)
     assert volume.fitting_batch_size(on_gpu, prepared) == rows
 
