@@ -16,7 +16,7 @@ from AmbiguousSegLib.data.config import PHANTOM
 from AmbiguousSegLib.files import replacing
 from AmbiguousSegLib.resources import find_benchmark
 from AmbiguousSegLib.text_files import read_json, read_yaml
-from AmbiguousSegLib.training.config import TrainingConfig, completed
+from AmbiguousSegLib.training.config import TrainingConfig, completed, of_today
 from AmbiguousSegLib.training.config_file import checked, laid_over, read_config
 
 TRUTH = "true-distribution"
@@ -212,7 +212,11 @@ def begin(folder: Path, benchmark: Benchmark) -> None:
         before = read_json(path)
         if not isinstance(before, dict) or not isinstance(before.get("systems"), dict):
             raise ValueError(f"{path} is damaged; put it back, or take another --out.")
-        shared = {name: before["systems"][name] for name in now["systems"] if name in before["systems"]}
+        try:
+            shared = {name: of_today(before["systems"][name]) for name in now["systems"] if name in before["systems"]}
+        except (ValueError, TypeError, AttributeError) as error:
+            told = str(error).rstrip(".")
+            raise ValueError(f"{path} holds settings that are unknown here: {told}; take another --out.") from error
         old = {**before, "systems": shared}
         new = {**now, "systems": {name: now["systems"][name] for name in shared}}
         if difference := _first_difference(json.loads(json.dumps(old)), json.loads(json.dumps(new))):

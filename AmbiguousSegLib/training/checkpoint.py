@@ -14,13 +14,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from AmbiguousSegLib.configuration import from_dict, to_dict
+from AmbiguousSegLib.configuration import from_dict
 from AmbiguousSegLib.diffusion.settings import PAST_GRID
 from AmbiguousSegLib.files import check_file, replacing
 from AmbiguousSegLib.methods import Method
 from AmbiguousSegLib.model import load_state
 from AmbiguousSegLib.text_files import parse_json
-from AmbiguousSegLib.training.config import TrainingConfig, completed, lifted
+from AmbiguousSegLib.training.config import of_today
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ def _refuse_other_config(path: Path, stored: dict[str, Any], current: dict[str, 
 def _of_today(path: Path, stored: dict[str, Any]) -> dict[str, Any]:
     """The stored configuration under today's names; what it could not name yet has its default."""
     try:
-        return to_dict(completed(from_dict(TrainingConfig, lifted(stored, quiet=True), "")))
+        return of_today(stored)
     except (ValueError, TypeError, AttributeError) as error:
         told = str(error).rstrip(".")
         raise ValueError(f"{path}: was trained with settings that are unknown here: {told}; {_REMEDY}.") from error

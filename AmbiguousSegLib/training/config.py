@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from AmbiguousSegLib.configuration import check_field, to_dict
+from AmbiguousSegLib.configuration import check_field, from_dict, to_dict
 from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.transforms import AugmentationConfig
 from AmbiguousSegLib.diffusion.settings import SamplerSettings, lift_eta
@@ -148,6 +148,15 @@ def completed(config: TrainingConfig) -> TrainingConfig:
         ValueError: as ``methods.method_config``.
     """
     return replace(config, method_config=to_dict(method_config(config.method, config.method_config)))
+
+
+def of_today(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A whole configuration that was stored, under today's names: what it could not name yet has its default.
+
+    Raises:
+        ValueError, TypeError, AttributeError: settings that are unknown here.
+    """
+    return to_dict(completed(from_dict(TrainingConfig, lifted(stored, quiet=True), "")))
 
 
 def lifted(config: Mapping[str, Any], quiet: bool = False) -> dict[str, Any]:

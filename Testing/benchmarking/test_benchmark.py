@@ -209,6 +209,22 @@ def test_another_benchmark_in_the_folder_is_refused(finished, tmp_path, capsys, 
     assert code == 2 and len(errors) == 1 and named in errors[0]
 
 
+def test_a_folder_that_was_begun_before_a_setting_existed_goes_on(finished, tmp_path, capsys):
+    """What an earlier version could not name has its default, as in a checkpoint."""
+    file, out = finished
+    copy = tmp_path / "out"
+    shutil.copytree(out, copy)
+    begun = json.loads((copy / "benchmark.json").read_text(encoding="utf-8"))
+    for config in begun["systems"].values():
+        del config["dataset"]["raters"]
+    (copy / "benchmark.json").write_text(json.dumps(begun), encoding="utf-8")
+    assert run(file, copy, "--table-only", capsys=capsys)[0] == 0
+    begun["systems"]["punet"]["dataset"]["colour"] = 1
+    (copy / "benchmark.json").write_text(json.dumps(begun), encoding="utf-8")
+    code, _, errors = run(file, copy, "--table-only", capsys=capsys)
+    assert code == 2 and len(errors) == 1 and "settings that are unknown here" in errors[0] and "colour" in errors[0]
+
+
 def halved(path: Path) -> None:
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
