@@ -47,7 +47,7 @@ from AmbiguousSegLib.volume.writing import write_volume
 
 SYSTEMS = [name for name in bundled_presets() if name.startswith("systems/")]
 LEAST_SIZE, RATERS, BATCH, SAMPLES, STEPS = 16, 4, 8, 8, 4
-IMAGES = {1: 320, 2: 160}  # seen in training, by the number of classes
+IMAGES = {1: 320, 2: 480}  # seen in training, by the number of classes
 FASTER = 3.0  # than the preset's learning rate, as few images are seen
 # Images and rate where the prior has to learn what the posterior knows, before it draws any mask that is not empty.
 PATIENT = {"probabilistic_unet": (640, 2.0)}
