@@ -252,14 +252,14 @@ def test_two_classes_are_learnt_and_drawn(method, tmp_path):
 @pytest.mark.slow
 @pytest.mark.slicer
 @pytest.mark.skipif(importlib.util.find_spec("slicer") is None, reason="slicer-core is not installed")
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_the_script_and_its_scene_hold_what_the_command_gives(system, tmp_path):
-    """Of networks whose weights are all random, so that nothing is to be trained for it."""
+@pytest.mark.parametrize("name", METHODS)
+def test_the_script_and_its_scene_hold_what_the_command_gives(name, tmp_path):
+    """Once for each method, of networks whose weights are all random, so that nothing is to be trained for it."""
     import slicer
     from AmbiguousSegBridge.host import make_host
     from AmbiguousSegBridge.runs import crops_of, find_runs
 
-    config = parse([*settings_of(system, tmp_path), "--out", str(tmp_path / "run")])[1]
+    config = parse([*settings_of(plainest(name), tmp_path), "--out", str(tmp_path / "run")])[1]
     method = randomised(build_method(config.method, config.method_config))
     preprocessing = config.dataset.preprocessing(method.size_multiple)
     labels = tuple(Label(label["name"]) for label in LABELS[1])
