@@ -63,11 +63,11 @@ class Model:
     inputs: Inputs | None = None
 
     def __post_init__(self) -> None:
-        channels = len(self.preprocessing.channels)
+        channels = self.preprocessing.network_channels
         if channels != self.method.image_channels:
             raise ValueError(
-                f"The method reads {self.method.image_channels} channels, preprocessing names {channels}; correct "
-                "one of them."
+                f"The method reads {self.method.image_channels} channels, preprocessing gives {channels} (with the map "
+                "of a point, where point_sigma_mm is set); correct one of them."
             )
         if self.preprocessing.size_multiple % self.method.size_multiple:
             raise ValueError(

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from AmbiguousSegLib.configuration import check_field
+from AmbiguousSegLib.data.pointing import PointConfig
 from AmbiguousSegLib.data.readers import AUTO, READERS
 from AmbiguousSegLib.volume.preprocessing import Intensity, Preprocessing
 
@@ -40,6 +41,8 @@ class DataConfig:
             ``Preprocessing.prepare`` counts; a volume's intensities are those of the whole all the same.
         shift: how far from the middle of a patch the marked place lies that it was cut around: uniform in ± this share
             of the side, each axis on its own. For slices larger than ``size``.
+        point: how places are drawn that somebody might point at, for a model that is told where; it reads one channel
+            more than ``channels`` (method_config.image_channels). None: it is not told. Not for the phantom.
         phantom_seed: first number of the phantom's cases; held-out cases use the next seeds.
         workers: processes that prepare items; they change nothing but the speed.
         cache_mb: MB of prepared slices that each process keeps.
@@ -61,6 +64,7 @@ class DataConfig:
     empty_share: float | None = None
     leave_out: tuple[int, int] = (0, 0)
     shift: float = 0.25
+    point: PointConfig | None = None
     phantom_seed: int = 0
     workers: int = 0
     cache_mb: int = 512
@@ -84,6 +88,7 @@ class DataConfig:
         check_field(self, 0 <= self.shift <= 0.5, "shift", "in [0, 0.5]")
         check_field(self, 0 <= self.workers <= MOST_WORKERS, "workers", f"0 to {MOST_WORKERS}")
         check_field(self, self.cache_mb >= 0, "cache_mb", "0 or more")
+        check_field(self, self.point is None or self.kind != PHANTOM, "point", "null where kind is phantom")
         self.preprocessing()  # refuses what does not go together
 
     def preprocessing(self, size_multiple: int = 1) -> Preprocessing:
@@ -93,7 +98,9 @@ class DataConfig:
             ValueError: as ``Preprocessing``; the keys are named as they are here.
         """
         try:
-            return Preprocessing(self.channels, self.plane, self.spacing_mm, self.size, size_multiple, self.intensity)
+            sigma_mm = None if self.point is None else self.point.sigma_mm
+            slices = (self.channels, self.plane, self.spacing_mm, self.size, size_multiple, self.intensity)
+            return Preprocessing(*slices, point_sigma_mm=sigma_mm)
         except ValueError as error:
             raise ValueError(str(error).replace("Preprocessing.", "dataset.")) from error
 

@@ -13,6 +13,7 @@ from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.lung_phantom import Phantom, phantom_case, phantom_classes, window
 from AmbiguousSegLib.data.slices import Slice, SliceStore
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label
+from AmbiguousSegLib.volume.point_map import point_map
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def loaded_cases(slices: Sequence[Slice], store: SliceStore, count: int | None =
 
     Of each case the middle one of its marked slices comes before any second slice of another. Larger slices are cut to
     the preprocessing's size, as ``patch_around`` has it; so they are what sampling a region there works on. What was
-    marked beyond it is not judged, which is logged.
+    marked beyond it is not judged, which is logged. Where the network is told of a point, it is the patch's middle.
 
     Raises:
         ValueError: as ``SliceStore.load``.
@@ -47,10 +48,14 @@ def loaded_cases(slices: Sequence[Slice], store: SliceStore, count: int | None =
     cases, cut, size = [], 0, store.preprocessing.size
     for chosen in _in_turn(slices)[:count]:
         image, masks = store.load(chosen.case, chosen.number)
+        marks = np.count_nonzero(masks)
         rows, columns = patch_around(np.any(masks, axis=0), size)
-        seen = image[:, rows, columns], masks[:, rows, columns]
-        cases.append(EvaluationCase(chosen.identity, *seen, chosen.case.subject))
-        cut += int(np.count_nonzero(masks) > np.count_nonzero(cases[-1].masks))
+        image, masks = image[:, rows, columns], masks[:, rows, columns]
+        if (sigma := store.preprocessing.point_sigma) is not None:
+            height, width = image.shape[1:]
+            image = np.concatenate([image, point_map((height, width), (height - 1) / 2, (width - 1) / 2, sigma)])
+        cases.append(EvaluationCase(chosen.identity, image, masks, chosen.case.subject))
+        cut += int(marks > np.count_nonzero(masks))
     if cut:
         told = "marks of %d of %d slices to judge by reach beyond a patch of %d × %d pixels, and count within it alone."
         log.warning(told, cut, len(cases), *size)

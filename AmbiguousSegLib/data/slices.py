@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -69,6 +69,7 @@ class SliceStore:
     prepared data (``layouts.prepared``) are opened without being read. A copy in another process starts empty.
 
     Args:
+        preprocessing: how slices are made; without the map of a point, which is the business of who asks for them.
         limits: of each case, by its identity, as ``Preprocessing.limits`` gives them; computed where they are missing.
     """
 
@@ -104,7 +105,8 @@ class SliceStore:
             self._cases.make_room()
             values, geometry, masks = load_case(case, self.classes)
             try:
-                prepared = self.preprocessing.prepare(values, geometry, limits=self._limits.get(case.identity))
+                pointless = replace(self.preprocessing, point_sigma_mm=None)
+                prepared = pointless.prepare(values, geometry, limits=self._limits.get(case.identity))
             except ValueError as error:
                 raise ValueError(f"{case.identity}: {error}") from error
             found = prepared, masks

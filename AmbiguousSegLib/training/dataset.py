@@ -23,6 +23,7 @@ from AmbiguousSegLib.data.config import PHANTOM
 from AmbiguousSegLib.data.evaluation_cases import EvaluationCase, held_out_cases, loaded_cases
 from AmbiguousSegLib.data.inspection import Inspection
 from AmbiguousSegLib.data.lung_phantom import phantom_case, phantom_classes, window
+from AmbiguousSegLib.data.pointing import PointConfig, pointed
 from AmbiguousSegLib.data.readers import read_all, with_reader
 from AmbiguousSegLib.data.slices import Slice, SliceStore, index
 from AmbiguousSegLib.data.split import Split, split_cases
@@ -58,7 +59,7 @@ class CaseSource:
         slices: what is trained on.
         store: gives their images and masks.
         size: of the patches.
-        target, raters, shift, empty_share: as ``DataConfig``.
+        target, raters, shift, empty_share, point: as ``DataConfig``.
         seed: of the order.
     """
 
@@ -70,6 +71,7 @@ class CaseSource:
     shift: float = 0.0
     empty_share: float | None = None
     raters: int = 1
+    point: PointConfig | None = None
 
     @property
     def classes(self) -> int:
@@ -80,6 +82,9 @@ class CaseSource:
         """Image, target and corner, as ``Source.draw``."""
         one = self.slice_at(position)
         image, masks = self.store.load(one.case, one.number)
+        place = None
+        if self.point is not None:
+            image, masks, place = pointed(self.point, image, masks, self.store.preprocessing, rng)
         if self.target == "mean":
             target = one_hot(masks, self.classes).mean(1)
         elif self.raters == 1:
@@ -87,7 +92,7 @@ class CaseSource:
         else:
             turns = [rng.permutation(len(masks)) for _ in range(-(-self.raters // len(masks)))]
             target = _one_hots(masks[np.concatenate(turns)[: self.raters]], self.classes)
-        return image, target, self._corner(image, masks, rng)
+        return image, target, self._corner(image, masks, rng, place)
 
     def slice_at(self, position: int) -> Slice:
         """The slice of a position: a pure function of it and the seed."""
@@ -104,15 +109,20 @@ class CaseSource:
         """Slices that nobody marked, and the others; kept, as finding them takes a second where there are 100,000."""
         return tuple(s for s in self.slices if not s.marked), tuple(s for s in self.slices if s.marked)
 
-    def _corner(self, image: np.ndarray, masks: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
-        """Where the patch begins: a marked pixel, or else one that is not black, lies around its middle."""
+    def _corner(
+        self, image: np.ndarray, masks: np.ndarray, rng: np.random.Generator, place: tuple[int, int] | None
+    ) -> tuple[int, int]:
+        """Where the patch begins: the place pointed at, or else a marked pixel, or one that is not black, lies around
+        its middle."""
         room = np.array(image.shape[1:]) - self.size
         if not room.any():
             return 0, 0
-        marked = masks.any(0)
-        places = np.flatnonzero(marked if marked.any() else image.any(0))
-        place = places[rng.integers(len(places))] if len(places) else rng.integers(image[0].size)
-        aim = np.array(divmod(int(place), image.shape[2])) + self.shift * rng.uniform(-1, 1, 2) * self.size
+        if place is None:
+            marked = masks.any(0)
+            places = np.flatnonzero(marked if marked.any() else image.any(0))
+            pixel = places[rng.integers(len(places))] if len(places) else rng.integers(image[0].size)
+            place = divmod(int(pixel), image.shape[2])
+        aim = np.array(place) + self.shift * rng.uniform(-1, 1, 2) * self.size
         row, column = np.clip(np.round(aim - (np.array(self.size) - 1) / 2), 0, room).astype(int).tolist()
         return row, column
 
@@ -281,6 +291,7 @@ def open_data(
         data.shift,
         data.empty_share,
         data.raters,
+        data.point,
     )
     held_out = loaded_cases([s for s in slices if s.case not in trained], store, validation.cases)
     return TrainingData(replace(config, dataset=data), source, split, tuple(held_out), tuple(seen[: len(split.train)]))

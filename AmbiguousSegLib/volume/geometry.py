@@ -185,6 +185,12 @@ class SliceAxes:
         steps = [slice(None, None, -1 if back else 1) for back in self.backwards]
         return turned[..., steps[0], steps[1], steps[2]]
 
+    def place(self, geometry: Geometry, point: Sequence[float]) -> tuple[float, ...]:
+        """Slice, row and column, as real numbers, of a point in LPS mm."""
+        index = self.of_index([float(v) for v in geometry.to_index([tuple(point)])[0]])
+        lengths = self.of_index(geometry.size)
+        return tuple(n - 1 - at if back else at for at, n, back in zip(index, lengths, self.backwards))
+
     def box(self, geometry: Geometry, region: Region) -> tuple[tuple[int, int], ...]:
         """First and last slice, row and column that ``region`` touches."""
         if not np.all(np.isfinite(region)) or any(a > b for a, b in zip(*region)):

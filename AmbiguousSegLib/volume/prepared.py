@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from AmbiguousSegLib.volume.geometry import SliceAxes
 from AmbiguousSegLib.volume.label_resizing import resized_label_maps
+from AmbiguousSegLib.volume.point_map import point_map
 
 
 class PreparedVolume:
@@ -41,13 +42,29 @@ class PreparedVolume:
         top, left = ((outer - inner) // 2 for outer, inner in zip(canvas, resized))
         self._inner = (slice(top, top + resized[0]), slice(left, left + resized[1]))
         self._low, self._high = np.array(limits, np.float32).T[..., None, None]
+        self._point: torch.Tensor | None = None
+
+    def point_at(self, place: tuple[float, ...] | None, sigma: float) -> None:
+        """Give each ``image`` one more channel, the ``point_map`` of a place.
+
+        Args:
+            place: row and column on the volume's own grid, turned as the slices are; None: the middle of the region.
+            sigma: in the model's pixels.
+        """
+        on_canvas = []
+        for axis, (inner, crop) in enumerate(zip(self._inner, self._crop)):
+            length, pixels = crop.stop - crop.start, inner.stop - inner.start
+            own = (length - 1) / 2 if place is None else place[axis] - crop.start
+            on_canvas.append(inner.start + (own + 0.5) * pixels / length - 0.5)  # extent onto extent, as ``_resize``
+        self._point = torch.from_numpy(point_map((self.canvas[0], self.canvas[1]), on_canvas[0], on_canvas[1], sigma))
 
     def image(self, i: int) -> torch.Tensor:
-        """Slice ``i``: float32 ``(C, H, W)`` in [0, 1] on the CPU, 0 around the region."""
+        """Slice ``i``: float32 ``(C, H, W)`` in [0, 1] on the CPU, 0 around the region; after ``point_at`` C + 1."""
         self._check_slice(i)
         pixels = self._slices[:, i, self._crop[0], self._crop[1]].astype(np.float32)
         pixels = np.clip((pixels - self._low) / (self._high - self._low), 0, 1)
-        return self.to_canvas(torch.from_numpy(np.ascontiguousarray(pixels))).clamp_(0, 1)
+        seen = self.to_canvas(torch.from_numpy(np.ascontiguousarray(pixels))).clamp_(0, 1)
+        return seen if self._point is None else torch.cat([seen, self._point])
 
     def label_maps(self, masks: np.ndarray, i: int) -> np.ndarray:
         """Raters' masks of slice ``i`` on the model's grid: uint8 label maps ``(R, H, W)``, 0 around the region.

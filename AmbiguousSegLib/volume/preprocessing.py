@@ -112,6 +112,8 @@ class Preprocessing:
         size: least height and width in pixels of what the network sees.
         size_multiple: height and width beyond ``size`` are padded to multiples of this.
         intensity: one rule for all channels, or one for each.
+        point_sigma_mm: σ of the ``point_map`` that the network reads as one more channel, the last: where somebody
+            pointed. None: it reads none.
     """
 
     channels: tuple[str, ...]
@@ -120,6 +122,7 @@ class Preprocessing:
     size: tuple[int, int]
     size_multiple: int
     intensity: Intensity | tuple[Intensity, ...]
+    point_sigma_mm: float | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.channels, tuple) or not self.channels:
@@ -138,6 +141,21 @@ class Preprocessing:
                 f"Preprocessing.intensity has {len(self.intensity)} rules for {len(self.channels)} channels; give one "
                 "rule, or one for each channel."
             )
+        if self.point_sigma_mm is not None and not (self.spacing_mm and 0 < self.point_sigma_mm < np.inf):
+            raise ValueError(
+                "Preprocessing.point_sigma_mm must be positive and needs spacing_mm, or be None, got "
+                f"{self.point_sigma_mm} and spacing_mm {self.spacing_mm}."
+            )
+
+    @property
+    def network_channels(self) -> int:
+        """Channels that the network reads: those of the image, and the map of the point where there is one."""
+        return len(self.channels) + (self.point_sigma_mm is not None)
+
+    @property
+    def point_sigma(self) -> float | None:
+        """``point_sigma_mm`` in the model's pixels."""
+        return None if self.point_sigma_mm is None else self.point_sigma_mm / float(self.spacing_mm or 1)
 
     @property
     def rules(self) -> tuple[Intensity, ...]:
@@ -155,6 +173,7 @@ class Preprocessing:
         slice_range: tuple[int, int] | None = None,
         region: Region | None = None,
         limits: Sequence[tuple[float, float]] | None = None,
+        point: tuple[float, float, float] | None = None,
     ) -> PreparedVolume:
         """Slices of ``volume`` as the model wants them; computed one at a time, when asked for.
 
@@ -169,6 +188,7 @@ class Preprocessing:
             region: box outside of which nothing is seen or written: all voxels it touches, in an oblique volume those
                 of the box around it that is parallel to the grid. None: the whole volume.
             limits: of each channel, where ``limits`` of this volume is known already; None: computed here.
+            point: where somebody pointed, in LPS mm, for a network that is told so; None: the middle of the region.
 
         Raises:
             ValueError: channels or shape that do not fit, values that ``Intensity.limits`` refuses, a volume one pixel
@@ -214,4 +234,8 @@ class Preprocessing:
             resized = tuple(max(1, round(n * mm / self.spacing_mm)) for n, mm in zip(shape, spacing[1:]))
             m = self.size_multiple
             canvas = tuple(least if n <= least else -(-n // m) * m for n, least in zip(resized, self.size))
-        return PreparedVolume(volume, axes, list(range(first, last + 1)), spacing[0], crop, resized, canvas, limits)
+        numbers = list(range(first, last + 1))
+        prepared = PreparedVolume(volume, axes, numbers, spacing[0], crop, resized, canvas, limits)
+        if self.point_sigma is not None:
+            prepared.point_at(None if point is None else axes.place(geometry, point)[1:], self.point_sigma)
+        return prepared

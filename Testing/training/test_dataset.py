@@ -317,3 +317,28 @@ def test_a_batch_has_all_masks_and_the_first_of_them(cases):
     assert one.raters is None and one.part(slice(1, 3), torch.device("cpu")).raters is None
     with pytest.raises(ValueError, match="raters must be 1 where target is mean, got 3"):
         DataConfig(target="mean", raters=3)
+
+
+def test_a_network_can_be_told_where_somebody_pointed(cases, data):
+    point = {"sigma_mm": 2.0, "elsewhere": 0.5, "clear_mm": 3.0}
+    told = {"dataset": {"kind": "auto", "size": [SIZE, SIZE], "spacing_mm": 1.0, "point": point, "shift": 0.0}}
+    config = tiny_config(told)
+    opened = open_data(config, data)
+    store = opened.source.store
+    empty = set()
+    for position in range(24):
+        image, mask, _ = opened.source.draw(position, np.random.default_rng(position))
+        one = opened.source.slice_at(position)
+        plain, masks = store.load(one.case, one.number)
+        np.testing.assert_array_equal(image[: len(plain)], plain)
+        place = np.unravel_index(image[-1].argmax(), image.shape[1:])
+        assert image[-1].max() == 1.0 and len(image) == len(plain) + 1
+        assert masks.any(0)[place] or not mask.any() or not masks.any()
+        empty.add(bool(mask.any()))
+    assert empty == {True, False}
+    for case in opened.held_out:  # judged by pointing at the middle
+        assert np.ptp(np.argwhere(case.image[-1] == case.image[-1].max()), axis=0).max() <= 1
+    with pytest.raises(ValueError, match="augmentation.gain"):
+        tiny_config({**told, "augmentation": {"gain": 0.1}})
+    with pytest.raises(ValueError, match=r"DataConfig\.point must be null"):
+        tiny_config({"dataset": {"kind": "phantom", "spacing_mm": 1.0, "point": point}})

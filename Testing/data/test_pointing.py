@@ -1,0 +1,84 @@
+"""Places that somebody might point at."""
+
+import numpy as np
+import pytest
+
+from AmbiguousSegLib.data.pointing import PointConfig, draw_point, pointed
+from AmbiguousSegLib.volume.point_map import point_map
+from AmbiguousSegLib.volume.preprocessing import Intensity, Preprocessing
+
+SPACING_MM = 0.5
+
+
+@pytest.fixture
+def scene():
+    """A lesion of brightness .8, a vessel as bright, a bone that is brighter, and a border that was never seen."""
+    image = np.full((1, 60, 60), 0.1, np.float32)
+    marked = np.zeros((60, 60), bool)
+    marked[25:35, 25:37] = True
+    image[0, marked] = 0.8
+    image[0, 25, 25:37] = 0.7
+    image[0, 50:54, 5:50] = 0.8
+    image[0, 5:9, 5:50] = 1.0
+    image[:, :, 56:] = 0
+    return image, marked
+
+
+def places(scene, config: PointConfig, n: int = 600) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    drawn = [draw_point(config, *scene, SPACING_MM, rng) for _ in range(n)]
+    return np.array([place for place, _ in drawn]), np.array([on for _, on in drawn])
+
+
+def away_mm(marked: np.ndarray, places: np.ndarray) -> np.ndarray:
+    marks = np.argwhere(marked)
+    return SPACING_MM * np.sqrt(np.square(places[:, None] - marks).sum(-1).min(1))
+
+
+def test_places_are_on_the_lesion_or_clear_of_it(scene):
+    config = PointConfig(near_mm=1.0, elsewhere=0.3, clear_mm=5.0, alike=0.5)
+    found, on = places(scene, config)
+    distances = away_mm(scene[1], found)
+    assert distances[on].max() <= 1.0 and distances[~on].min() >= 5.0
+    assert abs(np.mean(~on) - 0.3) < 4 * np.sqrt(0.3 * 0.7 / len(on))
+    assert found[:, 1].max() < 56  # what was never seen is not pointed at
+    middle = np.argwhere(scene[1]).mean(0)
+    assert np.mean(np.abs(found[on] - middle).max(1) < 4) > 0.5  # half of them around the middle
+
+
+def test_what_is_as_bright_as_the_lesion_is_pointed_at_more_often(scene):
+    image = scene[0][0]
+    for alike in (0.0, 1.0):
+        found, on = places(scene, PointConfig(elsewhere=1.0, clear_mm=5.0, alike=alike), n=200)
+        assert not on.any()
+        share = np.mean(image[tuple(found.T)] == np.float32(0.8))
+        assert share == 1.0 if alike else share < 0.2
+
+
+def test_without_marks_or_room_something_is_pointed_at_all_the_same(scene):
+    image, marked = scene
+    (_, on) = places((image, np.zeros_like(marked)), PointConfig(), n=20)
+    assert not on.any()
+    found, on = places((image, marked), PointConfig(elsewhere=1.0, clear_mm=500.0), n=20)
+    assert on.all() and away_mm(marked, found).max() <= PointConfig().near_mm
+
+
+def test_away_from_the_lesion_nothing_is_to_be_marked(scene):
+    image, marked = scene
+    masks = np.stack([marked, np.zeros_like(marked)]).astype(np.uint8)
+    slices = Preprocessing(("CT",), "axial", SPACING_MM, (60, 60), 1, Intensity("minmax"), point_sigma_mm=2.0)
+    for elsewhere in (0.0, 1.0):
+        seen, target, place = pointed(
+            PointConfig(2.0, elsewhere=elsewhere), image, masks, slices, np.random.default_rng(1)
+        )
+        np.testing.assert_array_equal(seen[:1], image)
+        np.testing.assert_array_equal(seen[1:], point_map((60, 60), *place, 4.0))
+        np.testing.assert_array_equal(target, 0 * masks if elsewhere else masks)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"sigma_mm": 0.0}, {"elsewhere": 1.1}, {"alike": -0.1}, {"near_mm": 5.0, "clear_mm": 5.0}]
+)
+def test_settings_out_of_range_are_refused(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        PointConfig(**bad)
