@@ -29,10 +29,13 @@ from AmbiguousSegLib.diffusion.samplers import OnStep
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.methods import METHODS
 from AmbiguousSegLib.methods.base import Batch, Method, Prepared
+from AmbiguousSegLib.methods.energy import energy, independent_pairs
 from AmbiguousSegLib.networks.conv_unet import ConvUNet, ConvUNetConfig
 from AmbiguousSegLib.networks.limits import check_limits
 from AmbiguousSegLib.networks.logits import softmax, softmax_cross_entropy
 from AmbiguousSegLib.networks.low_rank_normal import LowRankNormal, LowRankNormalHead
+
+LOSSES = ("likelihood", "energy")
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,11 @@ class SSNConfig:
         rank: R of the covariance.
         loss_samples: M, draws of the loss; even, half of them mirror the other half.
         log_variance_limit: bound on log D from above.
-        single_weight: λ, share of the draws' own cross-entropy in the loss; 0 as published.
+        diagonal: whether there is a D; without it pixels vary only together, and borders are as smooth as the factor.
+        loss: ``likelihood``, as published; ``energy`` (ours): the generalized energy distance of the draws to the
+            raters' masks, of which a batch should hold several (``DataConfig.raters``), see ``methods.energy``.
+        single_weight: λ, share of the draws' own cross-entropy in the loss ``likelihood``; 0 as published.
+        temperature: factor of all deviations from the mean when sampling; 1: as learned.
         classes: number of classes K, each with a logit of its own; set by the labels.
     """
 
@@ -54,7 +61,10 @@ class SSNConfig:
     rank: int = 10
     loss_samples: int = 20
     log_variance_limit: float = 5.0
+    diagonal: bool = True
+    loss: str = "likelihood"
     single_weight: float = 0.01
+    temperature: float = 1.0
     classes: int = 1
 
     def __post_init__(self) -> None:
@@ -65,6 +75,15 @@ class SSNConfig:
             )
         if self.loss_samples < 2 or self.loss_samples % 2:
             raise ValueError(f"SSNConfig.loss_samples must be even and 2 or more, got {self.loss_samples}.")
+        if self.loss not in LOSSES:
+            raise ValueError(f"SSNConfig.loss must be one of {', '.join(LOSSES)}, got {self.loss!r}.")
+        if self.loss == "energy" and self.loss_samples < 4:
+            raise ValueError(
+                f"SSNConfig.loss_samples must be 4 or more for the loss energy, got {self.loss_samples}: half of the "
+                "draws mirror the others, and the spread needs draws that are independent."
+            )
+        if not 0 <= self.temperature < math.inf:
+            raise ValueError(f"SSNConfig.temperature must be 0 or more and finite, got {self.temperature}.")
         if not math.isfinite(self.log_variance_limit):
             raise ValueError(f"SSNConfig.log_variance_limit must be a finite number, got {self.log_variance_limit}.")
         if not 0 <= self.single_weight < 1:
@@ -94,25 +113,37 @@ class SSN(Method):
 
     def logits(self, image: Tensor) -> LowRankNormal:
         """Distribution of the logits ``(B, K, H, W)`` given images ``(B, C, H, W)``."""
-        return self.head(self.unet(image))
+        found = self.head(self.unet(image))
+        return found if self.config.diagonal else found._replace(variance=torch.zeros_like(found.variance))
 
     def draw(self, logits: LowRankNormal, noise: RowNoise, first: int = 0) -> Tensor:
         """Logits ``(B, K, H, W)``, a draw per row; draws ``first`` and ``first`` + 1 of ``noise`` are ε₁ and ε₂."""
-        directions = noise.normal(first, (1, self.config.rank))
-        return logits.sample(directions, noise.normal(first + 1, (1, *logits.mean.shape[1:])))[:, 0]
+        return logits.sample(*self._standard(noise, 1, logits.mean, first))[:, 0]
 
     def training_loss(self, batch: Batch, noise: RowNoise) -> dict[str, Tensor]:
         """``likelihood``: −log of the mean likelihood of M draws of whole masks; ``single``: their mean cross-entropy.
+        Or ``energy``: 2 E d(S, Y) − E d(S, S') of the M draws S and the raters' masks Y.
 
         Draws 0 and 1 of ``noise`` are ε₁ and ε₂ of half the draws.
         """
         logits, half = self.logits(batch.image), self.config.loss_samples // 2
-        directions = noise.normal(0, (half, self.config.rank))
-        pixels = noise.normal(1, (half, *logits.mean.shape[1:]))
+        directions, pixels = self._standard(noise, half, logits.mean)
         draws = logits.sample(torch.cat([directions, -directions], dim=1), torch.cat([pixels, -pixels], dim=1))
+        if self.config.loss == "energy":
+            raters = batch.mask[:, None] if batch.raters is None else batch.raters
+            shape, pairs = draws.shape, independent_pairs(draws.shape[1])
+            masks = softmax(draws.flatten(0, 1)).view(shape)
+            return {"loss": energy(masks, raters, pairs.to(draws.device)).mean()}
         surprise = cross_entropies(draws, batch.mask)
         single, several, share = surprise.mean(), marginal(surprise).mean(), self.config.single_weight
         return {"single": single, "likelihood": several, "loss": (1 - share) * several + share * single}
+
+    def _standard(self, noise: RowNoise, draws: int, mean: Tensor, first: int = 0) -> tuple[Tensor, Tensor]:
+        """ε₁ and ε₂ of so many draws a row, which are draws ``first`` and ``first`` + 1 of ``noise``."""
+        directions = noise.normal(first, (draws, self.config.rank))
+        if not self.config.diagonal:
+            return directions, torch.zeros(1, 1, 1, 1, 1, device=mean.device).expand(len(mean), draws, *mean.shape[1:])
+        return directions, noise.normal(first + 1, (draws, *mean.shape[1:]))
 
     def prepare(self, image: Tensor) -> Prepared:
         """Mean, factor and variance of the logits."""
@@ -122,7 +153,9 @@ class SSN(Method):
         self, prepared: Prepared, noise: RowNoise, settings: SamplerSettings, on_step: OnStep | None = None
     ) -> Tensor:
         """In one pass; draw 0 of ``noise`` is ε₁, draw 1 ε₂."""
-        out = softmax(self.draw(LowRankNormal(*prepared), noise))
+        mean, factor, variance = prepared
+        t = self.config.temperature
+        out = softmax(self.draw(LowRankNormal(mean, t * factor, t**2 * variance), noise))
         if on_step is not None:
             on_step(1, 1)
         return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -154,3 +155,63 @@ def test_samples_do_not_depend_on_their_batch_and_the_network_runs_once_a_slice(
 def test_config_errors(changes, named):
     with pytest.raises(ValueError, match=named):
         SSNConfig(**changes)
+
+
+def test_energy_of_the_draws_to_the_raters_by_hand():
+    net, (image, mask) = method(), image_and_masks(1)
+    net.config = replace(net.config, loss="energy")
+    raters = torch.stack([mask, mask.roll(2, -1), torch.zeros_like(mask)], dim=1)
+    noise = RowNoise(3, ROWS, TRAINING, dtype=torch.float64)
+    draws = [draw.sigmoid() for draw in draws_by_hand(net.logits(image), noise, DRAWS // 2)]
+
+    def distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        shared = (a * b).sum((1, 2, 3))
+        return 1 - (shared + 1) / ((a + b).sum((1, 2, 3)) - shared + 1)
+
+    cross = torch.stack([distance(s, y) for s in draws for y in raters.unbind(1)]).mean(0)
+    apart = [(i, j) for i in range(DRAWS) for j in range(DRAWS) if (i - j) % (DRAWS // 2)]
+    within = torch.stack([distance(draws[i], draws[j]) for i, j in apart]).mean(0)
+    found = net.training_loss(Batch(image, mask, raters), noise)
+    assert found["loss"].item() == pytest.approx((2 * cross - within).mean().item(), rel=1e-5)
+    one = net.training_loss(Batch(image, mask), noise)["loss"]
+    assert one.item() == net.training_loss(Batch(image, mask, mask[:, None]), noise)["loss"].item()
+
+
+def test_without_a_diagonal_draws_lie_in_the_span_of_the_factor():
+    net, (image, _) = method(), image_and_masks(1)
+    net.config = replace(net.config, diagonal=False)
+    logits = net.logits(image)
+    assert not logits.variance.any()
+    noise = RowNoise(3, ROWS, dtype=torch.float64)
+    shift = (net.draw(logits, noise) - logits.mean).flatten(1)
+    for row in range(len(ROWS)):
+        factor = logits.factor[row].flatten(1)
+        weights = torch.linalg.lstsq(factor.T, shift[row]).solution
+        torch.testing.assert_close(weights, noise.normal(0, (1, RANK))[row, 0])
+        torch.testing.assert_close(weights @ factor, shift[row])
+
+
+def test_temperature_scales_the_deviation_of_draws():
+    net, (image, _) = method(), image_and_masks(1)
+    prepared, noise = net.prepare(image), RowNoise(3, ROWS, dtype=torch.float64)
+
+    def logit(temperature: float) -> torch.Tensor:
+        net.config = replace(net.config, temperature=temperature)
+        return torch.logit(net.sample(prepared, noise, ANY))
+
+    mean = prepared[0]
+    torch.testing.assert_close(logit(0.0), mean)
+    torch.testing.assert_close(logit(0.5) - mean, 0.5 * (logit(1.0) - mean))
+
+
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        ({"loss": "ged"}, "SSNConfig.loss must be"),
+        ({"loss": "energy", "loss_samples": 2}, "4 or more"),
+        ({"temperature": -1.0}, "temperature"),
+    ],
+)
+def test_settings_of_the_loss_that_cannot_be_are_refused(bad, told):
+    with pytest.raises(ValueError, match=told):
+        SSNConfig(**bad)

@@ -75,3 +75,22 @@ def test_stored_outputs():
 def test_config_errors(changes):
     with pytest.raises(ValueError, match=f"positive integers and at least one filter.*{next(iter(changes))}="):
         ConvUNetConfig(**changes)
+
+
+def test_a_patch_of_pixels_is_one_place_of_the_levels():
+    """Patch 2: the levels of a network that reads four times the channels at half the size; its answer is spread."""
+    config = ConvUNetConfig(in_channels=3, filters=(4, 6), convolutions=1, patch=2)
+    net = seeded(ConvUNet(config), 3)
+    assert config.size_multiple == 4
+    x = torch.rand(2, 3, 8, 12, generator=torch.Generator().manual_seed(0))
+    half = torch.stack([x[:, c, i::2, j::2] for c in range(3) for i in (0, 1) for j in (0, 1)], dim=1)
+    inner = ConvUNet(ConvUNetConfig(in_channels=12, filters=(4, 6), convolutions=1))
+    inner.load_state_dict({key: value for key, value in net.state_dict().items() if not key.startswith("spread")})
+    coarse = torch.einsum("oc,bchw->bohw", net.spread.weight[:, :, 0, 0], inner(half)) + net.spread.bias[:, None, None]
+    found = net(x)
+    assert found.shape == (2, 4, 8, 12)
+    for channel in range(4):
+        for i in (0, 1):
+            for j in (0, 1):
+                expected = coarse[:, 4 * channel + 2 * i + j]
+                torch.testing.assert_close(found[:, channel, i::2, j::2], expected)
