@@ -45,8 +45,10 @@ def find_model(name: str | Path | None) -> Path:
     Raises:
         FileNotFoundError: neither; the message lists the bundled models.
     """
-    if name is not None and Path(name).is_dir():
-        return Path(name)
+    if name is not None:
+        _check_name(name, "folder or bundled model")
+        if Path(name).is_dir():
+            return Path(name)
     wanted = DEFAULT_MODEL if name is None else str(name)
     for folder in bundled_models():
         if folder.name == wanted:
@@ -78,6 +80,7 @@ def find_benchmark(name: str | Path) -> Path:
     Raises:
         FileNotFoundError: neither; the message lists the bundled ones.
     """
+    _check_name(name, "YAML file or bundled benchmark")
     if Path(name).is_file():
         return Path(name)
     known = bundled_benchmarks()
@@ -93,6 +96,7 @@ def find_preset(name: str | Path) -> Path:
     Raises:
         FileNotFoundError: neither; the message lists the bundled presets.
     """
+    _check_name(name, "YAML file or preset")
     if Path(name).is_file():
         return Path(name)
     presets = bundled_presets()
@@ -104,3 +108,9 @@ def find_preset(name: str | Path) -> Path:
             raise FileNotFoundError(f"{name} is {'a' if kind == 'folder' else 'no'} {kind}, expected a YAML file.")
         raise FileNotFoundError(f"There is no file or preset {name}; presets: {known}.")
     return presets[wanted]
+
+
+def _check_name(name: str | Path, expected: str) -> None:
+    """FileNotFoundError for an empty name, which would be the current folder."""
+    if not str(name).strip():
+        raise FileNotFoundError(f"The name of a {expected} is empty, got {str(name)!r}; give one.")

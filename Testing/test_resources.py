@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 from shared_data import REPOSITORY
 
-from AmbiguousSegLib.resources import DEFAULT_MODEL, bundled_models, bundled_presets, find_model, find_preset
+from AmbiguousSegLib.resources import (
+    DEFAULT_MODEL,
+    bundled_models,
+    bundled_presets,
+    find_benchmark,
+    find_model,
+    find_preset,
+)
 
 RESOURCES = REPOSITORY / "Resources"
 
@@ -48,6 +55,20 @@ def test_what_there_is_not_is_answered_with_what_there_is():
             find_preset(name)
     with pytest.raises(FileNotFoundError, match="Resources is a folder, expected a YAML file"):
         find_preset(str(RESOURCES))
+
+
+@pytest.mark.parametrize(
+    ("find", "expected"),
+    [
+        (find_model, "folder or bundled model"),
+        (find_preset, "YAML file or preset"),
+        (find_benchmark, "YAML file or bundled benchmark"),
+    ],
+)
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_not_the_folder_one_is_in(find, expected, name):
+    with pytest.raises(FileNotFoundError, match=f"^The name of a {expected} is empty, got '{name}'; give one.$"):
+        find(name)
 
 
 @pytest.mark.parametrize("place", ["AmbiguousSegLib/Resources", "Resources"])

@@ -18,11 +18,12 @@ _JUDGED = (
 """Of a dataset: what the masks follow from that a system is judged on."""
 
 
-def check_sampler(config: TrainingConfig) -> None:
-    """ValueError for a sampler that the method cannot take, or more steps than its schedule has.
+def check_sampler(config: TrainingConfig, own: Mapping[str, object]) -> None:
+    """ValueError for a sampler that the method cannot take, more steps than its schedule has, or a grid for a flow.
 
     Args:
         config: completed.
+        own: what the benchmark's file says of this system's sampler; a grid of what lies below is meant for others.
     """
     method = METHODS[config.method]
     if not method.samples_by_steps:
@@ -30,6 +31,11 @@ def check_sampler(config: TrainingConfig) -> None:
     samplers.check(config.sampling, method.sampler_family)
     if method.sampler_family != FLOW:
         steps_of(config.sampling.grid, config.method_config["schedule"]["steps"], config.sampling.steps)
+    elif "grid" in own:
+        raise ValueError(
+            f"sampling.grid is {own['grid']!r}, but the method {config.method} is a flow, which has no grid of "
+            "training steps; leave grid out."
+        )
 
 
 def check_same_data(file: str | Path, systems: Mapping[str, TrainingConfig]) -> None:

@@ -245,7 +245,7 @@ def _config(file: str | Path, name: str, base: list[dict[str, Any]], listed: Lis
         layers += _layers(file, name, {"sampling": listed.sampling})
     try:
         config = completed(from_dict(TrainingConfig, laid_over(layers), ""))
-        check_sampler(config)
+        check_sampler(config, listed.sampling or {})
     except ValueError as error:
         raise ValueError(f"{file}, {name}: {error}") from error
     return replace(config, seed=0, card=replace(config.card, name=name))

@@ -14,7 +14,7 @@ from AmbiguousSegLib.data.lung_phantom import MODES, TWO_CLASSES, Phantom, phant
 from AmbiguousSegLib.files import replacing
 from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.volume.geometry import Geometry
-from AmbiguousSegLib.volume.writing import write_segmentation, write_volume
+from AmbiguousSegLib.volume.writing import write_image, write_segmentation, write_volume
 
 HELP = "write phantom cases or a phantom volume with raters"
 _RATER_COLOR = (0.35, 0.85, 0.45)
@@ -94,5 +94,4 @@ def _write_truth(folder: Path, phantom: Phantom) -> None:
 
 
 def _write_png(path: Path, array: np.ndarray) -> None:
-    with replacing(path) as temporary:
-        sitk.WriteImage(sitk.GetImageFromArray(array), str(temporary))
+    write_image(path, sitk.GetImageFromArray(array), compress=False)

@@ -27,7 +27,7 @@ from AmbiguousSegLib.model import Model, load_model
 from AmbiguousSegLib.resources import find_model
 from AmbiguousSegLib.text_files import parse_yaml
 from AmbiguousSegLib.training.config import TrainingConfig, completed, lifted
-from AmbiguousSegLib.training.config_file import SECTIONS, read_config
+from AmbiguousSegLib.training.config_file import SECTIONS, laid_over, read_config
 from AmbiguousSegLib.training.dataset import open_data
 from AmbiguousSegLib.training.plan import plan_for
 from AmbiguousSegLib.training.plan_file import in_words
@@ -132,7 +132,8 @@ def _base(arguments: list[str]) -> tuple[list[dict[str, Any]], Model | None]:
 def parse(arguments: list[str], below: Sequence[dict[str, Any]] = ()) -> tuple[Any, TrainingConfig]:
     """Options and configuration from a command line.
 
-    Later files are laid over earlier ones, and keys on the command line over all files.
+    Later files are laid over earlier ones, and keys on the command line over all files. A method that is named over
+    another one starts from its own defaults: what is below says of its network (``method_config``) is left out.
 
     Args:
         below: configurations over which those of the command line are laid.
@@ -144,11 +145,10 @@ def parse(arguments: list[str], below: Sequence[dict[str, Any]] = ()) -> tuple[A
     import jsonargparse
 
     # The method decides which keys method_config has, so files are read before the real parser is made.
-    method, configs, rest = _read_early(arguments, below)
+    method, below_line, rest = _read_early(arguments, below)
     parser = _parser(method)
-    files = [word for config in configs for word in ("--config", json.dumps(config))]
     try:
-        parsed = parser.parse_args([*files, *rest])
+        parsed = parser.parse_args(["--config", json.dumps(below_line), *rest])
         settings = parsed.as_dict() | {"method": method}
         given = {key: value for key, value in settings["method_config"].items() if (key, value) != ("classes", None)}
         settings["method_config"] = given
@@ -161,8 +161,8 @@ def parse(arguments: list[str], below: Sequence[dict[str, Any]] = ()) -> tuple[A
     return parsed, config
 
 
-def _read_early(arguments: list[str], below: Sequence[dict[str, Any]]) -> tuple[str, list[dict[str, Any]], list[str]]:
-    """The method, the configurations in their order, and the arguments that name neither."""
+def _read_early(arguments: list[str], below: Sequence[dict[str, Any]]) -> tuple[str, dict[str, Any], list[str]]:
+    """The method, all configurations laid over each other, and the arguments that name neither."""
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     early.add_argument("--config", action="append", default=[])
     early.add_argument("--method")
@@ -174,14 +174,14 @@ def _read_early(arguments: list[str], below: Sequence[dict[str, Any]]) -> tuple[
         old |= {} if known.eta is None else {"sampling": {"eta": known.eta}}
         if known.label is not None and any(word.partition("=")[0] == "--labels" for word in rest):
             raise CommandError("--card.label is now called --labels; give --labels alone.")
-        configs = [*below, *map(_read_config, known.config), lifted(old)]
+        named = {} if known.method is None else {"method": known.method}
+        config = laid_over([*below, *map(_read_config, known.config), lifted(old), named])
     except (argparse.ArgumentError, ValueError) as error:
         raise CommandError(str(error)) from error
-    named = [known.method, *(config.get("method") for config in reversed(configs)), TrainingConfig.method]
-    method = next(name for name in named if name is not None)
+    method = config.get("method", TrainingConfig.method)
     if not isinstance(method, str) or method not in METHODS:
         raise CommandError(f"Unknown method {method!r}; known: {', '.join(METHODS)}.")
-    return method, configs, rest
+    return method, config, rest
 
 
 def _parser(method: str) -> Any:
@@ -189,7 +189,10 @@ def _parser(method: str) -> Any:
 
     defaults = to_dict(TrainingConfig())
     parser = jsonargparse.ArgumentParser(prog=program("train"), description=HELP, exit_on_error=False)
-    config_help = "YAML file, or name of a bundled preset; of several, later ones are laid over earlier ones"
+    config_help = (
+        "YAML file, or name of a bundled preset; of several, later ones are laid over earlier ones, and one of "
+    )
+    config_help += "another method leaves out their method_config"
     parser.add_argument("--config", action="config", help=config_help)
     parser.add_argument("--out", type=Path, required=True, help="folder for model, checkpoint, log and pictures")
     parser.add_argument("--data", type=Path, default=None, help="folder of cases, or file that lists them")

@@ -33,7 +33,6 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
 from AmbiguousSegLib.diffusion import losses, process
 from AmbiguousSegLib.diffusion.noise import RowNoise
@@ -202,14 +201,6 @@ class CIMD(MaskDiffusion):
         else:
             seen = estimate.clamp(*self.config.mask_levels)
         return torch.cat([image, seen], dim=1)
-
-    def prior(self, image: Tensor, x_t: Tensor, index: Tensor) -> Distribution:
-        """P(z | image, what is predicted from x_t) of ACN (Eq. 13); only where β is not 0."""
-        if self.acn is None:
-            raise ValueError("Without beta_ambiguity there is no ACN; give it a weight.")
-        prediction, _ = self._network(image, x_t, index)
-        estimate = process.x0_from(self.config.prediction, self.schedule, prediction, x_t, index)
-        return self.acn(self._seen_by_acn(image, x_t, index, estimate))
 
     def denoise(self, image: Tensor, x_t: Tensor, index: Tensor) -> Denoised:
         """Mask estimate, clipped to ±1 as published, and the learned v for the full schedule."""

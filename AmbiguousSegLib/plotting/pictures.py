@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 from skimage.segmentation import find_boundaries
 from skimage.transform import resize
 
-from AmbiguousSegLib.files import replacing
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label
+from AmbiguousSegLib.volume.writing import write_image
 
 Color = tuple[int, int, int]
 RATER, SAMPLE, CONSENSUS = (90, 220, 120), (255, 120, 60), (250, 220, 70)
@@ -114,9 +114,8 @@ def ensemble_row(
 
 
 def write_png(path: Path | str, picture: np.ndarray) -> None:
-    """Write RGB uint8 ``(H, W, 3)``."""
-    with replacing(path) as temporary:
-        sitk.WriteImage(sitk.GetImageFromArray(np.ascontiguousarray(picture), isVector=True), str(temporary))
+    """Write RGB uint8 ``(H, W, 3)``. OSError: as ``write_image``."""
+    write_image(path, sitk.GetImageFromArray(np.ascontiguousarray(picture), isVector=True), compress=False)
 
 
 def _frame(shape: tuple[int, int]) -> np.ndarray:

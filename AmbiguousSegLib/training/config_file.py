@@ -65,11 +65,12 @@ def checked(config: Mapping[str, Any], name: str) -> dict[str, Any]:
 def laid_over(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Configurations as plain types, each laid over those before it, key by key; a list replaces a list.
 
-    What a configuration says of another method goes with that method, as its keys are others.
+    Where one names another method than those before it, their ``method_config`` goes, as its keys are of that method;
+    one that was given before any method was named is of whichever comes.
     """
     result: dict[str, Any] = {}
     for config in configs:
-        if config.get("method", result.get("method")) != result.get("method"):
+        if "method" in result and config.get("method", result["method"]) != result["method"]:
             result.pop("method_config", None)
         result = _merged(result, config)
     return result

@@ -29,7 +29,7 @@ def write_volume(path: Path | str, array: np.ndarray, geometry: Geometry) -> Non
         raise ValueError(f"A volume is written as NRRD, got the name {path}; let it end in .nrrd.")
     if array.dtype not in _STORED_TYPES:
         raise ValueError(f"NRRD does not hold {array.dtype}; convert the volume to float32 first.")
-    _write(geometry.image(array), path)
+    write_image(path, geometry.image(array))
 
 
 def write_segmentation(
@@ -64,7 +64,7 @@ def write_segmentation(
         raise ValueError(f"The mask holds the label {top}, but there are {len(labels)}; name every label.")
     for key, value in header_of(label_map, geometry, labels, ids).items():
         image.SetMetaData(key, value)
-    _write(image, path)
+    write_image(path, image)
 
 
 def write_nifti(path: Path | str, array: np.ndarray, geometry: Geometry) -> None:
@@ -90,7 +90,7 @@ def write_nifti(path: Path | str, array: np.ndarray, geometry: Geometry) -> None
             written = read_image(temporary)
         except (RuntimeError, ValueError) as error:
             told = reason(error) if isinstance(error, RuntimeError) else "what was written cannot be read"
-            raise OSError(f"{path} could not be written ({told}); check space and permission.") from error
+            raise _unwritten(path, temporary, told) from error
         same = geometry.same_in_files(Geometry.of(written)) and np.array_equal(
             sitk.GetArrayViewFromImage(written), sitk.GetArrayViewFromImage(image)
         )
@@ -98,9 +98,25 @@ def write_nifti(path: Path | str, array: np.ndarray, geometry: Geometry) -> None
             raise OSError(f"{path} does not hold what was written; check space and permission, or write NRRD.")
 
 
-def _write(image: sitk.Image, path: Path | str) -> None:
+def write_image(path: Path | str, image: sitk.Image, compress: bool = True) -> None:
+    """Write an image of SimpleITK in the format of the name; all of it or nothing.
+
+    Raises:
+        OSError: the file could not be written, with the system's number and reason, such as a full disk; a file that
+            was there before is unchanged.
+    """
     with replacing(path) as temporary:
         try:
-            sitk.WriteImage(image, str(temporary), useCompression=True)
+            sitk.WriteImage(image, str(temporary), useCompression=compress)
         except RuntimeError as error:
-            raise OSError(f"{path} could not be written ({reason(error)}); check space and permission.") from error
+            raise _unwritten(path, temporary, reason(error)) from error
+
+
+def _unwritten(path: Path | str, temporary: Path, told: str) -> OSError:
+    """Why SimpleITK stopped, as the system says it of more bytes in the same place; what it ``told`` is vague."""
+    try:
+        with open(temporary, "ab") as file:
+            file.write(bytes(2**16))
+    except OSError as error:
+        return OSError(error.errno, error.strerror, str(path))
+    return OSError(f"{path} could not be written ({told}); check space and permission.")

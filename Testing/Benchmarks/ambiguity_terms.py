@@ -33,6 +33,7 @@ from AmbiguousSegLib.devices import choose_device
 from AmbiguousSegLib.diffusion import process
 from AmbiguousSegLib.diffusion.noise import RowNoise
 from AmbiguousSegLib.methods import Batch, Method
+from AmbiguousSegLib.methods.cimd import CIMD
 from AmbiguousSegLib.training.dataset import open_data
 from AmbiguousSegLib.training.trainer import Trainer
 from AmbiguousSegLib.training.validation import score
@@ -95,6 +96,15 @@ def inputs(method: Method, case: EvaluationCase, seed: int, device: torch.device
     return image, x0, index, process.q_sample(method.schedule, x0, index, noise.normal(1, x0.shape[1:]))
 
 
+def prior_of(method: Method, image: Tensor, x_t: Tensor, index: Tensor) -> Distribution:
+    """P(z | …) of ACN at a step: of CIMD given what it predicts from x_t (Eq. 13), of CIMD-L as it says itself."""
+    if not isinstance(method, CIMD):
+        return method.prior(image, x_t, index)
+    prediction, _ = method._network(image, x_t, index)
+    estimate = process.x0_from(method.config.prediction, method.schedule, prediction, x_t, index)
+    return method.acn(method._seen_by_acn(image, x_t, index, estimate))
+
+
 def mask_bits(q: Distribution, draws: int, generator: torch.Generator) -> float:
     """I(mask; z) in bits between the rows of ``q``, one Gaussian for each of M equally likely masks, and z.
 
@@ -146,7 +156,7 @@ def figures(trainer: Trainer, cases: Sequence[EvaluationCase], samples: int, dev
             for position in range(_POSITIONS):
                 image, x0, index, x_t = inputs(method, case, number * _POSITIONS + position, device)
                 q = method.amn(torch.cat([image, x0], dim=1))
-                nats.append(float(kl_divergence(q, method.prior(image, x_t, index)).mean()))
+                nats.append(float(kl_divergence(q, prior_of(method, image, x_t, index)).mean()))
             bits.append(mask_bits(q, _POSITIONS, generator))
     ratio = gradient_ratio(method, cases, device)
     return {"kl": float(np.mean(nats)), "gradient": ratio, "bits": float(np.mean(bits)), **found}

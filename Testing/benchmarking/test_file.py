@@ -20,6 +20,7 @@ from AmbiguousSegLib.training.config_file import laid_over
 
 RESOURCES = REPOSITORY / "Resources"
 CIMD = {"method": "cimd", "method_config": METHODS["cimd"]}
+FLOW = {"method": "flow_matching", "method_config": METHODS["flow_matching"], "sampling": {"name": "euler", "steps": 2}}
 
 
 def test_layers_make_the_configuration_that_train_makes_of_them(tmp_path):
@@ -43,6 +44,14 @@ def test_a_layer_of_another_method_drops_the_keys_of_the_first():
         "beta_ambiguity": 0.0,
         "lambda_vlb": 1,
     }
+    of_any = {"method_config": {"image_channels": 4}}
+    assert laid_over([of_any, {"method": "ssn"}]) == {"method": "ssn", **of_any}
+
+
+def test_a_grid_below_a_flow_is_meant_for_others(tmp_path):
+    base = {**BASE, "sampling": {"name": "ddim", "steps": 1, "grid": "both_ends"}}
+    file = tiny_benchmark(tmp_path / "b.yaml", base=base, systems={"flow": {"config": FLOW}}, reference="flow")
+    assert read_benchmark(file, ["flow"]).systems[0].config.sampling.name == "euler"
 
 
 def test_systems_and_seeds_that_are_asked_for(tmp_path):
@@ -81,6 +90,12 @@ def test_systems_and_seeds_that_are_asked_for(tmp_path):
         ({"systems": {"A": {"config": {}}, "a": {"config": {}}}, "reference": None}, "A and a differ only in upper"),
         ({"systems": {"punet": {"config": {"method": "ccdm", "method_config": METHODS["ccdm"]}}}}, "of the family cat"),
         ({"systems": {"punet": {"config": CIMD, "sampling": {"steps": 51}}}}, "steps must lie in [1, 50], got 51"),
+        (
+            {"systems": {"punet": {"config": FLOW, "sampling": {"grid": "trailing"}}}},
+            "grid is 'trailing', but the method",
+        ),
+        ({"systems": {"punet": {"config": ""}}}, "punet: The name of a YAML file or preset is empty, got ''"),
+        ({"base": [""]}, "base: The name of a YAML file or preset is empty, got ''"),
         ({"systems": {"punet": {"config": {"nope": 1}}}}, "punet: its settings: unknown key nope"),
     ],
 )

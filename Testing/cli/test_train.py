@@ -237,6 +237,21 @@ def test_files_are_laid_over_each_other_and_the_command_line_over_all(tmp_path):
     assert (config.optimisation.batch_size, config.optimisation.images, config.seed) == (4, 80, 5)
 
 
+def test_a_file_of_another_method_starts_from_that_methods_defaults(tmp_path):
+    """Of what both methods have, too; data and length stay, and what comes after belongs to the later method."""
+    text = "method: cimd\nmethod_config: {image_channels: 3, unet: {model_channels: 8}, prediction: x0}\nseed: 3\n"
+    other, after = tmp_path / "other.yaml", tmp_path / "after.yaml"
+    other.write_text("method: probabilistic_unet\n", encoding="utf-8")
+    after.write_text("method_config: {beta: 2.0}\n", encoding="utf-8")
+    config = parse(arguments(tmp_path, text, "--config", str(other)))[1]
+    assert (config.method, config.seed) == ("probabilistic_unet", 3)
+    assert config.method_config == to_dict(ProbabilisticUNetConfig())
+    config = parse(arguments(tmp_path, text, "--config", str(other), "--config", str(after)))[1]
+    assert config.method_config == to_dict(ProbabilisticUNetConfig(beta=2.0))
+    config = parse(arguments(tmp_path, text, "--method", "probabilistic_unet", "--method_config.beta=2"))[1]
+    assert config.method_config == to_dict(ProbabilisticUNetConfig(beta=2.0))
+
+
 def test_bundled_presets_are_laid_over_each_other_by_name():
     base = parse(["--config", "lidc-cimd-128", "--out", "x"])[1]
     over = parse(["--config", "lidc-cimd-128.yaml", "--config", "ablations/ddpm-det-seg", "--out", "x"])[1]

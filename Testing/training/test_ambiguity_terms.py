@@ -43,7 +43,7 @@ def test_intervals_and_the_table():
 
 @torch.no_grad()
 def test_acns_gaussian_of_a_step_is_that_of_the_loss():
-    """``CIMD.prior``, which the benchmark asks, gives the divergence that training weighs."""
+    """What the benchmark takes for ACN's Gaussian gives the divergence that training weighs."""
     from make_expected import image_and_mask, normal, tiny_cimd
     from torch.distributions import kl_divergence
 
@@ -54,7 +54,5 @@ def test_acns_gaussian_of_a_step_is_that_of_the_loss():
     for acn_input in ("mask", "noise"):
         method = tiny_cimd(acn_input=acn_input, beta_ambiguity=0.01)
         x_t = process.q_sample(method.schedule, mask, index, epsilon)
-        q, p = method.amn(torch.cat([image, mask], dim=1)), method.prior(image, x_t, index)
+        q, p = method.amn(torch.cat([image, mask], dim=1)), ambiguity_terms.prior_of(method, image, x_t, index)
         torch.testing.assert_close(method.losses(image, mask, index, epsilon)["ambiguity"], 0.01 * kl_divergence(q, p))
-    with pytest.raises(ValueError, match="Without beta_ambiguity there is no ACN"):
-        tiny_cimd(beta_ambiguity=0.0).prior(image, x_t, index)

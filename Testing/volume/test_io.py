@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import struct
+import sys
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from shared_data import shared_path
 
+from AmbiguousSegLib.files import said
 from AmbiguousSegLib.labels import LESION_TERMINOLOGY, Label
+from AmbiguousSegLib.plotting.pictures import write_png
 from AmbiguousSegLib.volume import io, writing
 from AmbiguousSegLib.volume.geometry import Geometry
 
@@ -353,6 +357,31 @@ def test_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, fa
     one_line(error)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows sets no limit to the size of a file")
+@pytest.mark.parametrize("name", ["v.nrrd", "v.seg.nrrd", "v.nii", "v.nii.gz", "p.png"])
+def test_a_full_disk_is_told_in_the_systems_words(tmp_path, monkeypatch, name):
+    """A limit to the size of files ends writing where a full disk does; SimpleITK's words name no reason."""
+    import resource
+
+    grid = Geometry((64, 64, 20), (1.0,) * 3, (0.0,) * 3, (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
+    noise = RNG.integers(0, 2, (20, 64, 64), dtype=np.uint8)
+    ways = {
+        "v.nrrd": lambda path: writing.write_volume(path, noise, grid),
+        "v.seg.nrrd": lambda path: writing.write_segmentation(path, noise, grid, [Label()]),
+        "p.png": lambda path: write_png(path, RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)),
+    }
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError) as error:
+            ways.get(name, lambda path: writing.write_nifti(path, noise, grid))(tmp_path / name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert error.value.errno == errno.EFBIG
+    assert said(error.value) == f"{tmp_path / name}: file too large; check path, permission and space."
+    assert list(tmp_path.iterdir()) == []
 
 
 # .seg.nrrd, as other programs see it
