@@ -9,6 +9,8 @@ endif
 STAMP := .venv/installed
 PYTEST := $(BIN)/python -m pytest
 TWO := -n 2 --dist loadfile --no-loadscope-reorder
+# Tests start some hundred processes: where no bytecode may be kept, each compiles the whole library anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test quick lint clean
 
@@ -18,10 +20,9 @@ demo: $(STAMP)
 	$(BIN)/python AmbiguousSeg/Scripts/batch.py demo/phantom/image.nrrd --model phantom-cimd-64 --samples 8 --out demo/results --mrb --overwrite
 	@echo "Look at  demo/results/image/overview.png  and open  demo/results/image/scene.mrb  in 3D Slicer."
 
-# Everything: lint, the library on two processes, then what needs Slicer's stand-in, which has one application.
+# Everything: lint, then all tests on two processes, each of which has an application of Slicer's stand-in of its own.
 test: $(STAMP) lint
-	$(PYTEST) -m "not slicer" $(TWO)
-	$(PYTEST) -m slicer
+	$(PYTEST) $(TWO)
 
 # What a change is tried with: under two minutes on two idle cores.
 quick: $(STAMP)

@@ -12,17 +12,17 @@ import torch
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
-SLICER = ("bridge", "module", "slicer_host", "worker")  # folders whose tests share Slicer's stand-in
+SLICER = ("bridge", "module", "slicer_host", "worker")  # folders whose tests need Slicer's stand-in
 NUMERICAL = ("diffusion", "ensemble", "evaluation", "inference", "methods", "metrics", "networks")
 
 
 def pytest_collection_modifyitems(items):
-    """Marks that follow from where a test lies; files with slow tests first, so that no process ends long after the
-    others (with ``--no-loadscope-reorder``)."""
+    """Marks that follow from where a test lies; files with slow tests first, then those that start Slicer's stand-in, so
+    that no process ends long after the others (with ``--no-loadscope-reorder``)."""
     for item in items:
         folder = item.path.parent.name
         for mark, folders in (("slicer", SLICER), ("numerical", NUMERICAL)):
             if folder in folders:
                 item.add_marker(mark)
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path not in slow, item.path.parent.name not in SLICER))

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import subprocess
 import sys
+from functools import cache
 from typing import Protocol
 
 import pytest
@@ -41,9 +42,14 @@ def room_of(path):
     return path.relative_to(LIBRARY).parts[0].removesuffix(".py")
 
 
+@cache
+def parsed(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def imports(path):
     """Every module imported anywhere in the file, with its dots."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -77,7 +83,7 @@ def test_the_library_knows_nothing_of_slicer(path):
 def test_only_the_command_line_prints(path):
     if room_of(path) == "cli":
         return
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(path)):
         assert not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print")
         assert not isinstance(node, ast.Assert), f"{path}: assert on line {node.lineno}"
 

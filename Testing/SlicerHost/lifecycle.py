@@ -233,7 +233,7 @@ def process_events(until: Callable[[], object], ceiling_s: float = 300.0) -> Non
             name = getattr(until, "__qualname__", repr(until))
             raise errors.StandInError(f"Waited {ceiling_s} s for {name}{place} in vain.")
         qt.QApplication.processEvents(qt.QEventLoop.AllEvents, 20)
-        time.sleep(0.001)
+        time.sleep(0.004)  # a processor that looks for events all the time is missing to who makes them
     errors.check()
 
 

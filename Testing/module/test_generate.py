@@ -115,15 +115,15 @@ def test_samples_arrive_one_by_one_and_the_maps_are_theirs(driver):
 
 def test_button_and_command_line_and_batch_give_identical_masks(driver, tmp_path):
     driver.load_sample_data()
-    driver.generate(2, seed=3, limitSlices=True, firstSlice=8, lastSlice=13)
+    driver.generate(2, seed=3, firstSlice=10, lastSlice=11)
     from_button = [crop.full() for crop in crops_of(driver.run)]
     assert any(mask.any() for mask in from_button)
     (voxels,), geometry = read_channels([driver.parameters.channel1])
     write_volume(tmp_path / "scan.nrrd", voxels, geometry)
     asked = [str(tmp_path / "scan.nrrd"), "--samples", "2", "--seed", "3", "--quality", "fast", "--device", "cpu"]
     asked += ["--model", driver.parameters.model]
-    assert command_line(["sample", *asked, "--slices", "8", "13", "--out", str(tmp_path / "cli")]) == 0
-    (tmp_path / "study.csv").write_text("name,CT,slice_first,slice_last\nscan,scan.nrrd,8,13\n", encoding="utf-8")
+    assert command_line(["sample", *asked, "--slices", "10", "11", "--out", str(tmp_path / "cli")]) == 0
+    (tmp_path / "study.csv").write_text("name,CT,slice_first,slice_last\nscan,scan.nrrd,10,11\n", encoding="utf-8")
     batch = runpy.run_path(str(driver.batch_script))
     batch_arguments = [str(tmp_path / "study.csv"), *asked[1:], "--out", str(tmp_path / "batch")]
     assert batch["main"](batch_arguments) == 0
@@ -175,7 +175,7 @@ def test_region_of_interest_is_where_samples_may_lie(driver):
     middle = [(low + high) / 2 for low, high in zip(bounds[0::2], bounds[1::2])]
     roi.SetCenter(middle)
     roi.SetSize(bounds[1] - bounds[0], bounds[3] - bounds[2], 6.0)
-    driver.generate(2, region=roi)
+    driver.generate(2, region=roi, limitSlices=False)
     box = [crop.box[0] for crop in crops_of(driver.run) if not crop.empty]
     spacing, size = geometry_of(volume).spacing_mm[2], geometry_of(volume).size[2]
     slices = round(6.0 / spacing) + 1
@@ -184,7 +184,7 @@ def test_region_of_interest_is_where_samples_may_lie(driver):
 
 def test_more_segmentations_are_told_as_they_arrive(driver):
     driver.load_sample_data()
-    driver.generate(1, limitSlices=True, firstSlice=10, lastSlice=10)
+    driver.generate(1, firstSlice=10, lastSlice=10)
     seen = []
     driver.widget.generate._on_sample = lambda: seen.append(len(driver.nodes("vtkMRMLSegmentationNode")))
     before = len(driver.nodes("vtkMRMLSegmentationNode"))
@@ -259,7 +259,7 @@ def test_sampling_does_not_wait_for_an_estimate(driver, runner):
 
 def test_the_status_speaks_of_no_run_that_is_gone(driver):
     driver.load_sample_data()
-    driver.generate(2, limitSlices=True, firstSlice=10, lastSlice=10)
+    driver.generate(2, firstSlice=10, lastSlice=10)
     assert driver.ui.statusLabel.text == "2 samples in run AmbiguousSeg phantom samples"
     driver.generate(1, seed=1)
     assert driver.ui.statusLabel.text == "1 samples in run AmbiguousSeg phantom samples 2"
@@ -447,7 +447,7 @@ def test_a_worker_killed_from_outside_loses_nothing_that_was_shown(driver):
 @pytest.mark.parametrize("what", ["further samples", "edited mask", "comparison"])
 def test_the_same_request_again_loses_nothing(driver, what):
     driver.load_sample_data()
-    driver.generate(2, seed=1, limitSlices=True, firstSlice=9, lastSlice=12)
+    driver.generate(2, seed=1)
     first = driver.run
     edited = np.ones((4, 4, 4), bool)
     if what == "comparison":
@@ -468,7 +468,7 @@ def test_the_same_request_again_loses_nothing(driver, what):
 
 def test_adding_to_a_run_whose_sample_lost_its_mask_is_refused(driver):
     driver.load_sample_data()
-    driver.generate(2, limitSlices=True, firstSlice=9, lastSlice=12)
+    driver.generate(2)
     driver.wait(lambda: "modes" in driver.run.tables)
     driver.run.samples[0].GetSegmentation().RemoveAllSegments()
     driver.press("moreButton")
@@ -486,7 +486,7 @@ def test_an_end_that_fails_is_told_and_leaves_the_scene(driver, monkeypatch):
 
     with monkeypatch.context() as faulty:
         faulty.setattr(LiveRun, "complete", complete)
-        driver.generate(1, limitSlices=True, firstSlice=10, lastSlice=10)
+        driver.generate(1, firstSlice=10, lastSlice=10)
     (text,) = dialogs.texts("errorDisplay")
     assert "no maps" in text and driver.node_names() == before
     driver.generate(1)

@@ -64,7 +64,7 @@ def test_a_model_with_two_channels_asks_for_two_volumes(driver, tmp_path):
     driver.settle()
     assert not driver.ui.generateButton.enabled and "channel 1" in driver.ui.generateButton.toolTip
     driver.parameters.channel2 = second
-    driver.generate(2)
+    driver.generate(2, limitSlices=False)
     assert len(driver.run.samples) == 2
     assert driver.run.input is first
     driver.parameters.moreSamples = 1
@@ -340,7 +340,7 @@ def test_nothing_waits_for_an_estimate(driver):
     inputs.cancel_estimate()
     driver.wait(lambda: inputs._estimate is None)
     assert driver.ui.estimateLabel.text == "" and not inputs._estimate_timer.active
-    driver.generate(1, limitSlices=True, firstSlice=10, lastSlice=11)
+    driver.generate(1, firstSlice=10, lastSlice=11)
     driver.wait(lambda: driver.ui.estimateLabel.text.startswith("About"))
 
 

@@ -219,7 +219,7 @@ def test_dicom_segmentation_of_a_series(driver, tmp_path, monkeypatch):
     save_model(tiny_model(), tmp_path / "model")
     driver.parameters.model = str(tmp_path / "model")
     driver.parameters.channel1 = volume
-    driver.generate(2)
+    driver.generate(2, limitSlices=False)
     driver.parameters.exportForm, driver.parameters.exportFolder = "dicom", tmp_path / "out"
     driver.press("exportButton")
     driver.wait(lambda: "written" in driver.ui.exportLabel.text or dialogs.texts("errorDisplay"))

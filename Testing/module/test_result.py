@@ -257,7 +257,7 @@ def test_runs_of_one_name_are_told_apart(module):
 @pytest.mark.parametrize("grid", [True, False])
 def test_more_samples_lie_over_no_view_of_the_grid(driver, grid):
     driver.load_sample_data()
-    driver.generate(2, limitSlices=True, firstSlice=10, lastSlice=11)
+    driver.generate(2, firstSlice=10, lastSlice=11)
     if grid:
         driver.press("sideBySideButton")
         driver.settle()
@@ -286,7 +286,7 @@ def test_more_samples_lie_over_no_view_of_the_grid(driver, grid):
 
 def test_samples_of_a_new_run_that_comes_to_nothing_leave_the_views_as_they_were(driver):
     driver.load_sample_data()
-    driver.generate(1, limitSlices=True, firstSlice=10, lastSlice=11)
+    driver.generate(1, firstSlice=10, lastSlice=11)
     (sample,) = driver.run.samples
     driver.widget.generate._on_sample = lambda: (driver.widget.result.show_arriving(), delete_and_cancel())
 

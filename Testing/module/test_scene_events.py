@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import slicer
 from AmbiguousSegBridge.scene import save_scene
+from module_driver import FEW_SLICES
 
 
 @pytest.fixture
@@ -77,14 +78,14 @@ def test_the_volume_chosen_first_can_be_an_input(driver):
 
 def test_samples_saved_while_they_arrived_are_ordinary_segmentations_when_loaded(driver, tmp_path):
     driver.load_sample_data()
-    driver.start(8)
+    driver.start(3, **FEW_SLICES)
     driver.wait(lambda: driver.widget.generate.arriving)
     count = len(driver.widget.generate.arriving)
     save_scene(slicer.mrmlScene, tmp_path / "early.mrb")
     assert slicer.mrmlScene.ReadFromMRB(str(tmp_path / "early.mrb"))  # beside the run under way
     assert len(driver.widget.generate.arriving) == count  # which is left alone
     driver.wait(lambda: not driver.widget.generate.busy)
-    assert len(driver.run.samples) == 8
+    assert len(driver.run.samples) == 3
     driver.settle()
     tree = driver.ui.raterTree
     names = [tree.topLevelItem(number).text(0) for number in range(tree.topLevelItemCount)]

@@ -19,7 +19,7 @@ def table_texts(table) -> list[list[str]]:
 
 def test_saved_cleared_loaded(driver, tmp_path):
     driver.load_sample_data()
-    driver.generate(3, seed=4, limitSlices=True, firstSlice=9, lastSlice=12)
+    driver.generate(3, seed=4)
     driver.wait(lambda: "modes" in driver.run.tables)
     driver.press("compareButton")
     driver.wait(lambda: "comparison summary" in driver.run.tables)

@@ -127,7 +127,7 @@ def test_views_are_rebuilt_once(driver):
     for count in range(1, side_by_side.MOST_VIEWS + 1):
         assert layout.IsLayoutDescription(side_by_side.FIRST_LAYOUT + count)
     driver.load_sample_data()
-    driver.generate(2, limitSlices=True, firstSlice=10, lastSlice=11)
+    driver.generate(2, firstSlice=10, lastSlice=11)
     events.clear()
     for _ in range(2):
         driver.press("sideBySideButton")
@@ -162,7 +162,7 @@ def test_without_a_main_window_the_module_opens(driver, monkeypatch):
     monkeypatch.setattr(side_by_side, "layout_of", lambda _scene: None)
     driver.widget.initializeParameterNode()
     driver.load_sample_data()
-    driver.generate(1, limitSlices=True, firstSlice=10, lastSlice=11)
+    driver.generate(1, firstSlice=10, lastSlice=11)
     assert len(driver.run.samples) == 1
 
 
