@@ -4,6 +4,7 @@ Unless OMP_NUM_THREADS asks for more: results must hold there, too.
 """
 
 import os
+from collections import Counter
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("PYTHONIOENCODING", "utf-8")  # what children write is decoded as this, whatever the locale
@@ -17,12 +18,12 @@ NUMERICAL = ("diffusion", "ensemble", "evaluation", "inference", "methods", "met
 
 
 def pytest_collection_modifyitems(items):
-    """Marks that follow from where a test lies; files with slow tests first, then those that start Slicer's stand-in, so
+    """Marks that follow from where a test lies; files with most slow tests first, then those with Slicer's stand-in, so
     that no process ends long after the others (with ``--no-loadscope-reorder``)."""
     for item in items:
         folder = item.path.parent.name
         for mark, folders in (("slicer", SLICER), ("numerical", NUMERICAL)):
             if folder in folders:
                 item.add_marker(mark)
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (item.path not in slow, item.path.parent.name not in SLICER))
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: (-slow[item.path], item.path.parent.name not in SLICER))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import slicer
+from AmbiguousSegBridge.scene import save_scene
 from shared_data import REPOSITORY
 
 MODULE = REPOSITORY / "AmbiguousSeg" / "AmbiguousSeg.py"
@@ -16,10 +17,10 @@ FEW_SLICES = {"limitSlices": True, "firstSlice": 9, "lastSlice": 12}
 
 
 class Driver:
-    """The module, loaded into the stand-in ``host``."""
+    """The module, loaded into the stand-in ``host``; ``scenes`` is a folder in which ``sampled`` keeps scenes."""
 
-    def __init__(self, host, temporary: Path) -> None:
-        self.host, self.temporary = host, temporary
+    def __init__(self, host, temporary: Path, scenes: Path | None = None) -> None:
+        self.host, self.temporary, self.scenes = host, temporary, scenes
         self.widget = host.load_module(MODULE)
 
     @property
@@ -62,10 +63,23 @@ class Driver:
         self.wait(lambda: not self.widget.generate.busy)
 
     def sampled(self, samples: int, first: int, last: int) -> None:
-        """A run of the sample data over these slices, with its modes."""
-        self.load_sample_data()
-        self.generate(samples, firstSlice=first, lastSlice=last)
-        self.wait(lambda: "modes" in self.run.tables)
+        """A run of the sample data over these slices, with its modes.
+
+        Where there is a folder for scenes it is sampled once, saved and loaded, which takes no worker and no time.
+        """
+        path = self.scenes and self.scenes / f"{Path(self.parameters.model).name}_{samples}_{first}_{last}.mrb"
+        if path is None or not path.exists():
+            self.load_sample_data()
+            self.generate(samples, firstSlice=first, lastSlice=last)
+            self.wait(lambda: "modes" in self.run.tables)
+            if path is None:
+                return
+            save_scene(slicer.mrmlScene, path)
+            slicer.mrmlScene.Clear()
+            self.settle()
+        if not slicer.mrmlScene.ReadFromMRB(str(path), True, None):
+            raise OSError(f"The scene {path} could not be read.")
+        self.settle()
 
     def start(self, samples: int, **parameters) -> None:
         """Press the button."""

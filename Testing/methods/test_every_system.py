@@ -1,4 +1,4 @@
-"""Every bundled system by its preset: it learns, its masks follow from their seed, and all doors give the same ones.
+"""Every bundled system by its preset: it learns, its masks follow from their seed, and every door gives its method's.
 
 Presets of systems are found by listing. Each is trained by the command ``train`` on one small case that four raters
 outline, a bright disc drawn larger and larger: with its own networks, on as few images as show that loss and distance
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -41,6 +41,7 @@ from AmbiguousSegLib.model import Model, load_model, save_model
 from AmbiguousSegLib.outputs.result_folder import read_result_folder
 from AmbiguousSegLib.resources import bundled_presets
 from AmbiguousSegLib.training.config import TrainingConfig
+from AmbiguousSegLib.training.config_file import read_config
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.io import read_volume
 from AmbiguousSegLib.volume.writing import write_volume
@@ -54,15 +55,11 @@ PATIENT = {"probabilistic_unet": (640, 2.0)}
 LABELS = {1: [{"name": "disc"}], 2: [{"name": "rim"}, {"name": "disc"}]}
 
 
-@cache
-def preset(system: str) -> TrainingConfig:
-    """As the preset alone has it."""
-    return parse(["--config", system, "--out", "unused"])[1]
-
-
-def plainest(method: str) -> str:
-    """Of the systems with this method, the one with the shortest name."""
-    return min((system for system in SYSTEMS if preset(system).method == method), key=len)
+METHOD_OF = {system: read_config(system)["method"] for system in SYSTEMS}
+# Of the systems with a method the one with the shortest name: commands know methods, and nothing of presets.
+PLAINEST = {METHOD_OF[system]: system for system in sorted(SYSTEMS, key=len, reverse=True)}
+# A method for each way to sample: the families of samplers, and one pass. The script and its scene know no others.
+WAYS = {METHODS[name].samples_by_steps and METHODS[name].sampler_family: name for name in reversed([*METHODS])}
 
 
 def settings_of(system: str, folder: Path, classes: int = 1) -> list[str]:
@@ -175,13 +172,22 @@ def masks_in(folder: Path) -> np.ndarray:
     return np.stack([crop.full() for crop in read_result_folder(folder).samples])
 
 
-@pytest.fixture(scope="module", params=SYSTEMS)
-def trained(request, tmp_path_factory) -> Trained:
-    return train(request.param, tmp_path_factory.mktemp("one class"), 1)
+@pytest.fixture(scope="module")
+def training(tmp_path_factory) -> Callable[[str], Trained]:
+    """Trains a system once."""
+    return cache(lambda system: train(system, tmp_path_factory.mktemp("one class"), 1))
+
+
+@pytest.fixture(params=SYSTEMS)
+def trained(request, training) -> Trained:
+    return training(request.param)
 
 
 def test_every_method_has_the_preset_of_a_system():
-    assert {preset(system).method for system in SYSTEMS} == set(METHODS)
+    assert set(PLAINEST) == set(METHODS)
+
+
+plain_ones = pytest.mark.parametrize("trained", PLAINEST.values(), indirect=True)
 
 
 def test_it_learns_a_case_by_heart(trained):
@@ -218,6 +224,7 @@ def test_a_saved_model_is_the_same(trained, tmp_path):
     np.testing.assert_array_equal(trained.sampled(again.method), trained.masks)
 
 
+@plain_ones
 def test_the_command_sample_gives_the_librarys_masks(trained, tmp_path):
     volume = np.stack([trained.case.image[0], trained.case.image[0].T]) * 255
     write_volume(tmp_path / "scan.nrrd", volume.astype(np.float32), grid(volume.shape[-1]))
@@ -228,6 +235,7 @@ def test_the_command_sample_gives_the_librarys_masks(trained, tmp_path):
     np.testing.assert_array_equal(masks_in(tmp_path / "out"), expected.masks)
 
 
+@plain_ones
 def test_the_command_evaluate_judges_these_masks(trained, tmp_path):
     arguments = ["--data", str(trained.data), "--part", "all", "--samples", str(SAMPLES), "--device", "cpu"]
     model = ["--model", str(trained.folder / "model"), "--no-figure", "--out", str(tmp_path / "out")]
@@ -242,7 +250,7 @@ def test_the_command_evaluate_judges_these_masks(trained, tmp_path):
 @pytest.mark.parametrize("method", [name for name in METHODS if hasattr(METHODS[name].Config(), "classes")])
 def test_two_classes_are_learnt_and_drawn(method, tmp_path):
     """Once for each method for several classes."""
-    trained = train(plainest(method), tmp_path, 2)
+    trained = train(PLAINEST[method], tmp_path, 2)
     assert trained.model.method.classes == 2 and [label.name for label in trained.model.labels] == ["rim", "disc"]
     losses = [entry["loss"] for entry in log_of(trained.folder, "loss")]
     assert np.isfinite(losses).all() and np.mean(losses[-5:]) < np.mean(losses[:5])
@@ -252,14 +260,14 @@ def test_two_classes_are_learnt_and_drawn(method, tmp_path):
 @pytest.mark.slow
 @pytest.mark.slicer
 @pytest.mark.skipif(importlib.util.find_spec("slicer") is None, reason="slicer-core is not installed")
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", WAYS.values())
 def test_the_script_and_its_scene_hold_what_the_command_gives(name, tmp_path):
-    """Once for each method, of networks whose weights are all random, so that nothing is to be trained for it."""
+    """Of networks whose weights are all random, so that nothing is to be trained for it."""
     import slicer
     from AmbiguousSegBridge.host import make_host
     from AmbiguousSegBridge.runs import crops_of, find_runs
 
-    config = parse([*settings_of(plainest(name), tmp_path), "--out", str(tmp_path / "run")])[1]
+    config = parse([*settings_of(PLAINEST[name], tmp_path), "--out", str(tmp_path / "run")])[1]
     method = randomised(build_method(config.method, config.method_config))
     preprocessing = config.dataset.preprocessing(method.size_multiple)
     labels = tuple(Label(label["name"]) for label in LABELS[1])

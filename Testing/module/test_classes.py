@@ -38,11 +38,17 @@ def model_of_two_classes() -> Model:
     return Model(method, model.preprocessing, model.sampling, model.card, CORE_AND_HALO)
 
 
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "two classes"
+    save_model(model_of_two_classes(), folder)
+    return folder
+
+
 @pytest.fixture
-def sampled(driver, tmp_path):
+def sampled(driver, model_folder):
     """A run of three samples of the sample data, with its modes."""
-    save_model(model_of_two_classes(), tmp_path / "model")
-    driver.parameters.model = str(tmp_path / "model")
+    driver.parameters.model = str(model_folder)
     driver.sampled(3, 8, 10)
     return driver
 
@@ -63,8 +69,8 @@ def as_raters(driver, count: int = 2) -> None:
     driver.settle()
 
 
-def test_masks_maps_and_tables_are_those_of_the_library(sampled, tmp_path):
-    run, model = sampled.run, load_model(tmp_path / "model")
+def test_masks_maps_and_tables_are_those_of_the_library(sampled, model_folder):
+    run, model = sampled.run, load_model(model_folder)
     assert run.labels == CORE_AND_HALO
     volume = slicer.util.arrayFromVolume(sampled.parameters.channel1)[None].astype(np.float32)
     request = SampleRequest(3, sampler=sampler_of(Quality.FAST, model.training_steps), slice_range=(8, 10))

@@ -72,9 +72,7 @@ def test_saved_cleared_loaded(driver, tmp_path):
 
 
 def test_consensus_follows_its_slider(driver):
-    driver.load_sample_data()
-    driver.generate(4)
-    driver.wait(lambda: "modes" in driver.run.tables)
+    driver.sampled(4, 9, 12)
     mean = slicer.util.arrayFromVolume(driver.run.mean)
     for threshold in (0.0, 0.6):
         driver.ui.thresholdSlider.value = threshold
@@ -88,8 +86,7 @@ def test_consensus_follows_its_slider(driver):
 
 @pytest.mark.parametrize("button", ["useSampleButton", "useConsensusButton"])
 def test_copies_for_the_segment_editor_are_no_part_of_the_run(driver, button):
-    driver.load_sample_data()
-    driver.generate(2)
+    driver.sampled(4, 9, 12)
     driver.parameters.shownSample = 2
     nodes = driver.nodes("vtkMRMLSegmentationNode")
     driver.press(button)
@@ -119,8 +116,7 @@ def test_jumping_goes_down_the_order_of_disagreement(driver):
 
 
 def test_one_sample_is_shown_alone_and_all_again(driver):
-    driver.load_sample_data()
-    driver.generate(3)
+    driver.sampled(3, 9, 12)
     driver.ui.sampleTable.cellClicked.emit(1, 0)
     driver.settle()
     assert [bool(node.GetDisplayVisibility()) for node in driver.run.samples] == [False, True, False]
@@ -131,8 +127,7 @@ def test_one_sample_is_shown_alone_and_all_again(driver):
 
 
 def test_side_by_side_shows_each_sample_in_a_view_of_its_own_and_goes_back(driver):
-    driver.load_sample_data()
-    driver.generate(3)
+    driver.sampled(3, 9, 12)
     driver.press("sideBySideButton")
     driver.settle()
     views = [node.GetDisplayNode().GetViewNodeIDs() for node in driver.run.samples]
@@ -143,9 +138,7 @@ def test_side_by_side_shows_each_sample_in_a_view_of_its_own_and_goes_back(drive
 
 
 def test_representatives_of_modes_side_by_side_without_the_overlay(driver):
-    driver.load_sample_data()
-    driver.generate(4)
-    driver.wait(lambda: "modes" in driver.run.tables)
+    driver.sampled(4, 9, 12)
     (red, *_) = [n for n in driver.nodes("vtkMRMLSliceCompositeNode") if n.GetLayoutName() == "Red"]
     assert red.GetForegroundVolumeID() == driver.run.mean.GetID()
     driver.press("modesSideBySideButton")
