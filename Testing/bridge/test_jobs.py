@@ -81,6 +81,7 @@ def arguments_for(model_folder, **changes):
         "seed": 0,
         "sampler": None,
         "slice_range": None,
+        "pointing": None,
         "region": None,
         "modality": "",
         "picture": False,
