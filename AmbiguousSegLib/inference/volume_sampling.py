@@ -20,6 +20,7 @@ from AmbiguousSegLib.inference.batches import Row, draw_masks
 from AmbiguousSegLib.inference.point_sampling import Pointing, sample_around
 from AmbiguousSegLib.label_maps import label_map_of
 from AmbiguousSegLib.model import Model
+from AmbiguousSegLib.volume.field_of_view import check_pointed
 from AmbiguousSegLib.volume.geometry import Geometry, Region, Window
 from AmbiguousSegLib.volume.input_check import check_inputs
 from AmbiguousSegLib.volume.prepared import PreparedVolume
@@ -45,7 +46,8 @@ class SampleRequest:
         seed: everything random follows from it; in [0, 2⁶³).
         sampler: None: the model's own.
         slice_range: first and last slice, both included, counted as ``Preprocessing.prepare`` says; None: all.
-        region: box in LPS mm outside of which nothing is marked; None: the whole volume.
+        region: box in LPS mm outside of which nothing is marked; None: the whole volume. A model that is told where
+            somebody pointed is told of its middle.
         pointing: in place of both: a place in the volume, around which the model's field of view is sampled, in as many
             slices as any of these samples marks.
         coherence_mm: over what distance along the slice axis the noise turns into other noise. ``inf``: one choice
@@ -113,9 +115,11 @@ def sample_volume(
         modality, picture: what is known of the volume, as ``check_inputs`` takes it.
 
     Raises:
-        ValueError: channels, slice range, region, point or sampler that do not fit.
+        ValueError: channels, slice range, region, point or sampler that do not fit; as ``check_pointed``.
         RuntimeError: not even one slice fits into the device's memory.
     """
+    if request.pointing is request.region is None:
+        check_pointed(model.preprocessing, geometry)
     told = (modality, picture, request.region)
     warnings = check_inputs(model.inputs, volume, geometry, model.preprocessing, *told)
     for warning in warnings:
@@ -130,7 +134,7 @@ def sample_volume(
         if on_sample is not None:
             on_sample(number, masks[number - request.first_sample])
 
-    if request.pointing is None:
+    if (pointing := request.pointing) is None:
         prepared = preprocessing.prepare(volume, geometry, request.slice_range, request.region)
         slices = prepared.slice_indices
         for z, k in drawing(prepared).draw(slices, tell):
@@ -141,10 +145,10 @@ def sample_volume(
         limits = preprocessing.limits(volume)
 
         def prepare(window: Window) -> PreparedVolume:
-            return preprocessing.prepare(volume, geometry, None, window, limits, request.pointing.point_mm)
+            return preprocessing.prepare(volume, geometry, None, window, limits, pointing.point_mm)
 
         ways = (masks, request.first_sample, prepare, drawing, tell)
-        around = sample_around(request.pointing, preprocessing, geometry, *ways)
+        around = sample_around(pointing, preprocessing, geometry, *ways)
         for k in numbers:
             finished(k)
         prepared = around.prepared

@@ -9,6 +9,7 @@ import numpy as np
 from AmbiguousSegLib.volume.geometry import Geometry, Point, SliceAxes, Window
 from AmbiguousSegLib.volume.preprocessing import Preprocessing
 
+FAR_LARGER = 2.0  # times the field of view: what is in the middle is not what somebody pointed at
 _ROUNDING = 1e-6  # of a side in pixels: 1.4 · 64 is a little more than 89.6
 
 
@@ -25,6 +26,21 @@ def field_of_view_mm(preprocessing: Preprocessing) -> tuple[float, float]:
             "window of its own around a point; give a region instead."
         )
     return height * preprocessing.spacing_mm, width * preprocessing.spacing_mm
+
+
+def check_pointed(preprocessing: Preprocessing, geometry: Geometry) -> None:
+    """ValueError where a model that is told of a place is to take the middle of far larger slices for it."""
+    if preprocessing.point_sigma_mm is None:
+        return
+    axes, field = SliceAxes.of(geometry, preprocessing.plane), field_of_view_mm(preprocessing)
+    lengths, spacing = axes.of_index(geometry.size)[1:], axes.of_index(geometry.spacing_mm)[1:]
+    sides = [n * mm for n, mm in zip(lengths, spacing)]
+    if any(side > FAR_LARGER * seen for side, seen in zip(sides, field)):
+        raise ValueError(
+            f"This model outlines what it is pointed at and sees {field[0]:.4g} × {field[1]:.4g} mm around it; these "
+            f"slices are {sides[0]:.4g} × {sides[1]:.4g} mm. Give the place of the lesion by --point X Y Z (LPS mm) "
+            "or a region around it."
+        )
 
 
 def window_pixels(preprocessing: Preprocessing, side_mm: float | None = None) -> tuple[int, int]:

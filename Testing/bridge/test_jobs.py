@@ -338,6 +338,8 @@ WRONG = [
     *(("samples", value, "samples must be int") for value in ("two", None, 1.5, True)),
     ("seed", 1.5, "seed must be int"),
     ("sampler", 7, "sampler must be a mapping"),
+    ("pointing", {"point_mm": [0, 1]}, "pointing.point_mm must hold 3 values"),
+    ("pointing", {"point": [0, 1, 2]}, "Unknown key pointing.point"),
     ("slice_range", [0], "slice_range must hold 2 values"),
     ("slice_range", ["a", "b"], r"slice_range\[0\] must be int"),
     ("slice_range", 7, "slice_range must be a list"),

@@ -310,3 +310,42 @@ def test_what_cannot_be_sampled_around_a_point(model):
         sample(model, rod(4, 6), pointing=Pointing(point(), 12.0))
     with pytest.raises(ValueError, match="stretches any region to 16 × 16 pixels"):
         sample_volume(tiny_model(), rod(4, 6), GRID, SampleRequest(pointing=Pointing(point())))
+
+
+class Near(Bright):
+    """Marks what is near the place that it is told of, a brightness of 1 set aside: its last channel above .5."""
+
+    def sample(self, prepared, noise, settings, on_step=None):
+        return (prepared[0][:, -1:] * prepared[0][:, :1] > 0.5).float()
+
+
+@pytest.fixture
+def told(model):
+    """The network reads the image and a map of the place, which is above one half within 1.177 σ."""
+    preprocessing = replace(model.preprocessing, point_sigma_mm=3.0)
+    return Model(Near(BrightConfig(2)).eval(), preprocessing, weights_sha256="0" * 64)
+
+
+def test_a_network_that_is_told_of_the_place_is_told_of_the_point_in_every_window(told):
+    """In the corner the window is moved, and the place is not its middle; a larger window changes nothing."""
+    volume = np.zeros((1, *GRID.shape), np.float32)
+    volume[0, 4:8, 24:, :13] = 1
+    for pointing in (Pointing(point(3, 33)), Pointing(point(3, 33), 24.0)):
+        found = sample(told, volume, pointing=pointing)
+        rows, columns = np.mgrid[: GRID.size[1], : GRID.size[0]]
+        disc = (columns - 3) ** 2 + (rows - 33) ** 2 < (1.17741 * 3.0) ** 2  # σ √(2 ln 2)
+        assert found.provenance["window"]["slices"] == [4, 7]
+        assert all(np.array_equal(mask.astype(bool), disc) for mask in found.masks[:, 5])
+
+
+def test_whole_slices_that_are_far_larger_than_its_field_are_refused_without_a_point(told):
+    """Its field is 16 mm, and the slices are 36 × 40 mm; of a region it is told of the middle."""
+    with pytest.raises(ValueError, match=r"sees 16 × 16 mm around it; these slices are 36 × 40 mm. .* --point X Y Z"):
+        sample_volume(told, rod(4, 6), GRID, SampleRequest(1))
+    with pytest.raises(ValueError, match="--point X Y Z"):
+        without_voxels(told, GRID, SampleRequest(1))
+    region = ((17.5, 2.5, 37.0), (33.5, 18.5, 47.0))  # of the first test, whose middle is (25.5, 10.5)
+    masks = sample_volume(told, np.ones((1, *GRID.shape), np.float32), GRID, SampleRequest(1, region=region)).masks
+    assert np.argwhere(masks[0, 5]).mean(0) == pytest.approx((18.5, 20.5))
+    small = replace(GRID, size=(32, 32, 12))
+    assert sample_volume(told, np.ones((1, *small.shape), np.float32), small, SampleRequest(1)).masks.any()
