@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from AmbiguousSegLib.ensemble.sample_set import SampleSet
     from AmbiguousSegLib.evaluation.rater_comparison import compare_with_raters
+    from AmbiguousSegLib.inference.point_sampling import Pointing
     from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
     from AmbiguousSegLib.labels import Label
     from AmbiguousSegLib.metrics.figures import compare
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Label",
+    "Pointing",
     "SampleRequest",
     "SampleSet",
     "compare",
@@ -45,6 +47,7 @@ __all__ = [
 
 _HOMES = {
     "Label": "labels",
+    "Pointing": "inference.point_sampling",
     "SampleRequest": "inference.volume_sampling",
     "SampleSet": "ensemble.sample_set",
     "compare": "metrics.figures",

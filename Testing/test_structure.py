@@ -33,7 +33,7 @@ TORCH_FREE = [  # what Slicer's own process may import: importing torch would bl
     *("data.lung_phantom", "ensemble.sample_set", "evaluation.rater_comparison", "evaluation.rater_tables"),
     *("evaluation.table", "metrics.figures", "outputs.export_formats", "outputs.result_folder"),
     *("volume.dicom_seg", "volume.geometry", "volume.input_check", "volume.io", "volume.preprocessing"),
-    "volume.scan_kind",
+    *("volume.scan_kind", "inference.point_sampling"),
 ]
 MOST_LINES = 300
 

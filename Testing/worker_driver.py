@@ -109,6 +109,7 @@ def sampling(model_folder, **changes) -> dict:
         "seed": 5,
         "sampler": None,
         "slice_range": None,
+        "pointing": None,
         "region": None,
         "modality": "",
         "picture": False,

@@ -12,7 +12,7 @@ from typing import Any
 import slicer
 
 from AmbiguousSegBridge.fit import input_warnings, kind_of
-from AmbiguousSegBridge.grid import channel_arrays, region_of
+from AmbiguousSegBridge.grid import channel_arrays, point_of, region_of
 from AmbiguousSegBridge.identity import ATTRIBUTE, ROLE, sample_index
 from AmbiguousSegBridge.live_run import LiveRun
 from AmbiguousSegBridge.runner import Failure, Job, Listener, Runner, Steps
@@ -20,10 +20,11 @@ from AmbiguousSegBridge.runs import Run, find_runs, mask_ids, unique_run_name
 from AmbiguousSegBridge.tables import COMPARISON
 from AmbiguousSegLib.description import ModelDescription, read_description
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.inference.point_sampling import Pointing
 from AmbiguousSegLib.quality import Quality, sampler_of
 from AmbiguousSegLib.resources import find_model
 from AmbiguousSegLib.volume.crops import Crop
-from AmbiguousSegLib.volume.geometry import SliceAxes
+from AmbiguousSegLib.volume.geometry import Geometry, SliceAxes
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,9 @@ class Settings:
         samples: how many.
         region: box outside of which nothing is marked; None: the whole volume.
         slice_range: first and last slice, both included, along the model's plane; None: all.
+        point: in place of both: a place in the lesion, as the scene has it (RAS mm), around which the model's field of
+            view is sampled, in as many slices as are marked.
+        window_mm, grow_window: how much is looked at around it, see ``Pointing``.
         device: "auto", or a device by its torch name.
         sampler: None: what the quality stands for.
     """
@@ -53,6 +57,20 @@ class Settings:
     region: slicer.vtkMRMLMarkupsROINode | None = None
     slice_range: tuple[int, int] | None = None
     sampler: SamplerSettings | None = None
+    point: tuple[float, float, float] | None = None
+    window_mm: float | None = None
+    grow_window: bool = False
+
+    def pointing(self, geometry: Geometry) -> Pointing | None:
+        """What is pointed at in the first volume, on its grid; ValueError where it cannot be sampled."""
+        if self.point is None:
+            if self.window_mm is not None or self.grow_window:
+                raise ValueError("A window belongs to a point. Give a point, too.")
+            return None
+        pointing = Pointing(point_of(self.point, self.volumes[0]), self.window_mm, self.grow_window)
+        pointing.check_alone(self.slice_range, self.region)
+        pointing.likely_slices(self.model.preprocessing, geometry)
+        return pointing
 
     def sampler_argument(self) -> dict[str, Any] | None:
         """Sampler in plain JSON types; None for a model that does not sample by steps."""
@@ -86,7 +104,7 @@ def sample_job(settings: Settings, first_sample: int = 0, kind: str = "sample") 
     """Job that samples (or, by ``kind``, estimates) what the settings say.
 
     Raises:
-        ValueError: volumes or region that do not fit, in one line.
+        ValueError: volumes, region or point that do not fit, in one line.
     """
     wanted = len(settings.model.channels)
     if len(settings.volumes) != wanted or None in settings.volumes:
@@ -109,6 +127,7 @@ def sample_job(settings: Settings, first_sample: int = 0, kind: str = "sample") 
         "sampler": settings.sampler_argument(),
         "slice_range": None if settings.slice_range is None else list(settings.slice_range),
         "region": None if region is None else [list(corner) for corner in region],
+        "pointing": None if (pointing := settings.pointing(geometry)) is None else asdict(pointing),
         "modality": modality,
         "picture": picture,
     }
@@ -117,7 +136,7 @@ def sample_job(settings: Settings, first_sample: int = 0, kind: str = "sample") 
 
 
 def more_of(run: Run, samples: int, device: str) -> Settings:
-    """Settings that add samples to a run; the region is not among them, ``Generation`` takes it from the run.
+    """Settings that add samples to a run; region and point are not among them, ``Generation`` takes them from the run.
 
     They are sampled as the run's were, whatever its quality stands for by now.
 
@@ -153,6 +172,14 @@ def request_of(run: Run) -> dict[str, Any]:
     if not text:
         raise ValueError(f"Run {run.name!r} does not say how it was made. Start a new run.")
     return json.loads(text)
+
+
+def _pointing_of(run: Run) -> dict[str, Any] | None:
+    """What a run pointed at, with the window that it was sampled in."""
+    pointing, window = request_of(run).get("pointing"), run.provenance.get("window")
+    if pointing is None or window is None:
+        return pointing
+    return {**pointing, "window_mm": min(window["size_mm"]), "grow": False}
 
 
 class Generation:
@@ -192,12 +219,14 @@ class Generation:
         first = 0 if extends is None else 1 + max((sample_index(node) for node in extends.samples), default=-1)
         job = sample_job(settings, first)
         if extends is not None:
-            job = replace(job, arguments={**job.arguments, "region": request_of(extends)["region"]})
+            part = {"region": request_of(extends)["region"], "pointing": _pointing_of(extends)}
+            job = replace(job, arguments={**job.arguments, **part})
         self._request = {
             "model": _model_name(settings.model),
             "weights_sha256": settings.model.weights_sha256,
             "quality": settings.quality.value,
             **{key: job.arguments[key] for key in ("seed", "sampler", "slice_range", "region")},
+            **{key: job.arguments[key] for key in ("pointing",) if job.arguments[key] is not None},
             "channels": [volume.GetName() for volume in settings.volumes],
         }
         volume = settings.volumes[0]

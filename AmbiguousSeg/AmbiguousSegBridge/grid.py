@@ -10,7 +10,7 @@ import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
-from AmbiguousSegLib.volume.geometry import Geometry, Region
+from AmbiguousSegLib.volume.geometry import Geometry, Point, Region
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 ORTHOGONAL_WITHIN = PARALLEL_WITHIN = 1e-4
@@ -119,16 +119,34 @@ def region_of(roi: slicer.vtkMRMLMarkupsROINode, volume_node: slicer.vtkMRMLVolu
     roi.GetRASBounds(bounds)
     if not all(low < high for low, high in zip(bounds[0::2], bounds[1::2])):
         raise ValueError(f"Region {roi.GetName()!r} has no extent. Place it in the slice views, or choose none.")
-    parent = volume_node.GetParentTransformNode()
-    if parent is not None and not parent.IsTransformToWorldLinear():
-        raise ValueError(
-            f"Volume {volume_node.GetName()!r} is under a non-linear transform. Harden the transform, or use no region."
-        )
-    from_world = vtk.vtkMatrix4x4()
-    slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(None, parent, from_world)
+    from_world = _from_world(volume_node)
     corners = product(*zip(bounds[0::2], bounds[1::2]))
     lps = np.array([from_world.MultiplyPoint((*corner, 1.0)) for corner in corners]) @ LPS_TO_RAS
     return tuple(lps[:, :3].min(axis=0).tolist()), tuple(lps[:, :3].max(axis=0).tolist())
+
+
+def point_of(position_ras: Sequence[float], volume_node: slicer.vtkMRMLVolumeNode) -> Point:
+    """Place in the volume's own coordinates, LPS mm, of a place in the scene's, RAS mm.
+
+    Raises:
+        ValueError: if a warp lies between the two.
+    """
+    place = np.array(_from_world(volume_node).MultiplyPoint((*position_ras, 1.0))) @ LPS_TO_RAS
+    x, y, z = place[:3].tolist()
+    return x, y, z
+
+
+def _from_world(volume_node: slicer.vtkMRMLVolumeNode) -> vtk.vtkMatrix4x4:
+    """Matrix from the scene's coordinates to the volume's own; ValueError if a warp lies between the two."""
+    parent = volume_node.GetParentTransformNode()
+    if parent is not None and not parent.IsTransformToWorldLinear():
+        raise ValueError(
+            f"Volume {volume_node.GetName()!r} is under a non-linear transform. Harden the transform, or use no region "
+            "and no point."
+        )
+    from_world = vtk.vtkMatrix4x4()
+    slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(None, parent, from_world)
+    return from_world
 
 
 def is_turned(roi: slicer.vtkMRMLMarkupsROINode, volume_node: slicer.vtkMRMLVolumeNode) -> bool:

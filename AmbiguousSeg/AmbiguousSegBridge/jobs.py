@@ -63,6 +63,7 @@ def sample(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any]
     Arguments: "model" (folder), "device" ("auto", "cpu", "cuda:0" …), "channels" (files ``(Z, Y, X)`` of real
     numbers), "geometry", "samples", "first_sample", "seed", "sampler" ({"name", "steps", "grid", "options"}, null: the
     model's own), "slice_range" ([first, last] or null), "region" ([[x, y, z], [x, y, z]] in LPS mm, or null),
+    "pointing" (in place of both: {"point_mm": [x, y, z] in LPS mm, "window_mm": its size or null, "grow"}, or null),
     "modality" (as DICOM names it, or empty), "picture" (whether it does not tell the size of its pixels).
 
     Returns "provenance" of the ``SampleSet``, and "labels" ({"name", "color", "terminology"} each).
@@ -76,7 +77,7 @@ def sample(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any]
     request = _request(arguments, model)
     stored = _channels(folder, arguments["channels"], geometry)
     slices = len(without_voxels(model, geometry, request).slice_indices)
-    rows = slices * request.samples
+    rows = slices if request.pointing else slices * request.samples  # around a point all samples go slice by slice
     report.check()
     volume = np.empty((len(stored), *geometry.shape), np.float32)
     for channel, values in zip(volume, stored):  # no channel is in memory a second time
@@ -221,10 +222,13 @@ def _geometry(arguments: Arguments) -> Geometry:
 
 
 def _request(arguments: Arguments, model: Model) -> SampleRequest:
+    from AmbiguousSegLib.configuration import from_dict
     from AmbiguousSegLib.diffusion.settings import SamplerSettings
+    from AmbiguousSegLib.inference.point_sampling import Pointing
     from AmbiguousSegLib.inference.volume_sampling import SampleRequest
 
     sampler, slices, region = (arguments[key] for key in ("sampler", "slice_range", "region"))
+    pointing = arguments["pointing"]
     return SampleRequest(
         arguments["samples"],
         first_sample=arguments["first_sample"],
@@ -232,6 +236,7 @@ def _request(arguments: Arguments, model: Model) -> SampleRequest:
         sampler=SamplerSettings.from_json(sampler) if sampler else model.sampling,
         slice_range=None if slices is None else tuple(slices),
         region=None if region is None else tuple(tuple(corner) for corner in region),
+        pointing=None if pointing is None else from_dict(Pointing, pointing, "pointing"),
     )
 
 

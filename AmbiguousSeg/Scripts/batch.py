@@ -5,8 +5,10 @@
 
 Each INPUT is a volume, a folder, or a .csv with one volume per row. Of a folder, each volume and each DICOM series
 anywhere below it is taken; segmentations, localisers, reports and earlier results are left out, which the report says.
-Of a .csv the columns name, seed, series, slice_first and slice_last (0-based, both included) are optional, every other
-column is a channel, with paths relative to the .csv. What is done with the same settings is skipped, unless files of
+Of a .csv the columns name, seed, series, slice_first and slice_last (0-based, both included), point_x, point_y and
+point_z (a place in the lesion, in LPS mm) or point_r, point_a and point_s (RAS mm, as 3D Slicer shows them), and
+window_mm (how much is looked at around it) are optional, every other column is a channel, with paths relative to the
+.csv; rows of one volume need names of their own. What is done with the same settings is skipped, unless files of
 the volume have been written since (of an .mhd or .nhdr that names several data files, or a pattern for them, only the
 header counts). A bad volume is reported, and the next one follows. Results lie in OUT/<name>/, the report in
 OUT/batch.json and OUT/batch.csv, whose column warnings says in what a volume differs from what the model was trained
@@ -40,7 +42,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where AmbiguousSegBridge is
 
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
-OWN_COLUMNS = ("name", "seed", "series", "slice_first", "slice_last")
+LPS_COLUMNS, RAS_COLUMNS = ("point_x", "point_y", "point_z"), ("point_r", "point_a", "point_s")
+OWN_COLUMNS = ("name", "seed", "series", "slice_first", "slice_last", *LPS_COLUMNS, *RAS_COLUMNS, "window_mm")
 LEFT_OUT, LONGEST_NAME = "left out", 200  # bytes, of a name of a folder
 REQUEST, RESULT, SCENE = "request.json", "samples.json", "scene.mrb"
 DATA_FILE = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)\s*(.*?)\s*$", re.MULTILINE)  # of .mhd and .nhdr
@@ -55,6 +58,8 @@ class Job:
     slices: tuple[int, int] | None = None
     seed: int | None = None
     series: str | None = None
+    point_mm: tuple[float, float, float] | None = None  # LPS
+    window_mm: float | None = None
     problem: str = ""  # why it cannot be read
     note: str = ""  # doubt that it is a scan
 
@@ -182,7 +187,44 @@ def _job_of(row: dict[str, str], channels: list[str], path: Path, line: int) -> 
     if (first is None) != (last is None) or (first is not None and first > last):
         raise ValueError(f"{path}, line {line}: give both slice_first and slice_last, first <= last, or neither.")
     series = (row.get("series") or "").strip() or None
-    return Job(name, paths, None if first is None else (first, last), number("seed"), series)
+    try:
+        point, window = _point_of(row)
+    except ValueError as error:
+        raise ValueError(f"{path}, line {line}: {error}") from None
+    if point is not None and first is not None:
+        raise ValueError(
+            f"{path}, line {line}: a point chooses slices by itself; leave out slice_first and slice_last."
+        )
+    return Job(name, paths, None if first is None else (first, last), number("seed"), series, point, window)
+
+
+def _point_of(row: dict[str, str]) -> tuple[tuple[float, float, float] | None, float | None]:
+    """Place that a row points at, in LPS mm, and the size of the window around it."""
+    from AmbiguousSegLib.volume.geometry import lps_of_ras
+
+    def numbers(columns: Sequence[str]) -> list[float]:
+        texts = {column: text for column in columns if (text := (row.get(column) or "").strip())}
+        try:
+            return [float(text) for text in texts.values()]
+        except ValueError:
+            raise ValueError(f"{', '.join(texts)} must be numbers, in mm, got {', '.join(texts.values())}.") from None
+
+    lps, ras, window = numbers(LPS_COLUMNS), numbers(RAS_COLUMNS), numbers(["window_mm"])
+    if sorted((len(lps), len(ras))) not in ([0, 0], [0, 3]):
+        raise ValueError(f"give {', '.join(LPS_COLUMNS)} (LPS mm) or {', '.join(RAS_COLUMNS)} (RAS mm), all three.")
+    if window and not (lps or ras):
+        raise ValueError("window_mm belongs to a point; give the point, too.")
+    point = tuple(lps) if lps else lps_of_ras(ras) if ras else None
+    return point, window[0] if window else None
+
+
+def pointing_of(job: Job, options: argparse.Namespace):
+    """What a job points at, or None; --window counts where its row gives no size."""
+    from AmbiguousSegLib.inference.point_sampling import Pointing
+
+    if job.point_mm is None:
+        return None
+    return Pointing(job.point_mm, options.window if job.window_mm is None else job.window_mm, options.grow_window)
 
 
 def request_of(job: Job, options: argparse.Namespace) -> dict:
@@ -190,6 +232,8 @@ def request_of(job: Job, options: argparse.Namespace) -> dict:
 
     Raises FileNotFoundError if a channel or the model does not exist.
     """
+    from AmbiguousSegLib.configuration import to_dict
+
     return {
         "channels": [_state(path) for path in job.channels],
         "model_sha256": hashlib.sha256((options.model / "model.json").read_bytes()).hexdigest(),
@@ -202,6 +246,7 @@ def request_of(job: Job, options: argparse.Namespace) -> dict:
         "series": job.series,
         "slices": None if job.slices is None else list(job.slices),
         "spacing_mm": options.spacing_mm,
+        "pointing": None if (pointing := pointing_of(job, options)) is None else to_dict(pointing),
     }
 
 
@@ -227,7 +272,8 @@ def is_done(folder: Path, request: dict, mrb: bool) -> bool:
     if not all(path.is_file() for path in wanted):
         return False
     earlier = json.loads(wanted[0].read_text(encoding="utf-8"))
-    return {"grid": None, "spacing_mm": None, "series": None, **earlier} == request  # version 0.1 did not name these
+    unnamed = dict.fromkeys(("grid", "spacing_mm", "series", "pointing"))  # in earlier versions
+    return {**unnamed, **earlier} == request
 
 
 def run_jobs(
@@ -280,8 +326,9 @@ def _run_job(job: Job, options: argparse.Namespace, sample: Sample) -> str:
 
 
 def _warnings_in(folder: Path) -> str:
-    """In what a volume that was sampled differs from what the model was trained on."""
-    return " ".join(json.loads((folder / RESULT).read_text(encoding="utf-8")).get("input_warnings", []))
+    """In what a sampled volume differs from what the model was trained on, and what to know of what was pointed at."""
+    told = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    return " ".join([*told.get("input_warnings", []), *told.get("window", {}).get("warnings", [])])
 
 
 def write_report(rows: Sequence[Row], options: argparse.Namespace) -> None:
@@ -325,7 +372,8 @@ def library_sampler(options: argparse.Namespace) -> Sample:
     def sample(job: Job, folder: Path) -> None:
         volume, geometry = read_volume(job.channels, job.series)
         seed = options.seed if job.seed is None else job.seed
-        request = SampleRequest(options.samples, seed=seed, sampler=sampler, slice_range=job.slices)
+        part = {"slice_range": job.slices, "pointing": pointing_of(job, options)}
+        request = SampleRequest(options.samples, seed=seed, sampler=sampler, **part)
         modality, picture = modality_of(job.channels, job.series), any(map(is_picture, job.channels))
         if picture and options.spacing_mm is not None:
             geometry, picture = with_pixels_of(options.spacing_mm, geometry, job.channels), False
@@ -398,6 +446,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="denoising steps (default: the model's)")
     parser.add_argument("--grid", help="which of the training steps they are, such as trailing (default: the model's)")
     parser.add_argument("--quality", choices=[q.value for q in Quality], help="in place of sampler, steps and grid")
+    window_help = "size of what is looked at around a row's point (default: the model's field of view)"
+    parser.add_argument("--window", type=float, metavar="MM", help=window_help)
+    grow_help = "sample again in a larger window where its border cuts off what is marked around a point"
+    parser.add_argument("--grow-window", action="store_true", help=grow_help)
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps ... (default: a GPU if there is one)")
     parser.add_argument("--mrb", action="store_true", help=f"write a Slicer scene per volume, {SCENE}")
     parser.add_argument("--overwrite", action="store_true", help="sample again what is done already")
@@ -421,6 +473,8 @@ def main(argv: Sequence[str], make_sampler: Callable[[argparse.Namespace], Sampl
         except CommandError as error:
             raise ValueError(str(error)) from error
         jobs, left_out = find_jobs(options.inputs, options.out, options.series)
+        if (options.window is not None or options.grow_window) and all(job.point_mm is None for job in jobs):
+            raise ValueError("--window and --grow-window belong to points; name points in the columns of a .csv.")
         options.model = find_model(options.model)
         check_packages()
         sample = make_sampler(options)

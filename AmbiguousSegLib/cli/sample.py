@@ -20,11 +20,13 @@ from AmbiguousSegLib.diffusion.samplers import SAMPLERS
 from AmbiguousSegLib.diffusion.settings import FLOW, SamplerSettings
 from AmbiguousSegLib.diffusion.step_grids import STEP_GRIDS
 from AmbiguousSegLib.files import said, shown
+from AmbiguousSegLib.inference.point_sampling import Pointing
 from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
 from AmbiguousSegLib.model import Model, load_model
 from AmbiguousSegLib.outputs.result_folder import OVERVIEW, SUMMARY, earlier_files, write_outputs
 from AmbiguousSegLib.quality import Quality, sampler_of
 from AmbiguousSegLib.resources import find_model
+from AmbiguousSegLib.volume.geometry import lps_of_ras
 from AmbiguousSegLib.volume.io import read_volume
 from AmbiguousSegLib.volume.scan_kind import is_picture, modality_of, with_pixels_of
 
@@ -72,8 +74,40 @@ def parser() -> argparse.ArgumentParser:
         metavar=("X0", "X1", "Y0", "Y1", "Z0", "Z1"),
         help="only this box, in LPS millimetres",
     )
+    add_point_arguments(p)
     p.add_argument("--overwrite", action="store_true", help="replace an earlier result in --out")
     return p
+
+
+def add_point_arguments(p: argparse.ArgumentParser) -> None:
+    """Arguments of what is pointed at, which ``_pointing`` reads."""
+    place = p.add_mutually_exclusive_group()
+    place.add_argument(
+        "--point",
+        type=float,
+        nargs=3,
+        metavar=("X", "Y", "Z"),
+        help="place in the lesion, in LPS millimetres: the model's field of view around it is sampled, slice by slice "
+        "outward until no sample marks anything",
+    )
+    place.add_argument(
+        "--point-ras",
+        type=float,
+        nargs=3,
+        metavar=("R", "A", "S"),
+        help="the same in RAS millimetres, as 3D Slicer shows them",
+    )
+    p.add_argument(
+        "--window",
+        type=float,
+        metavar="MM",
+        help="size of what is looked at around the point (default: the model's field of view, the least)",
+    )
+    p.add_argument(
+        "--grow-window",
+        action="store_true",
+        help="sample again in a larger window where the border of the window cuts a mask off",
+    )
 
 
 def add_sampling_arguments(p: argparse.ArgumentParser) -> None:
@@ -162,6 +196,16 @@ def sampler_settings(model: Model, options: argparse.Namespace) -> SamplerSettin
     return settings
 
 
+def _pointing(options: argparse.Namespace) -> Pointing | None:
+    if options.point is None and options.point_ras is None:
+        given = [f"--{key.replace('_', '-')}" for key in ("window", "grow_window") if getattr(options, key)]
+        if given:
+            raise CommandError(f"{' and '.join(given)} belong to a point; give --point X Y Z, too.")
+        return None
+    x, y, z = options.point or lps_of_ras(options.point_ras)
+    return Pointing((x, y, z), options.window, options.grow_window)
+
+
 def _request(options: argparse.Namespace, model: Model) -> SampleRequest:
     r = options.region
     return SampleRequest(
@@ -170,6 +214,7 @@ def _request(options: argparse.Namespace, model: Model) -> SampleRequest:
         sampler=sampler_settings(model, options),
         slice_range=tuple(options.slices) if options.slices else None,
         region=((r[0], r[2], r[4]), (r[1], r[3], r[5])) if r else None,
+        pointing=_pointing(options),
         coherence_mm=options.coherence_mm,
         batch_size=options.batch_size,
     )

@@ -17,6 +17,7 @@ from AmbiguousSegLib.inference.batches import KEPT_BYTES, draw_masks, prepare_sl
 from AmbiguousSegLib.inference.volume_sampling import SampleRequest, fitting_batch_size
 from AmbiguousSegLib.label_maps import label_map_of
 from AmbiguousSegLib.model import Model
+from AmbiguousSegLib.volume.field_of_view import check_pointed, window_at
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.prepared import PreparedVolume
 from AmbiguousSegLib.volume.preprocessing import Intensity
@@ -73,7 +74,7 @@ def estimate(
         on_evaluation: called after each evaluation; may raise to cancel.
 
     Raises:
-        ValueError: slice range or region that do not fit.
+        ValueError: slice range, region or point that do not fit.
         RuntimeError: not even one slice fits into the device's memory.
     """
     prepared = without_voxels(model, geometry, request)
@@ -111,12 +112,19 @@ def estimate(
 def without_voxels(model: Model, geometry: Geometry, request: SampleRequest) -> PreparedVolume:
     """What sampling will see of a volume on this grid: zeros that take no memory.
 
+    Around a point these are the slices of ``Pointing.likely_slices`` in the first window, whatever it will find.
+
     Raises:
-        ValueError: slice range or region that do not fit.
+        ValueError: slice range, region or point that do not fit; as ``check_pointed``.
     """
-    window = replace(model.preprocessing, intensity=Intensity("window", 0.0, 1.0))
-    zeros = np.broadcast_to(np.float32(0), (len(window.channels), *geometry.shape))
-    return window.prepare(zeros, geometry, request.slice_range, request.region)
+    plain = replace(model.preprocessing, intensity=Intensity("window", 0.0, 1.0))
+    zeros = np.broadcast_to(np.float32(0), (len(plain.channels), *geometry.shape))
+    if (pointing := request.pointing) is None:
+        if request.region is None:
+            check_pointed(plain, geometry)
+        return plain.prepare(zeros, geometry, request.slice_range, request.region)
+    window = window_at(plain, geometry, pointing.point_mm, pointing.sizes(plain)[0])
+    return plain.prepare(zeros, geometry, pointing.likely_slices(plain, geometry), window)
 
 
 def _time_evaluation(

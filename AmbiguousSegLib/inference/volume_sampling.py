@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,12 @@ from AmbiguousSegLib import __version__
 from AmbiguousSegLib.diffusion import samplers
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
-from AmbiguousSegLib.inference.batches import draw_masks
+from AmbiguousSegLib.inference.batches import Row, draw_masks
+from AmbiguousSegLib.inference.point_sampling import Pointing, sample_around
 from AmbiguousSegLib.label_maps import label_map_of
 from AmbiguousSegLib.model import Model
-from AmbiguousSegLib.volume.geometry import Geometry, Region
+from AmbiguousSegLib.volume.field_of_view import check_pointed
+from AmbiguousSegLib.volume.geometry import Geometry, Region, Window
 from AmbiguousSegLib.volume.input_check import check_inputs
 from AmbiguousSegLib.volume.prepared import PreparedVolume
 
@@ -43,7 +46,10 @@ class SampleRequest:
         seed: everything random follows from it; in [0, 2⁶³).
         sampler: None: the model's own.
         slice_range: first and last slice, both included, counted as ``Preprocessing.prepare`` says; None: all.
-        region: box in LPS mm outside of which nothing is marked; None: the whole volume.
+        region: box in LPS mm outside of which nothing is marked; None: the whole volume. A model that is told where
+            somebody pointed is told of its middle.
+        pointing: in place of both: a place in the volume, around which the model's field of view is sampled, in as many
+            slices as any of these samples marks.
         coherence_mm: over what distance along the slice axis the noise turns into other noise. ``inf``: one choice
             for the whole sample, so that it is one coherent shape; 0: each slice chooses on its own.
         batch_size: slices × samples computed together; None: what fits the device.
@@ -58,6 +64,7 @@ class SampleRequest:
     sampler: SamplerSettings | None = None
     slice_range: tuple[int, int] | None = None
     region: Region | None = None
+    pointing: Pointing | None = None
     coherence_mm: float = DEFAULT_COHERENCE_MM
     batch_size: int | None = None
 
@@ -68,6 +75,8 @@ class SampleRequest:
             raise ValueError(
                 f"first_sample must be 0 or more and seed in [0, 2**63), got {self.first_sample} and {self.seed}."
             )
+        if self.pointing is not None:
+            self.pointing.check_alone(self.slice_range, self.region)
         if not self.coherence_mm >= 0:
             raise ValueError(f"coherence_mm must be 0 or more, got {self.coherence_mm}.")
         if self.batch_size is not None and self.batch_size < 1:
@@ -89,6 +98,9 @@ def sample_volume(
 ) -> SampleSet:
     """N plausible segmentations of a volume, on its own grid.
 
+    Around a place (``request.pointing``, see ``point_sampling``) all samples are finished at the end, and "window" in
+    the provenance says what was looked at.
+
     Beside the result, memory holds one batch of masks at a time, and what ``draw_masks`` keeps of the slices. In what
     the volume differs from what the model was trained on is logged before anything is sampled, and kept in the
     provenance as "input_warnings", a list of sentences.
@@ -103,45 +115,86 @@ def sample_volume(
         modality, picture: what is known of the volume, as ``check_inputs`` takes it.
 
     Raises:
-        ValueError: channels, slice range, region or sampler that do not fit.
+        ValueError: channels, slice range, region, point or sampler that do not fit; as ``check_pointed``.
         RuntimeError: not even one slice fits into the device's memory.
     """
+    if request.pointing is request.region is None:
+        check_pointed(model.preprocessing, geometry)
     told = (modality, picture, request.region)
     warnings = check_inputs(model.inputs, volume, geometry, model.preprocessing, *told)
     for warning in warnings:
         log.warning("%s", warning)
-    prepared = model.preprocessing.prepare(volume, geometry, request.slice_range, request.region)
     settings = request.sampler or model.sampling
-    slices = prepared.slice_indices
     numbers = range(request.first_sample, request.first_sample + request.samples)
-    batch_size = request.batch_size or fitting_batch_size(model, prepared)
     masks = np.zeros((request.samples, *geometry.shape), np.uint8)
-    total, done = len(slices) * len(numbers), 0
+    tell = on_progress or (lambda _share: None)
+    drawing, preprocessing = partial(_Drawing, model, request, masks), model.preprocessing
 
-    def step(batch: int, number: int, steps: int) -> None:
-        if on_progress is not None:
-            on_progress((done + batch * number / steps) / total)
+    def finished(number: int) -> None:
+        if on_sample is not None:
+            on_sample(number, masks[number - request.first_sample])
 
-    drawn = draw_masks(
-        model.method,
-        prepared.image,
-        slices,
-        numbers,
-        request.seed,
-        settings,
-        batch_size,
-        slice_period=request.coherence_mm / prepared.slice_spacing_mm,
-        on_step=step,
-    )
-    for batch, values in drawn:
-        # Continuous values are brought to the volume's grid before a class is chosen: borders stay smooth.
-        for (z, k), value in zip(batch, prepared.restore(values).numpy(), strict=True):
-            prepared.write(masks[k - request.first_sample], z, label_map_of(value))
-            if on_sample is not None and z == slices[-1]:
-                on_sample(k, masks[k - request.first_sample])
-        done += len(batch)
-    provenance = {**_provenance(model, settings, request, prepared), "input_warnings": warnings}
+    if (pointing := request.pointing) is None:
+        prepared = preprocessing.prepare(volume, geometry, request.slice_range, request.region)
+        slices = prepared.slice_indices
+        for z, k in drawing(prepared).draw(slices, tell):
+            if z == slices[-1]:
+                finished(k)
+        part: dict[str, Any] = {"slice_range": [slices[0], slices[-1]], "region_lps_mm": _plain(request.region)}
+    else:
+        limits = preprocessing.limits(volume)
+
+        def prepare(window: Window) -> PreparedVolume:
+            return preprocessing.prepare(volume, geometry, None, window, limits, pointing.point_mm)
+
+        ways = (masks, request.first_sample, prepare, drawing, tell)
+        around = sample_around(pointing, preprocessing, geometry, *ways)
+        for k in numbers:
+            finished(k)
+        prepared = around.prepared
+        part = {"slice_range": list(around.slices), "region_lps_mm": _plain(around.region), "window": around.window}
+    provenance = {**_provenance(model, settings, request, prepared), **part, "input_warnings": warnings}
     return SampleSet(masks, geometry, provenance, model.labels)
+
+
+class _Drawing:
+    """Masks of one prepared volume, put into those of the run."""
+
+    def __init__(self, model: Model, request: SampleRequest, masks: np.ndarray, prepared: PreparedVolume) -> None:
+        self._model, self._request, self._masks, self._prepared = model, request, masks, prepared
+        self._batch_size = request.batch_size or fitting_batch_size(model, prepared)
+        # A CPU takes as much longer as there is more to draw; a GPU with room in its batch does not.
+        self.at_once = 1 if model.device.type == "cpu" else max(1, self._batch_size // (2 * request.samples))
+
+    def draw(self, slices: Sequence[int], tell: OnProgress) -> Iterator[Row]:
+        """Draw the masks of these slices; gives the slice and the sample of each that is there.
+
+        ``tell`` is called with the share done, in (0, 1], after each network evaluation.
+        """
+        request, prepared = self._request, self._prepared
+        numbers = range(request.first_sample, request.first_sample + request.samples)
+        total, done = len(slices) * len(numbers), 0
+
+        def step(batch: int, number: int, steps: int) -> None:
+            tell((done + batch * number / steps) / total)
+
+        drawn = draw_masks(
+            self._model.method,
+            prepared.image,
+            slices,
+            numbers,
+            request.seed,
+            request.sampler or self._model.sampling,
+            self._batch_size,
+            slice_period=request.coherence_mm / prepared.slice_spacing_mm,
+            on_step=step,
+        )
+        for batch, values in drawn:
+            # Continuous values are brought to the volume's grid before a class is chosen: borders stay smooth.
+            for (z, k), value in zip(batch, prepared.restore(values).numpy(), strict=True):
+                prepared.write(self._masks[k - request.first_sample], z, label_map_of(value))
+                yield z, k
+            done += len(batch)
 
 
 def fitting_batch_size(model: Model, prepared: PreparedVolume) -> int:
@@ -175,8 +228,10 @@ def _provenance(
         "seed": request.seed,
         "first_sample": request.first_sample,
         "sampler": asdict(settings) if model.method.samples_by_steps else None,
-        "slice_range": [prepared.slice_indices[0], prepared.slice_indices[-1]],
-        "region_lps_mm": None if request.region is None else [list(corner) for corner in request.region],
         "coherence_mm": None if math.isinf(request.coherence_mm) else request.coherence_mm,
         "network_size": list(prepared.canvas),
     }
+
+
+def _plain(region: Region | None) -> list[list[float]] | None:
+    return None if region is None else [list(corner) for corner in region]

@@ -20,6 +20,9 @@ _EDGE = 1e-4  # of a voxel: a region that ends on a voxel border does not touch 
 Region = tuple[tuple[float, float, float], tuple[float, float, float]]
 """Box in LPS millimetres, parallel to the patient's axes: its lowest and its highest corner (x, y, z)."""
 
+Point = tuple[float, float, float]
+"""Place in LPS millimetres (x, y, z)."""
+
 # Patient axes (x, y, z = 0, 1, 2; LPS) along (slices, rows, columns), and the sense in which each is followed.
 PLANES = {
     "axial": ((2, +1), (1, +1), (0, +1)),  # slices to the head, rows to the back, columns to the left
@@ -150,6 +153,23 @@ class Geometry:
         return self.to_mm(np.array(list(product(*[(0, n - 1) for n in self.size]))))
 
 
+def lps_of_ras(position_mm: Sequence[float]) -> Point:
+    """A place in RAS millimetres, as 3D Slicer has them, in LPS; and the other way round."""
+    x, y, z = position_mm
+    return -x, -y, z
+
+
+@dataclass(frozen=True)
+class Window:
+    """The same part of every slice of a plane: first and last row, first and last column, both included.
+
+    Counted from 0 as ``SliceAxes`` follows them, so that it is a rectangle of voxels in an oblique volume, too.
+    """
+
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+
 @dataclass(frozen=True)
 class SliceAxes:
     """Index axes (x, y, z = 0, 1, 2) of a grid along (slices, rows, columns), and which are followed backwards."""
@@ -185,14 +205,27 @@ class SliceAxes:
         steps = [slice(None, None, -1 if back else 1) for back in self.backwards]
         return turned[..., steps[0], steps[1], steps[2]]
 
-    def place(self, geometry: Geometry, point: Sequence[float]) -> tuple[float, ...]:
-        """Slice, row and column, as real numbers, of a point in LPS mm."""
-        index = self.of_index([float(v) for v in geometry.to_index([tuple(point)])[0]])
-        lengths = self.of_index(geometry.size)
-        return tuple(n - 1 - at if back else at for at, n, back in zip(index, lengths, self.backwards))
+    def place(self, geometry: Geometry, position_mm: Point) -> tuple[float, ...]:
+        """Slice, row and column of a position; integers are voxel centres, and it may lie outside of the grid."""
+        index = self.of_index(geometry.to_index(position_mm).tolist())
+        counts = self.of_index(geometry.size)
+        return tuple(n - 1 - i if back else i for i, n, back in zip(index, counts, self.backwards))
 
-    def box(self, geometry: Geometry, region: Region) -> tuple[tuple[int, int], ...]:
-        """First and last slice, row and column that ``region`` touches."""
+    def region(self, geometry: Geometry, box: Sequence[tuple[int, int]]) -> Region:
+        """Box in LPS mm around these slices, rows and columns (first and last of each), voxels' outer faces included.
+
+        Where the grid is parallel to the patient's axes, ``box`` gives them back.
+        """
+        counts = self.of_index(geometry.size)
+        spans = [(n - 1 - b, n - 1 - a) if back else (a, b) for (a, b), n, back in zip(box, counts, self.backwards)]
+        ends = [(spans[self.index_axes.index(k)][0] - 0.5, spans[self.index_axes.index(k)][1] + 0.5) for k in range(3)]
+        corners = geometry.to_mm(list(product(*ends)))
+        return tuple(corners.min(axis=0).tolist()), tuple(corners.max(axis=0).tolist())
+
+    def box(self, geometry: Geometry, region: Region | Window) -> tuple[tuple[int, int], ...]:
+        """First and last slice, row and column that ``region`` touches; a window is of all slices."""
+        if isinstance(region, Window):
+            return (0, self.of_index(geometry.size)[0] - 1), region.rows, region.columns
         if not np.all(np.isfinite(region)) or any(a > b for a, b in zip(*region)):
             raise ValueError(f"A region is its lowest and its highest corner in LPS mm, all finite, got {region}.")
         corners = geometry.to_index(list(product(*zip(*region))))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from AmbiguousSegLib.volume.geometry import PLANES, Geometry, Region, SliceAxes
+from AmbiguousSegLib.volume.geometry import PLANES, Geometry, Point, Region, SliceAxes, Window
 
 if TYPE_CHECKING:
     from AmbiguousSegLib.volume.prepared import PreparedVolume
@@ -171,9 +171,9 @@ class Preprocessing:
         volume: np.ndarray,
         geometry: Geometry,
         slice_range: tuple[int, int] | None = None,
-        region: Region | None = None,
+        region: Region | Window | None = None,
         limits: Sequence[tuple[float, float]] | None = None,
-        point: tuple[float, float, float] | None = None,
+        point: Point | None = None,
     ) -> PreparedVolume:
         """Slices of ``volume`` as the model wants them; computed one at a time, when asked for.
 
@@ -186,7 +186,8 @@ class Preprocessing:
             geometry: grid of ``volume``.
             slice_range: first and last slice, both included; None: all. Leaves the images of slices unchanged.
             region: box outside of which nothing is seen or written: all voxels it touches, in an oblique volume those
-                of the box around it that is parallel to the grid. None: the whole volume.
+                of the box around it that is parallel to the grid. A window: just these rows and columns. None: the
+                whole volume.
             limits: of each channel, where ``limits`` of this volume is known already; None: computed here.
             point: where somebody pointed, in LPS mm, for a network that is told so; None: the middle of the region.
 

@@ -2019,7 +2019,15 @@ def requests(base: Path, rng: np.random.Generator) -> Iterator[Case]:
         geometry = {"size": list(SHAPE[::-1]), "spacing_mm": [1.0, 1.0, 2.0], "origin_mm": [0.0, 0.0, 0.0]}
         geometry["direction"] = [1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0]
         arguments = {"model": str(base / "model"), "device": "cpu", "channels": ["ct.npy"], "geometry": geometry}
-        arguments |= {"samples": 2, "first_sample": 0, "seed": 0, "sampler": None, "slice_range": None, "region": None}
+        arguments |= {
+            "samples": 2,
+            "first_sample": 0,
+            "seed": 0,
+            "sampler": None,
+            "slice_range": None,
+            "region": None,
+            "pointing": None,
+        }
         return {
             "type": "job",
             "job": 1,

@@ -116,7 +116,8 @@ def test_what_version_0_1_did_is_skipped_unless_a_grid_is_asked_for(study):
     study.run()
     for path in study.out.glob("*/request.json"):
         request = json.loads(path.read_text(encoding="utf-8"))
-        del request["grid"], request["spacing_mm"]  # it had one grid, and did not name it
+        for key in ("grid", "spacing_mm", "pointing"):  # it had one grid, and did not name it
+            del request[key]
         path.write_text(json.dumps(request), encoding="utf-8")
     assert study.run() == 0 and study.asked == []
     assert study.run("--grid", "both_ends") == 0 and len(study.asked) == 3
@@ -321,6 +322,45 @@ def test_table_gives_channels_names_seeds_and_slices(study):
     assert json.loads((study.out / "p1" / "request.json").read_text(encoding="utf-8"))["seed"] == 11
 
 
+def test_rows_of_a_table_point_at_lesions(study):
+    table = study.volumes / "study.csv"
+    lines = [
+        "name,ct,point_x,point_y,point_z,point_r,point_a,point_s,window_mm",
+        *("first,a.nii.gz,1.5,-2,30,,,,", "second,a.nii.gz,,,,-1.5,2,30,60", "whole,b.nrrd,,,,,,,"),
+    ]
+    table.write_text("\n".join(lines), encoding="utf-8")
+    assert study.run(inputs=[table]) == 0
+    assert [job.point_mm for job in study.asked] == [(1.5, -2.0, 30.0), (1.5, -2.0, 30.0), None]
+    requests = [json.loads((study.out / job.name / "request.json").read_text(encoding="utf-8")) for job in study.asked]
+    place = {"point_mm": [1.5, -2.0, 30.0], "grow": False}
+    first, second, whole = (request["pointing"] for request in requests)
+    assert (first, second, whole) == ({**place, "window_mm": None}, {**place, "window_mm": 60.0}, None)
+    assert study.run(inputs=[table]) == 0 and study.asked == []
+    assert study.run("--window", 50, "--grow-window", inputs=[table]) == 0  # the second has a size of its own
+    assert study.asked_names() == ["first", "second"]
+    sizes = {j.name: study.batch.pointing_of(j, SimpleNamespace(window=50.0, grow_window=True)) for j in study.asked}
+    assert [sizes[name].window_mm for name in ("first", "second")] == [50.0, 60.0] and sizes["first"].grow
+    assert study.run("--grow-window") == 2  # a folder, which points at nothing
+
+
+def test_what_was_pointed_at_is_sampled_around_and_warned_of(study):
+    save_model(tiny_model(spacing_mm=1.0), study.folder / "model")
+    geometry = Geometry((40, 36, 3), (1.0, 1.0, 2.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1, 0, 0, 0, 1))
+    values = np.random.default_rng(0).random(geometry.shape, np.float32)
+    write_volume(study.folder / "scan.nrrd", values, geometry)
+    table = "name,ct,point_r,point_a,point_s\nhere,scan.nrrd,-20,-18,2\noutside,scan.nrrd,20,18,2\n"
+    (study.folder / "t.csv").write_text(table, encoding="utf-8")
+    study.sampler = study.batch.library_sampler
+    assert study.run("--samples", 1, "--device", "cpu", inputs=[study.folder / "t.csv"]) == 1
+    result = json.loads((study.out / "here" / "samples.json").read_text(encoding="utf-8"))
+    assert result["window"]["point_lps_mm"] == [20.0, 18.0, 2.0] and result["slice_range"] == [0, 2]
+    here, outside = json.loads((study.out / "batch.json").read_text(encoding="utf-8"))["volumes"]
+    assert here["warnings"] == result["window"]["warnings"][0] != ""
+    assert (
+        outside["status"] == "failed" and "with the signs of x and y turned it would lie inside" in outside["message"]
+    )
+
+
 def test_a_missing_file_in_a_table_fails_that_row_alone(study):
     table = study.volumes / "study.csv"
     table.write_text("t1\na.nii.gz\nnowhere.nii\n", encoding="utf-8")
@@ -340,6 +380,11 @@ def test_a_missing_file_in_a_table_fails_that_row_alone(study):
         ("t1,seed\na.nii.gz,-1\n", "line 2: seed must be an integer"),
         ("t1,slice_first\na.nii.gz,1\n", "line 2: give both"),
         ("t1,slice_first,slice_last\na.nii.gz,5,4\n", "line 2: give both"),
+        ("t1,point_x,point_y\na.nii.gz,5,4\n", "line 2: give point_x, point_y, point_z (LPS mm) or point_r"),
+        ("t1,point_x,point_y,point_z\na.nii.gz,5,4,\n", "line 2: give point_x, point_y, point_z (LPS mm) or point_r"),
+        ("t1,point_r,point_a,point_s\na.nii.gz,5,4,b\n", "point_s must be numbers, in mm, got 5, 4, b"),
+        ("t1,window_mm\na.nii.gz,50\n", "line 2: window_mm belongs to a point"),
+        ("t1,slice_first,slice_last,point_x,point_y,point_z\na.nii.gz,1,2,3,4,5\n", "line 2: a point chooses slices by itself"),
         ("name,t1\n../up,a.nii.gz\n", "name of a folder"),
         ("t1\n", "No volume found"),
         ("t1\na.nii.gz\na.nii.gz\n", "Two volumes are named 'a'"),
