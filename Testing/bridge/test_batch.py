@@ -384,7 +384,10 @@ def test_a_missing_file_in_a_table_fails_that_row_alone(study):
         ("t1,point_x,point_y,point_z\na.nii.gz,5,4,\n", "line 2: give point_x, point_y, point_z (LPS mm) or point_r"),
         ("t1,point_r,point_a,point_s\na.nii.gz,5,4,b\n", "point_s must be numbers, in mm, got 5, 4, b"),
         ("t1,window_mm\na.nii.gz,50\n", "line 2: window_mm belongs to a point"),
-        ("t1,slice_first,slice_last,point_x,point_y,point_z\na.nii.gz,1,2,3,4,5\n", "line 2: a point chooses slices by itself"),
+        (
+            "t1,slice_first,slice_last,point_x,point_y,point_z\na.nii.gz,1,2,3,4,5\n",
+            "line 2: a point chooses slices by itself",
+        ),
         ("name,t1\n../up,a.nii.gz\n", "name of a folder"),
         ("t1\n", "No volume found"),
         ("t1\na.nii.gz\na.nii.gz\n", "Two volumes are named 'a'"),
