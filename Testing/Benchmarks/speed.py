@@ -142,10 +142,11 @@ def against_published(model: Model, settings: SamplerSettings, official: Path | 
 def official_network(model: Model, checkout: Path) -> Callable[[], object]:
     """Evaluations of the network of CIMD's own code, with the model's weights; its outputs are checked to be ours."""
     sys.path.insert(0, str(checkout))
-    from guided_diffusion.unet import UNetModel
+    from guided_diffusion import nn, unet
 
     own, config = model.method.get_submodule("unet"), model.method.get_submodule("unet").config
-    network = UNetModel(
+    unet.normalization = lambda channels: nn.GroupNorm32(config.norm_groups, channels)  # always 32 groups there
+    network = unet.UNetModel(
         image_size=config.image_size,
         in_channels=config.in_channels,
         model_channels=config.model_channels,
@@ -158,9 +159,6 @@ def official_network(model: Model, checkout: Path) -> Callable[[], object]:
         use_scale_shift_norm=config.use_scale_shift_norm,
         use_new_attention_order=config.attention_order == "new",
     )
-    for module in network.modules():
-        if isinstance(module, torch.nn.GroupNorm) and module.num_groups != config.norm_groups:
-            module.num_groups = config.norm_groups  # 32 in the published code
     network.load_state_dict(own.state_dict())
     network.to(model.device).eval()
     x = torch.rand(1, config.in_channels, config.image_size, config.image_size, device=model.device)
