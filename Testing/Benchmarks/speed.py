@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import os
 import platform
 import statistics
@@ -213,7 +214,8 @@ def of_a_volume(name: str, steps: int, device: str) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         code = "import sys; sys.path.insert(0, sys.argv[1]); import speed; speed.one_volume(*sys.argv[2:])"
         run = [sys.executable, "-c", code, str(Path(__file__).parent), name, str(steps), device, folder]
-        environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+        # Threads that spin while they wait would count, and on a busy machine take what others need.
+        environment = {**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
         ended = subprocess.run(run, capture_output=True, text=True, encoding="utf-8", env=environment)
     if ended.returncode:
         raise SystemExit(f"The volume was not sampled: {ended.stderr[-2000:]}")
@@ -257,6 +259,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="append the table to this file")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    logging.disable(logging.WARNING)  # noise is no scan, as each sampling would say
     device = choose_device(options.device)
     model = load_model(find_model(options.model), device)
     by_steps = model.method.samples_by_steps
