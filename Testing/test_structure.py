@@ -15,7 +15,7 @@ from shared_data import REPOSITORY
 
 LIBRARY = REPOSITORY / "AmbiguousSegLib"
 FLOORS = [
-    {"registry", "labels", "label_maps", "boxes", "configuration", "files", "resources", "devices"},
+    {"registry", "labels", "label_maps", "boxes", "configuration", "files", "resources", "devices", "processes"},
     {"text_files", "networks", "diffusion", "metrics", "volume"},
     {"data", "methods", "ensemble", "quality"},
     {"description", "evaluation", "layouts"},

@@ -14,6 +14,9 @@ header counts). A bad volume is reported, and the next one follows. Results lie 
 OUT/batch.json and OUT/batch.csv, whose column warnings says in what a volume differs from what the model was trained
 on. Nothing is ever asked or installed: what is missing is named, with what to run.
 
+Started by torchrun (torchrun --nproc-per-node 4 batch.py ...), the processes share the volumes, each on a GPU of its
+own, and the first one writes the report when all are through. Without it nothing is shared.
+
 Exit code: 0 if every volume is done, 1 if some failed, 2 if nothing could be started.
 
 Slicer itself takes the options it knows, -h and --help among them: ask plain Python for this help. The file is ASCII,
@@ -36,6 +39,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -247,6 +251,7 @@ def request_of(job: Job, options: argparse.Namespace) -> dict:
         "slices": None if job.slices is None else list(job.slices),
         "spacing_mm": options.spacing_mm,
         "pointing": None if (pointing := pointing_of(job, options)) is None else to_dict(pointing),
+        "computation": [options.precision, options.cuda_graph, options.random_source],
     }
 
 
@@ -273,28 +278,46 @@ def is_done(folder: Path, request: dict, mrb: bool) -> bool:
         return False
     earlier = json.loads(wanted[0].read_text(encoding="utf-8"))
     unnamed = dict.fromkeys(("grid", "spacing_mm", "series", "pointing"))  # in earlier versions
-    return {**unnamed, **earlier} == request
+    return {**unnamed, "computation": [None, False, None], **earlier} == request
 
 
 def run_jobs(
-    jobs: Sequence[Job], options: argparse.Namespace, sample: Sample, left_out: Sequence[Row] = ()
+    jobs: Sequence[Job], options: argparse.Namespace, sample: Sample, left_out: Sequence[Row] = (), processes=None
 ) -> list[Row]:
-    """Sample each job that is not done; a failure is reported and the next job follows. The report is kept current."""
-    rows = list(left_out)
-    for row in rows:
+    """Sample each job that is not done; a failure is reported and the next job follows. The report is kept current.
+
+    Several processes (AmbiguousSegLib.processes.Processes) take a job each whenever they are free. The first one has
+    the rows of all when all are through; until then its report is that of what it did itself.
+    """
+    from AmbiguousSegLib.processes import PeerError
+
+    first, rows = processes is None or processes.first, list(left_out)
+    for row in rows if first else ():
         print(f"{row.name}: left out, as it is {row.message}", flush=True)
-    for number, job in enumerate(jobs, 1):
+    numbers = range(len(jobs)) if processes is None else processes.take(len(jobs))
+    taken = []
+    for number, job in ((i + 1, jobs[i]) for i in numbers):
+        taken.append(number)
         start = time.perf_counter()
         try:
             status, seconds = _run_job(job, options, sample), round(time.perf_counter() - start, 2)
             warnings = " ".join(filter(None, [job.note, _warnings_in(options.out / job.name)]))
             row = Row(job.name, status, seconds, warnings=warnings)
         except Exception as error:  # whatever is wrong with one volume must not stop the study
+            if isinstance(error, PeerError):
+                raise
             told = _said(error), traceback.format_exc()
             row = Row(job.name, "failed", round(time.perf_counter() - start, 2), *told)
         rows.append(row)
         print(f"[{number}/{len(jobs)}] {row.name}: {row.status} ({row.seconds:.1f} s) {row.message}", flush=True)
-        write_report(rows, options)
+        if first:
+            write_report(rows, options)
+    if processes is not None:
+        own = list(zip(taken, rows[len(left_out) :]))
+        everyone = sorted((pair for part in processes.gathered(own) for pair in part), key=lambda pair: pair[0])
+        rows = [*left_out, *(row for _, row in everyone)]
+        if first:
+            write_report(rows, options)
     return rows
 
 
@@ -352,8 +375,9 @@ def _write(path: Path, text: str) -> None:
 def library_sampler(options: argparse.Namespace) -> Sample:
     """The real sampler: the model is loaded once, here; ImportError, OSError or ValueError if it cannot be."""
     from AmbiguousSegLib.cli.common import CommandError
+    from AmbiguousSegLib.cli.computation import computation_of
     from AmbiguousSegLib.cli.sample import sampler_settings
-    from AmbiguousSegLib.devices import choose_device
+    from AmbiguousSegLib.devices import device_of_process
     from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
     from AmbiguousSegLib.model import load_model
     from AmbiguousSegLib.outputs.result_folder import write_outputs
@@ -363,8 +387,9 @@ def library_sampler(options: argparse.Namespace) -> Sample:
     if options.mrb:
         check_scene()
     try:
-        model = load_model(options.model, choose_device(options.device))
+        model = load_model(options.model, device_of_process(options.device))
         sampler = sampler_settings(model, options)
+        computation = computation_of(options, model.method, model.device)
     except CommandError as error:
         raise ValueError(str(error)) from error
     print(f"Model {model.card.name!r} on {model.device}, {model.card.intended_use}", flush=True)
@@ -373,7 +398,7 @@ def library_sampler(options: argparse.Namespace) -> Sample:
         volume, geometry = read_volume(job.channels, job.series)
         seed = options.seed if job.seed is None else job.seed
         part = {"slice_range": job.slices, "pointing": pointing_of(job, options)}
-        request = SampleRequest(options.samples, seed=seed, sampler=sampler, **part)
+        request = SampleRequest(options.samples, seed=seed, sampler=sampler, computation=computation, **part)
         modality, picture = modality_of(job.channels, job.series), any(map(is_picture, job.channels))
         if picture and options.spacing_mm is not None:
             geometry, picture = with_pixels_of(options.spacing_mm, geometry, job.channels), False
@@ -431,6 +456,7 @@ def how_to_install() -> str:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
+    from AmbiguousSegLib.cli.computation import add_computation_arguments
     from AmbiguousSegLib.quality import Quality
 
     parser = argparse.ArgumentParser("batch.py", None, __doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -451,6 +477,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     grow_help = "sample again in a larger window where its border cuts off what is marked around a point"
     parser.add_argument("--grow-window", action="store_true", help=grow_help)
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps ... (default: a GPU if there is one)")
+    add_computation_arguments(parser)
     parser.add_argument("--mrb", action="store_true", help=f"write a Slicer scene per volume, {SCENE}")
     parser.add_argument("--overwrite", action="store_true", help="sample again what is done already")
     return parser.parse_args(argv)
@@ -465,6 +492,7 @@ def main(argv: Sequence[str], make_sampler: Callable[[argparse.Namespace], Sampl
         import AmbiguousSegBridge  # noqa: F401  (makes AmbiguousSegLib importable)
 
         from AmbiguousSegLib.cli.common import CommandError, check_out
+        from AmbiguousSegLib.processes import PeerError, processes_of_run
         from AmbiguousSegLib.resources import find_model
 
         options = parse(argv)
@@ -477,20 +505,36 @@ def main(argv: Sequence[str], make_sampler: Callable[[argparse.Namespace], Sampl
             raise ValueError("--window and --grow-window belong to points; name points in the columns of a .csv.")
         options.model = find_model(options.model)
         check_packages()
-        sample = make_sampler(options)
     except SystemExit as stop:  # argparse has said why
         return int(stop.code or 0)
     except (ImportError, OSError, ValueError) as error:
-        outside = isinstance(error, ImportError) and not in_application()
-        print(f"Nothing was started. {error}" + (f". {how_to_install()}" if outside else ""), file=sys.stderr)
-        return 2
-    rows = run_jobs(jobs, options, sample, left_out)
+        return nothing_started(error)
+    try:
+        with ExitStack() as until_the_end:
+            try:
+                processes = until_the_end.enter_context(processes_of_run())
+                sample = make_sampler(options)
+            except (ImportError, OSError, ValueError) as error:
+                return nothing_started(error)
+            rows = run_jobs(jobs, options, sample, left_out, processes)
+    except PeerError as error:
+        print(f"Stopped. {error}", file=sys.stderr)
+        return 1
+    if processes is not None and not processes.first:
+        return 0
     count = Counter(row.status for row in rows)
     print("\n".join(f"{row.status:8s} {row.name} {row.message or row.warnings}" for row in rows))
     told = ", ".join(f"{count[status]} {status}" for status in ("done", "skipped", "failed"))
     told += f", {count[LEFT_OUT]} left out" if count[LEFT_OUT] else ""
     print(f"{told}; report in {options.out}")
     return 1 if count["failed"] else 0
+
+
+def nothing_started(error: Exception) -> int:
+    """Say why, and the exit code."""
+    outside = isinstance(error, ImportError) and not in_application()
+    print(f"Nothing was started. {error}" + (f". {how_to_install()}" if outside else ""), file=sys.stderr)
+    return 2
 
 
 def run_and_exit() -> None:

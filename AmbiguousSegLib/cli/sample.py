@@ -7,6 +7,7 @@ import logging
 import math
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,19 @@ from typing import Any
 import numpy as np
 
 from AmbiguousSegLib.cli.common import CommandError, check_out, program, progress_bar
-from AmbiguousSegLib.devices import choose_device
+from AmbiguousSegLib.cli.computation import add_computation_arguments, computation_of
+from AmbiguousSegLib.devices import device_of_process
 from AmbiguousSegLib.diffusion import samplers
 from AmbiguousSegLib.diffusion.samplers import SAMPLERS
 from AmbiguousSegLib.diffusion.settings import FLOW, SamplerSettings
 from AmbiguousSegLib.diffusion.step_grids import STEP_GRIDS
 from AmbiguousSegLib.files import said, shown
 from AmbiguousSegLib.inference.point_sampling import Pointing
+from AmbiguousSegLib.inference.shared_drawing import Sharing, forget_parts
 from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
 from AmbiguousSegLib.model import Model, load_model
 from AmbiguousSegLib.outputs.result_folder import OVERVIEW, SUMMARY, earlier_files, write_outputs
+from AmbiguousSegLib.processes import processes_of_run
 from AmbiguousSegLib.quality import Quality, sampler_of
 from AmbiguousSegLib.resources import find_model
 from AmbiguousSegLib.volume.geometry import lps_of_ras
@@ -121,6 +125,7 @@ def add_sampling_arguments(p: argparse.ArgumentParser) -> None:
         help="distance along the slice axis over which choices change; 0: each slice on its own (default: inf)",
     )
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    add_computation_arguments(p)
     p.add_argument("--batch-size", type=int, help="slices computed together (default: what fits the device)")
 
 
@@ -217,6 +222,7 @@ def _request(options: argparse.Namespace, model: Model) -> SampleRequest:
         pointing=_pointing(options),
         coherence_mm=options.coherence_mm,
         batch_size=options.batch_size,
+        computation=computation_of(options, model.method, model.device),
     )
 
 
@@ -226,11 +232,21 @@ def _in_words(volumes: dict[str, Any]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the subcommand; the exit code."""
+    """Run the subcommand; the exit code. Under ``torchrun`` processes share the slices, and the first one writes."""
     options = parser().parse_args(arguments)
+    with processes_of_run() as processes:
+        if processes is None:
+            return _run(options, None)
+        if not processes.first:
+            logging.getLogger("AmbiguousSegLib").setLevel(logging.ERROR)  # what the first one says, too
+        return _run(options, Sharing(processes, options.out))
+
+
+def _run(options: argparse.Namespace, sharing: Sharing | None) -> int:
+    speaks = sharing is None or sharing.processes.first
     check_out(options.out, earlier_files(options.out), options.overwrite)
     try:
-        model = load_model(find_model(options.model), choose_device(options.device))
+        model = load_model(find_model(options.model), device_of_process(options.device))
         check_out(options.out, earlier_files(options.out, model.labels), options.overwrite)  # maps of each class, too
         request = _request(options, model)
         volume, geometry = read_volume(options.volume, options.series)
@@ -247,11 +263,16 @@ def main(arguments: list[str]) -> int:
         geometry, picture = with_pixels_of(options.spacing_mm, geometry, options.volume), False
     started = time.monotonic()
     try:
-        with progress_bar("sampling") as advance:
-            sample_set = sample_volume(model, volume, geometry, request, advance, modality=modality, picture=picture)
+        with progress_bar("sampling") if speaks else nullcontext() as advance:
+            sample_set = sample_volume(
+                model, volume, geometry, request, advance, modality=modality, picture=picture, sharing=sharing
+            )
     except ValueError as error:
         raise CommandError(f"{', '.join(map(shown, options.volume))}: {error}") from error
+    if not speaks:
+        return 0
     write_outputs(sample_set, volume, options.out, overwrite=options.overwrite)
+    forget_parts(options.out)
     volumes = _in_words(sample_set.volume_summary())
     print(f"{len(sample_set)} samples in {time.monotonic() - started:.1f} s on {model.device}: {volumes}")
     if sample_set.classes > 1:

@@ -18,7 +18,7 @@ import torch
 from AmbiguousSegLib.cli.common import CommandError, program, progress_bar, said_of_arguments
 from AmbiguousSegLib.configuration import from_dict, to_dict
 from AmbiguousSegLib.data.readers import AUTO
-from AmbiguousSegLib.devices import choose_device
+from AmbiguousSegLib.devices import device_of_process
 from AmbiguousSegLib.diffusion import samplers
 from AmbiguousSegLib.files import check_name, said
 from AmbiguousSegLib.labels import Label
@@ -247,13 +247,9 @@ def _labels_given(text: str | None) -> tuple[Label, ...] | None:
 
 def _join_processes(device: str, processes: int) -> torch.device:
     """The device of this process; under torchrun also the process group."""
+    chosen = device_of_process(device)
     if processes == 1:
-        return choose_device(device)
-    local = int(os.environ["LOCAL_RANK"])
-    chosen = choose_device(device)
-    if chosen.type == "cuda":
-        chosen = torch.device("cuda", local)
-        torch.cuda.set_device(chosen)
+        return chosen
     torch.distributed.init_process_group(
         "nccl" if chosen.type == "cuda" else "gloo", timeout=datetime.timedelta(minutes=30)
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,11 +75,7 @@ class RowNoise:
         exactly uniform in each slice.
         """
         shape = tuple(shape)
-        if self.slice_period != 0:
-            fields = (ndtr(self._row_normal(draw, a, b, shape)) for a, b in self.rows)
-            return self._tensor([np.minimum(field, _BELOW_ONE, dtype=np.float32) for field in fields])
-        streams = (philox(self.seed, self.purpose, draw, a, b) for a, b in self.rows)
-        return self._tensor([np.asarray(stream.random(shape, dtype=np.float32)) for stream in streams])
+        return self._tensor([self._row_uniform(draw, a, b, shape) for a, b in self.rows])
 
     def categorical(self, draw: int, probabilities: torch.Tensor) -> torch.Tensor:
         """A class for every pixel, by the inverse distribution function of ``uniform(draw, spatial)``.
@@ -99,19 +96,49 @@ class RowNoise:
         cumulative = probabilities.to(uniform.dtype).cumsum(dim=1)
         return (uniform[:, None] >= cumulative[:, :-1] / cumulative[:, -1:]).sum(dim=1)
 
-    def _row_normal(self, draw: int, a: int, b: int, shape: tuple[int, ...]) -> np.ndarray:
-        def field(slice_index: int) -> np.ndarray:
-            return philox(self.seed, self.purpose, draw, slice_index, b).standard_normal(shape, dtype=np.float32)
-
+    def _row_normal(self, draw: int, a: int, b: int, shape: tuple[int, ...]) -> Any:
         if self.slice_period == 0:
-            return field(a)
+            return self._field(draw, a, b, shape)
         if math.isinf(self.slice_period):
-            return field(0)
+            return self._field(draw, 0, b, shape)
         anchor, fraction = divmod(a / self.slice_period, 1.0)
         if fraction == 0.0:
-            return field(int(anchor))
+            return self._field(draw, int(anchor), b, shape)
         angle = fraction * math.pi / 2
-        return np.float32(math.cos(angle)) * field(int(anchor)) + np.float32(math.sin(angle)) * field(int(anchor) + 1)
+        one, other = (self._field(draw, int(anchor) + step, b, shape) for step in (0, 1))
+        return float(np.float32(math.cos(angle))) * one + float(np.float32(math.sin(angle))) * other
 
-    def _tensor(self, rows: list[np.ndarray]) -> torch.Tensor:
+    def _row_uniform(self, draw: int, a: int, b: int, shape: tuple[int, ...]) -> Any:
+        if self.slice_period != 0:
+            return np.minimum(ndtr(self._row_normal(draw, a, b, shape)), _BELOW_ONE, dtype=np.float32)
+        return np.asarray(philox(self.seed, self.purpose, draw, a, b).random(shape, dtype=np.float32))
+
+    def _field(self, draw: int, a: int, b: int, shape: tuple[int, ...]) -> Any:
+        return philox(self.seed, self.purpose, draw, a, b).standard_normal(shape, dtype=np.float32)
+
+    def _tensor(self, rows: list[Any]) -> torch.Tensor:
         return torch.from_numpy(np.stack(rows)).to(self.device, self.dtype)
+
+
+class DeviceNoise(RowNoise):
+    """The same by the device's own generator: nothing is made on the CPU and copied, but each kind of device has other
+    numbers, and so may each version of torch.
+
+    Also here a number follows from seed, row, draw and pixel alone: each row of a draw has a generator of its own,
+    seeded from ``philox``.
+    """
+
+    def _row_uniform(self, draw: int, a: int, b: int, shape: tuple[int, ...]) -> torch.Tensor:
+        if self.slice_period != 0:
+            return torch.special.ndtr(self._row_normal(draw, a, b, shape)).clamp(max=float(_BELOW_ONE))
+        return torch.rand(shape, generator=self._generator(draw, a, b), device=self.device)
+
+    def _field(self, draw: int, a: int, b: int, shape: tuple[int, ...]) -> torch.Tensor:
+        return torch.randn(shape, generator=self._generator(draw, a, b), device=self.device)
+
+    def _generator(self, draw: int, a: int, b: int) -> torch.Generator:
+        seed = int(philox(self.seed, self.purpose, draw, a, b).integers(_LIMIT))
+        return torch.Generator(self.device).manual_seed(seed)
+
+    def _tensor(self, rows: list[Any]) -> torch.Tensor:
+        return torch.stack(rows).to(self.dtype)

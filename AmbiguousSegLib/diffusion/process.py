@@ -6,6 +6,8 @@ are ``(B, C, H, W)``; ``index`` is int64 ``(B,)`` into the schedule's steps.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,8 +20,18 @@ PREDICTIONS = ("epsilon", "x0", "v")
 def at(values: np.ndarray, index: Tensor, like: Tensor) -> Tensor:
     """``values[index]`` as a ``(B, 1, 1, 1)`` tensor of the dtype and device of ``like``."""
     # Rounded to float32 whatever follows, as the published code does: parity at the likelihood of t = 0 needs it.
-    table = torch.from_numpy(values).float().to(like.device)
+    if like.device.type == "cpu":
+        table = torch.from_numpy(values).float()
+    else:
+        table = _copied(values.tobytes(), values.dtype.str, like.device)
     return table[index.to(like.device)].to(like.dtype).reshape(-1, *[1] * (like.dim() - 1))
+
+
+@lru_cache(maxsize=64)
+def _copied(values: bytes, dtype: str, device: torch.device) -> Tensor:
+    """A table on a device, copied once: each copy would wait for the GPU."""
+    with torch.inference_mode(False):  # training may use what sampling has made
+        return torch.from_numpy(np.frombuffer(values, dtype).astype(np.float32)).to(device)
 
 
 def q_sample(schedule: Schedule, x0: Tensor, index: Tensor, noise: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from AmbiguousSegLib.diffusion.noise import RowNoise
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.inference.computation import Computation
 from AmbiguousSegLib.methods.base import Method, Prepared
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ def draw_masks(
     batch_size: int,
     slice_period: float = 0.0,
     on_step: OnBatchStep | None = None,
+    computation: Computation | None = None,
 ) -> Iterator[tuple[Sequence[Row], Tensor]]:
     """Masks of every sample of every slice, batch by batch, so that no more than a batch of masks is ever held.
 
@@ -48,18 +49,22 @@ def draw_masks(
         batch_size: rows computed together; halved, with a warning, when the device runs out of memory.
         slice_period: see ``RowNoise``.
         on_step: called as ``on_step(rows_in_batch, step, total_steps)``; may raise to cancel.
+        computation: see ``Computation``; None: its default.
 
     Yields:
         The pairs (slice, sample) of a batch and their values, float32 ``(B, K, H, W)`` on the CPU, as ``Method.sample``
         scales them.
 
     Raises:
-        ValueError: ``batch_size`` below 1; a method that gave something else than ``Method`` says, NaN or infinity.
+        ValueError: ``batch_size`` below 1; a computation that cannot be; a method that gave something else than
+            ``Method`` says, NaN or infinity.
         RuntimeError: not even one row fits into the device's memory.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
     device, sizes = next(method.parameters()).device, set[tuple[int, ...]]()
+    computation = computation or Computation()
+    computation.check(method, device)
     batches = _Batches(device, batch_size, lambda: tuple(image(slices[0]).shape[1:]))
     kept: dict[int, Prepared] = {}
 
@@ -68,29 +73,33 @@ def draw_masks(
             sizes.add(tuple((pixels := image(number)).shape[1:]))
             return pixels
 
-        kept.update(zip(numbers, zip(*prepare_slices(method, measured, numbers), strict=True), strict=True))
+        with computation.autocast(device):
+            made = prepare_slices(method, measured, numbers)
+        kept.update(zip(numbers, zip(*made, strict=True), strict=True))
 
-    def draw(rows: Sequence[Row]) -> Tensor:
-        prepared = tuple(torch.stack(parts) for parts in zip(*(kept[number] for number, _ in rows), strict=True))
-        noise = RowNoise(seed, rows, device=device, slice_period=slice_period)
-        step = None if on_step is None else partial(on_step, len(rows))
-        return _checked(method, method.sample(prepared, noise, settings, step), rows, sizes)
+    def draw(batch: Sequence[Row]) -> Tensor:
+        prepared = tuple(torch.stack(parts) for parts in zip(*(kept[number] for number, _ in batch), strict=True))
+        noise = noises.of(batch, rows[done + len(batch) : done + 2 * len(batch)])
+        step = None if on_step is None else partial(on_step, len(batch))
+        with computation.autocast(device):
+            return _checked(method, method.sample(prepared, noise, settings, step), batch, sizes)
 
-    left = list(slices)
-    while left:
-        kept.clear()
-        batches.first(left, prepare)
-        block = left[: max(len(kept), KEPT_BYTES // max(1, _bytes(kept[left[0]])))]
-        rows = [(number, sample) for sample in samples for number in block]
-        done = 0
-        while done < len(rows):
-            wanted = dict.fromkeys(number for number, _ in rows[done : done + batches.size])
-            while missing := [number for number in wanted if number not in kept]:
-                batches.first(missing, prepare)
-            batch, values = batches.first(rows[done : done + batches.size], draw)
-            yield batch, values
-            done += len(batch)
-        left = left[len(block) :]
+    left, done, rows = list(slices), 0, list[Row]()
+    with computation.applied(method), computation.noises(seed, device, slice_period) as noises:
+        while left:
+            kept.clear()
+            batches.first(left, prepare)
+            block = left[: max(len(kept), KEPT_BYTES // max(1, _bytes(kept[left[0]])))]
+            rows = [(number, sample) for sample in samples for number in block]
+            done = 0
+            while done < len(rows):
+                wanted = dict.fromkeys(number for number, _ in rows[done : done + batches.size])
+                while missing := [number for number in wanted if number not in kept]:
+                    batches.first(missing, prepare)
+                batch, values = batches.first(rows[done : done + batches.size], draw)
+                yield batch, values
+                done += len(batch)
+            left = left[len(block) :]
 
 
 @torch.inference_mode()

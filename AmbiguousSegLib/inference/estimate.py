@@ -14,6 +14,7 @@ import torch
 
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.inference.batches import KEPT_BYTES, draw_masks, prepare_slices
+from AmbiguousSegLib.inference.computation import Computation
 from AmbiguousSegLib.inference.volume_sampling import SampleRequest, fitting_batch_size
 from AmbiguousSegLib.label_maps import label_map_of
 from AmbiguousSegLib.model import Model
@@ -91,7 +92,7 @@ def estimate(
 
     if model.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(model.device)
-    fitting, evaluation = _time_evaluation(model, prepared, batch_size, settings, check)
+    fitting, evaluation = _time_evaluation(model, prepared, batch_size, settings, request.computation, check)
     reading, writing, slice_bytes = _time_slice(model, prepared, min(fitting, slices))
     if model.device.type == "cuda":
         memory = torch.cuda.max_memory_allocated(model.device)
@@ -128,7 +129,12 @@ def without_voxels(model: Model, geometry: Geometry, request: SampleRequest) -> 
 
 
 def _time_evaluation(
-    model: Model, prepared: PreparedVolume, batch_size: int, settings: SamplerSettings, check: Callable[[], None]
+    model: Model,
+    prepared: PreparedVolume,
+    batch_size: int,
+    settings: SamplerSettings,
+    computation: Computation,
+    check: Callable[[], None],
 ) -> tuple[int, float]:
     """Rows of a batch that fits, and seconds of one evaluation for one of them, with what the sampler does between."""
     # On the grid that takes any number of steps: which steps they are makes no difference to the time.
@@ -149,7 +155,8 @@ def _time_evaluation(
             raise _Enough
 
     with suppress(_Enough):
-        for _ in draw_masks(model.method, prepared.image, slices, samples, 0, settings, batch_size, on_step=step):
+        arguments = (model.method, prepared.image, slices, samples, 0, settings, batch_size)
+        for _ in draw_masks(*arguments, on_step=step, computation=computation):
             pass
     return sizes[-1], median(seconds_per_row)
 

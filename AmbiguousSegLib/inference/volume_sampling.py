@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,9 @@ from AmbiguousSegLib.diffusion import samplers
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.inference.batches import Row, draw_masks
-from AmbiguousSegLib.inference.point_sampling import Pointing, sample_around
+from AmbiguousSegLib.inference.computation import Computation
+from AmbiguousSegLib.inference.point_sampling import Drawing, Pointing, sample_around
+from AmbiguousSegLib.inference.shared_drawing import SharedDrawing, Sharing
 from AmbiguousSegLib.label_maps import label_map_of
 from AmbiguousSegLib.model import Model
 from AmbiguousSegLib.volume.field_of_view import check_pointed
@@ -53,6 +56,7 @@ class SampleRequest:
         coherence_mm: over what distance along the slice axis the noise turns into other noise. ``inf``: one choice
             for the whole sample, so that it is one coherent shape; 0: each slice chooses on its own.
         batch_size: slices × samples computed together; None: what fits the device.
+        computation: what a GPU may compute otherwise, to be faster; recorded in the provenance.
 
     Raises:
         ValueError: a number out of its range, or a sampler that ``samplers.check`` refuses.
@@ -67,6 +71,7 @@ class SampleRequest:
     pointing: Pointing | None = None
     coherence_mm: float = DEFAULT_COHERENCE_MM
     batch_size: int | None = None
+    computation: Computation = field(default_factory=Computation)
 
     def __post_init__(self) -> None:
         if self.samples < 1:
@@ -95,6 +100,7 @@ def sample_volume(
     *,
     modality: str = "",
     picture: bool = False,
+    sharing: Sharing | None = None,
 ) -> SampleSet:
     """N plausible segmentations of a volume, on its own grid.
 
@@ -113,10 +119,11 @@ def sample_volume(
         on_sample: called with the number and the label map, uint8 ``(Z, Y, X)``, of each sample as it is finished: one
             after the other, or, of a volume too large for that, all towards the end.
         modality, picture: what is known of the volume, as ``check_inputs`` takes it.
+        sharing: of the slices among several processes, each of which gets the whole result; None: this one is alone.
 
     Raises:
         ValueError: channels, slice range, region, point or sampler that do not fit; as ``check_pointed``.
-        RuntimeError: not even one slice fits into the device's memory.
+        RuntimeError: not even one slice fits into the device's memory; another process has ended (``PeerError``).
     """
     if request.pointing is request.region is None:
         check_pointed(model.preprocessing, geometry)
@@ -128,7 +135,14 @@ def sample_volume(
     numbers = range(request.first_sample, request.first_sample + request.samples)
     masks = np.zeros((request.samples, *geometry.shape), np.uint8)
     tell = on_progress or (lambda _share: None)
-    drawing, preprocessing = partial(_Drawing, model, request, masks), model.preprocessing
+    alone, preprocessing = partial(_Drawing, model, request, masks), model.preprocessing
+    # Of what the masks follow from, the first process tells the others.
+    identity = _identity(model, volume, geometry, request) if sharing is not None and sharing.processes.first else ""
+
+    def drawing(prepared: PreparedVolume) -> Drawing:
+        if sharing is None:
+            return alone(prepared)
+        return SharedDrawing(sharing, alone(prepared), f"{identity} {prepared.crop}", request.first_sample)
 
     def finished(number: int) -> None:
         if on_sample is not None:
@@ -158,13 +172,13 @@ def sample_volume(
 
 
 class _Drawing:
-    """Masks of one prepared volume, put into those of the run."""
+    """Masks of one prepared volume, put into those of the run. A ``shared_drawing.Shareable``."""
 
     def __init__(self, model: Model, request: SampleRequest, masks: np.ndarray, prepared: PreparedVolume) -> None:
         self._model, self._request, self._masks, self._prepared = model, request, masks, prepared
-        self._batch_size = request.batch_size or fitting_batch_size(model, prepared)
+        self.batch_size = request.batch_size or fitting_batch_size(model, prepared)
         # A CPU takes as much longer as there is more to draw; a GPU with room in its batch does not.
-        self.at_once = 1 if model.device.type == "cpu" else max(1, self._batch_size // (2 * request.samples))
+        self.at_once = 1 if model.device.type == "cpu" else max(1, self.batch_size // (2 * request.samples))
 
     def draw(self, slices: Sequence[int], tell: OnProgress) -> Iterator[Row]:
         """Draw the masks of these slices; gives the slice and the sample of each that is there.
@@ -185,9 +199,10 @@ class _Drawing:
             numbers,
             request.seed,
             request.sampler or self._model.sampling,
-            self._batch_size,
+            self.batch_size,
             slice_period=request.coherence_mm / prepared.slice_spacing_mm,
             on_step=step,
+            computation=request.computation,
         )
         for batch, values in drawn:
             # Continuous values are brought to the volume's grid before a class is chosen: borders stay smooth.
@@ -195,6 +210,17 @@ class _Drawing:
                 prepared.write(self._masks[k - request.first_sample], z, label_map_of(value))
                 yield z, k
             done += len(batch)
+
+    def masks_of(self, slice_index: int) -> np.ndarray:
+        """The region of a slice in the masks of all samples: a view, uint8 ``(N, rows, columns)``."""
+        return self._prepared.region_of(self._masks, slice_index)
+
+
+def _identity(model: Model, volume: np.ndarray, geometry: Geometry, request: SampleRequest) -> str:
+    """Text that two runs share if, and in effect only if, they give the same masks."""
+    content = hashlib.sha256(np.ascontiguousarray(volume).data).hexdigest()
+    names = (model.weights_sha256, model.method.name, model.method.config, model.preprocessing, model.sampling)
+    return f"{__version__} {content} {geometry} {names} {replace(request, batch_size=None)}"
 
 
 def fitting_batch_size(model: Model, prepared: PreparedVolume) -> int:
@@ -230,6 +256,7 @@ def _provenance(
         "sampler": asdict(settings) if model.method.samples_by_steps else None,
         "coherence_mm": None if math.isinf(request.coherence_mm) else request.coherence_mm,
         "network_size": list(prepared.canvas),
+        "computation": request.computation.in_json(model.device),
     }
 
 

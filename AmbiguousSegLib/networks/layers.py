@@ -17,6 +17,14 @@ class GroupNorm(nn.GroupNorm):
         return super().forward(x)
 
 
+class SiLU(nn.SiLU):
+    """x·sigmoid(x), in place where no gradients are recorded: for what nothing else will read, as a norm's output."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the class says."""
+        return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
 def zeroed(module: nn.Module) -> nn.Module:
     """The module, with all its weights set to zero."""
     for parameter in module.parameters():

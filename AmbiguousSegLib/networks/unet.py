@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from AmbiguousSegLib.networks.layers import Downsample, GroupNorm, Upsample, zeroed
+from AmbiguousSegLib.networks.layers import Downsample, GroupNorm, SiLU, Upsample, zeroed
 from AmbiguousSegLib.networks.limits import check_limits
 
 
@@ -92,11 +93,16 @@ class UNetConfig:
 
 def timestep_embedding(timesteps: Tensor, dim: int, max_period: float = 10000.0) -> Tensor:
     """Sinusoidal embedding ``(B, dim)`` of timesteps ``(B,)``, cosines first (Vaswani et al. 2017)."""
-    half = dim // 2
-    frequencies = torch.exp(-math.log(max_period) * torch.arange(half, dtype=torch.float32) / half)
-    angles = timesteps.float()[:, None] * frequencies.to(timesteps.device)[None]
+    angles = timesteps.float()[:, None] * _frequencies(dim // 2, max_period, timesteps.device)[None]
     embedding = torch.cat([torch.cos(angles), torch.sin(angles)], dim=-1)
     return F.pad(embedding, (0, dim % 2))
+
+
+@lru_cache(maxsize=16)
+def _frequencies(half: int, max_period: float, device: torch.device) -> Tensor:
+    """Computed on the CPU, so that every device has the same bits, and copied once: a copy would wait for the GPU."""
+    with torch.inference_mode(False):  # training may use what sampling has made
+        return torch.exp(-math.log(max_period) * torch.arange(half, dtype=torch.float32) / half).to(device)
 
 
 class ResBlock(nn.Module):
@@ -107,14 +113,14 @@ class ResBlock(nn.Module):
         self.scale_shift = config.use_scale_shift_norm
         self.checkpointing = config.activation_checkpointing
         self.in_layers = nn.Sequential(
-            GroupNorm(config.norm_groups, channels), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1)
+            GroupNorm(config.norm_groups, channels), SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1)
         )
         self.emb_layers = nn.Sequential(
             nn.SiLU(), nn.Linear(embedding, 2 * out_channels if self.scale_shift else out_channels)
         )
         self.out_layers = nn.Sequential(
             GroupNorm(config.norm_groups, out_channels),
-            nn.SiLU(),
+            SiLU(),
             nn.Dropout(config.dropout),
             zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1)),
         )
@@ -237,7 +243,7 @@ class UNet(nn.Module):
 
         self.out = nn.Sequential(
             GroupNorm(config.norm_groups, channels),
-            nn.SiLU(),
+            SiLU(),
             zeroed(nn.Conv2d(channels, config.out_channels, 3, padding=1)),
         )
         if config.condition_dim:

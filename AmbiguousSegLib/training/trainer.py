@@ -96,6 +96,7 @@ class Trainer:
             [p for p in self.method.parameters() if p.requires_grad],
             lr=config.optimisation.learning_rate,
             weight_decay=config.optimisation.weight_decay,
+            fused=True if device.type == "cuda" else None,  # on a CPU it is 0.2 % of a step, and rounds otherwise
         )
         self.progress = Progress()
         if (folder / FILE).exists():

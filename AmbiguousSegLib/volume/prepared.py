@@ -58,6 +58,11 @@ class PreparedVolume:
             on_canvas.append(inner.start + (own + 0.5) * pixels / length - 0.5)  # extent onto extent, as ``_resize``
         self._point = torch.from_numpy(point_map((self.canvas[0], self.canvas[1]), on_canvas[0], on_canvas[1], sigma))
 
+    @property
+    def crop(self) -> tuple[slice, ...]:
+        """Rows and columns of the region in the slices of the volume."""
+        return self._crop
+
     def image(self, i: int) -> torch.Tensor:
         """Slice ``i``: float32 ``(C, H, W)`` in [0, 1] on the CPU, 0 around the region; after ``point_at`` C + 1."""
         self._check_slice(i)
@@ -117,6 +122,11 @@ class PreparedVolume:
                 f"{mask.shape} and {out.dtype} {out.shape}; take label_map_of after restore()."
             )
         self._axes.view(out)[i, self._crop[0], self._crop[1]] = mask
+
+    def region_of(self, volumes: np.ndarray, i: int) -> np.ndarray:
+        """The region of slice ``i`` in volumes ``(N, Z, Y, X)``: a view, ``(N, rows, columns)``."""
+        self._check_slice(i)
+        return self._axes.view(volumes)[:, i, self._crop[0], self._crop[1]]
 
     def _check_slice(self, i: int) -> None:
         if not self.slice_indices[0] <= i <= self.slice_indices[-1]:
