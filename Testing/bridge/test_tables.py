@@ -115,6 +115,21 @@ def test_volumes_by_hand(scene):
     assert summary["range"] == pytest.approx([rows["least"], rows["greatest"]])
 
 
+def test_what_a_calibration_says_stands_above_the_volumes(scene):
+    found = {"slice": 7, "no_outline": {"samples_empty": 1, "probability": 0.234}}
+    found["area_mm2"] = {"absent": "no interval: 2 of 5 samples outline something, 3 are needed"}
+    found["volume_ml"] = {"validation": "not validated", "intervals": [{"level": 0.8, "low": 1.234, "high": 5.678}]}
+    samples = SampleSet(cubes(1, 2, 3, 10, 0).masks, CUBIC_CM, {"calibrated": found})
+    notes = tables.read_table(add_sample_set(scene, samples, "run").tables["volumes"])["notes"]
+    assert notes == [
+        "5 samples; fewer than 39 hold no interval of 95 %.",
+        "Slice 7: 23 % of readers would outline nothing (calibrated).",
+        "Area in slice 7 of a reader who outlines something: "
+        "no interval: 2 of 5 samples outline something, 3 are needed.",
+        "Volume of a reader who outlines something (not validated): 80 %: 1.23 to 5.68 mL.",
+    ]
+
+
 def test_volumes_count_only_the_samples_own_segment(scene):
     run = add_sample_set(scene, cubes(4), "run")
     segmentation = run.samples[0].GetSegmentation()
