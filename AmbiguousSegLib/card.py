@@ -25,6 +25,7 @@ def card_html(model: ModelDescription) -> str:
         ("Licence", [_text(card.training.get("licence"))]),
         ("Results", _results(card.metrics)),
         ("Qualities", _qualities(model)),
+        ("Calibrated", _calibrations(model)),
         ("Does not know", card.limits),
     ]
     cells = "".join(
@@ -71,6 +72,17 @@ def _qualities(model: ModelDescription) -> list[str]:
         measured = [f"{title} {_text(value)}" for title, value in figures.items() if value is not None]
         if preset is not None and measured:
             lines.append(f"{quality.label()} ({preset.sampling.in_words(model.sampler_family)}): {', '.join(measured)}")
+    return lines
+
+
+def _calibrations(model: ModelDescription) -> list[str]:
+    """With which samplers, for how many samples and on what; nothing where nothing was."""
+    lines = []
+    for one in model.calibrations:
+        sampler = "one pass" if one.sampling is None else one.sampling.in_words(model.sampler_family)
+        numbers = ", ".join(str(entry.samples) for entry in one.of_samples)
+        levels = " and ".join(f"{100 * area.level:g} %" for area in one.of_samples[0].areas)
+        lines.append(f"{sampler}; {numbers} samples; intervals of {levels}; {one.data}")
     return lines
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from AmbiguousSegLib.calibration.parts import Calibration, with_calibration
 from AmbiguousSegLib.configuration import from_dict, to_dict
 from AmbiguousSegLib.diffusion.schedule import ScheduleConfig
 from AmbiguousSegLib.diffusion.settings import FAMILIES, FLOW, GAUSSIAN, SamplerSettings
+from AmbiguousSegLib.files import replacing
 from AmbiguousSegLib.labels import Label, check_labels
 from AmbiguousSegLib.quality import Quality, QualityPreset
 from AmbiguousSegLib.text_files import read_json
@@ -56,6 +59,7 @@ class ModelDescription:
         qualities: what the qualities mean for this model, by the value of a ``Quality``; see ``quality.sampler_of``.
         inputs: what the images were like that it was trained on; None: unknown, and nothing can be checked.
         sampler_family: which samplers it takes, one of ``diffusion.settings.FAMILIES``.
+        calibrations: what its samples are worth, at most one for each sampler.
         folder, weights_bytes: where it was read, and how large the weights are; not part of the file.
     """
 
@@ -70,6 +74,7 @@ class ModelDescription:
     qualities: dict[str, QualityPreset] = field(default_factory=dict)
     inputs: Inputs | None = None
     sampler_family: str = GAUSSIAN
+    calibrations: tuple[Calibration, ...] = ()
     folder: Path = Path()
     weights_bytes: int = 0
 
@@ -166,13 +171,37 @@ def read_description(folder: Path | str) -> ModelDescription:
     return replace(description, folder=folder, weights_bytes=weights.stat().st_size)
 
 
+def write_calibration(folder: Path | str, calibration: Calibration) -> ModelDescription:
+    """Put a calibration into the description of the model in ``folder``, in place of an earlier one of its sampler.
+
+    The weights and all else in the description stay as they are. Returns the new description.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``read_description``; a description of format 1, which has no place for it.
+        OSError: no space or no permission; the earlier description remains.
+    """
+    path = Path(folder) / DESCRIPTION_FILE
+    calibrations = with_calibration(read_description(folder).calibrations, calibration)
+    content = read_json(path, nan=True)
+    if content["format_version"] != FORMAT_VERSION:
+        raise ValueError(
+            f"{path}: a description of format {content['format_version']} has no place for a calibration, expected "
+            f"{FORMAT_VERSION}; save the model again with this version."
+        )
+    content["calibrations"] = [to_dict(one) for one in calibrations]
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return read_description(folder)
+
+
 def _lifted(content: dict[str, Any]) -> dict[str, Any]:
     """Format 1 as format 2: one label, in the card; a method that samples by steps is one that has a schedule.
 
     Raises:
         ValueError: a key of format 2, which would be lost.
     """
-    newer = [key for key in ("labels", "samples_by_steps", "qualities", "inputs", "sampler_family") if key in content]
+    keys = ("labels", "samples_by_steps", "qualities", "inputs", "sampler_family", "calibrations")
+    newer = [key for key in keys if key in content]
     if newer:
         raise ValueError(
             f"{newer[0]} is no key of format version 1, but of {FORMAT_VERSION}; write a description in one of them."

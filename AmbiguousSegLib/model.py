@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from AmbiguousSegLib.calibration.parts import Calibration
 from AmbiguousSegLib.configuration import to_dict
 from AmbiguousSegLib.description import (
     DESCRIPTION_FILE,
@@ -48,6 +49,7 @@ class Model:
         qualities: what the qualities mean for it, by the value of a ``Quality``; see ``quality.sampler_of``.
         weights_sha256: of the weights' file; empty for a model that was never saved.
         inputs: what the images were like that it was trained on; None: unknown.
+        calibrations: what its samples are worth, at most one for each sampler.
 
     Raises:
         ValueError: parts that do not fit each other, or a sampler that there is not.
@@ -61,6 +63,7 @@ class Model:
     qualities: dict[str, QualityPreset] = field(default_factory=dict)
     weights_sha256: str = ""
     inputs: Inputs | None = None
+    calibrations: tuple[Calibration, ...] = ()
 
     def __post_init__(self) -> None:
         channels = self.preprocessing.network_channels
@@ -128,6 +131,7 @@ def save_model(model: Model, folder: Path | str, half: bool = False) -> None:
         "sampling": to_dict(model.sampling),
         "qualities": {name: to_dict(quality) for name, quality in model.qualities.items()},
         **({} if model.inputs is None else {"inputs": to_dict(model.inputs)}),
+        **({"calibrations": [to_dict(one) for one in model.calibrations]} if model.calibrations else {}),
         "card": to_dict(model.card),
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
@@ -170,6 +174,7 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Model:
             description.qualities,
             description.weights_sha256,
             description.inputs,
+            description.calibrations,
         )
     except ValueError as error:
         raise ValueError(f"{folder / DESCRIPTION_FILE}: {error}") from error

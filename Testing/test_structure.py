@@ -17,7 +17,7 @@ LIBRARY = REPOSITORY / "AmbiguousSegLib"
 FLOORS = [
     {"registry", "labels", "label_maps", "boxes", "configuration", "files", "resources", "devices", "processes"},
     {"text_files", "networks", "diffusion", "metrics", "volume"},
-    {"data", "methods", "ensemble", "quality"},
+    {"data", "methods", "ensemble", "calibration", "quality"},
     {"description", "evaluation", "layouts"},
     {"model", "card"},
     {"inference", "plotting", "published"},
@@ -30,7 +30,8 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted(LIBRARY.rglob("*.py"))
 TORCH_FREE = [  # what Slicer's own process may import: importing torch would block it for seconds
     *("card", "configuration", "description", "files", "labels", "quality", "resources", "text_files"),
-    *("data.lung_phantom", "ensemble.sample_set", "evaluation.rater_comparison", "evaluation.rater_tables"),
+    *("calibration.figures", "data.lung_phantom", "ensemble.sample_set"),
+    *("evaluation.rater_comparison", "evaluation.rater_tables"),
     *("evaluation.table", "metrics.figures", "outputs.export_formats", "outputs.result_folder"),
     *("volume.dicom_seg", "volume.geometry", "volume.input_check", "volume.io", "volume.preprocessing"),
     *("volume.scan_kind", "inference.point_sampling"),

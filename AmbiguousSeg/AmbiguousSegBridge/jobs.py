@@ -137,6 +137,7 @@ def modes(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any]:
     return {
         "labels": found.labels.tolist(),
         "frequencies": found.frequencies.tolist(),
+        "intervals": found.intervals().tolist(),
         "representatives": found.representatives.tolist(),
         "cut": float(found.cut),
         "iou": iou.tolist(),

@@ -14,13 +14,14 @@ from vtk.util.numpy_support import numpy_to_vtk
 
 from AmbiguousSegBridge.identity import ROLE
 from AmbiguousSegBridge.runs import TABLE, Run, count_marked, find_run_of, sign_as, writer_of
-from AmbiguousSegLib.ensemble.sample_set import INTERVAL_PERCENTILES
+from AmbiguousSegLib.calibration.figures import calibrated_lines
+from AmbiguousSegLib.ensemble.sample_set import LEAST_FOR_INTERVAL, ends
 from AmbiguousSegLib.evaluation.table import UNDEFINED, Column, Table
 
 VOLUMES, HISTOGRAM = "volumes", "histogram of volumes"
 COMPARISON = "comparison "  # first part of the roles of a comparison's tables
 NAME, VOLUME_ML = "sample", "volume_ml"  # of all classes together
-SUMMARY_ROWS = 4  # below the samples: mean, median, and both ends of the interval
+SUMMARY_ROWS = 4  # below the samples: mean, median, and how far they reach at both ends
 POINT_COLOUR, LINE_COLOUR = (0.12, 0.47, 0.71), (0.5, 0.5, 0.5)
 
 
@@ -164,7 +165,7 @@ def _voxels(run: Run, voxels: Mapping[str, tuple[int, ...]] | None = None) -> np
 def _volumes_table(run: Run, voxels: np.ndarray) -> Table:
     """A row for each sample and for what sums them up; columns for each class, if there are several, and for all."""
     names = [node.GetAttribute(ROLE) for node in run.samples]
-    names += ["mean", "median", *(f"{p:g}th percentile" for p in INTERVAL_PERCENTILES)]
+    names += ["mean", "median", *ends(voxels.sum(axis=1))]
     several = len(run.labels) > 1
     columns = {Column(VOLUME_ML, "All classes (mL)" if several else "Volume (mL)"): voxels.sum(axis=1)}
     if several:
@@ -173,11 +174,13 @@ def _volumes_table(run: Run, voxels: np.ndarray) -> Table:
     rows = [{NAME: name} for name in names]
     for column, counts in columns.items():
         volumes = counts * run.geometry.voxel_volume_ml
-        summary = volumes.mean(), np.median(volumes), *np.percentile(volumes, INTERVAL_PERCENTILES)
+        summary = volumes.mean(), np.median(volumes), *ends(volumes).values()
         for row, value in zip(rows, (*volumes, *summary)):
             row[column.key] = float(value)
     note = f"{len(voxels)} samples; the 2.5th to 97.5th percentile hold the central 95 % of them."
-    return Table((Column(NAME, "Sample"), *columns), tuple(rows), (note,))
+    if len(voxels) < LEAST_FOR_INTERVAL:
+        note = f"{len(voxels)} samples; fewer than {LEAST_FOR_INTERVAL} hold no interval of 95 %."
+    return Table((Column(NAME, "Sample"), *columns), tuple(rows), (note, *calibrated_lines(run.provenance)))
 
 
 def _histogram(sheets: _Sheets, volumes: np.ndarray) -> slicer.vtkMRMLPlotChartNode:

@@ -12,6 +12,7 @@ SUBCOMMANDS = {
     "plan": "write a training configuration that fits the data and this machine",
     "train": "train a method from a configuration file",
     "evaluate": "score models against several raters on held-out cases",
+    "calibrate": "fit what a model's samples are worth to several raters of validation cases",
     "benchmark": "train, sample and judge a list of systems alike, and print one table",
     "compare": "compare the samples of a volume with several raters' segmentations",
     "import": "import a published checkpoint",
@@ -21,7 +22,7 @@ SUBCOMMANDS = {
 _LESS = {  # memory
     "train": "make dataset.size, optimisation.batch_size or the network smaller",
     "benchmark": "take fewer --jobs, or a smaller network",
-    "evaluate": "take a smaller --batch-size, or fewer --cases",
+    **dict.fromkeys(("evaluate", "calibrate"), "take a smaller --batch-size, or fewer --cases"),
     "import": "import it on a machine with more",
     **dict.fromkeys(("plan", "prepare"), "close other programs, or take a part of the data"),
 }
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(f"usage: {program('SUBCOMMAND')} …\n")
         for subcommand, text in SUBCOMMANDS.items():
-            print(f"  {subcommand:10s}{text}")
+            print(f"  {subcommand:11s}{text}")
         print(f"\n{program('SUBCOMMAND')} --help says more.")
         return 0 if arguments else 2
     subcommand, rest = arguments[0], arguments[1:]

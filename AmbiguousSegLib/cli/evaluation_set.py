@@ -52,10 +52,17 @@ class EvaluationSet:
     notes: tuple[str, ...]
 
 
-def add_data_arguments(p: argparse.ArgumentParser) -> None:
-    """Arguments that choose the cases."""
+def add_data_arguments(p: argparse.ArgumentParser, part: str | None = None) -> None:
+    """Arguments that choose the cases.
+
+    Args:
+        part: the only part there is to choose from; None: ``--part`` chooses.
+    """
     p.add_argument("--data", required=True, help=f"folder of cases, or {PHANTOM}: its true distribution is known")
-    p.add_argument("--part", choices=PARTS, default="test", help="which part of the data (default: test)")
+    if part is None:
+        p.add_argument("--part", choices=PARTS, default="test", help="which part of the data (default: test)")
+    else:
+        p.set_defaults(part=part)
     p.add_argument(
         "--split", type=Path, metavar="FILE", help="JSON file of the split (default: as the models were trained)"
     )

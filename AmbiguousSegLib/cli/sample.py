@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from AmbiguousSegLib.calibration.figures import calibrated_lines
 from AmbiguousSegLib.cli.common import CommandError, check_out, program, progress_bar
 from AmbiguousSegLib.cli.computation import add_computation_arguments, computation_of
 from AmbiguousSegLib.devices import device_of_process
@@ -64,12 +65,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--samples", type=int, default=8, metavar="N", help="number of segmentations (default: 8)")
     p.add_argument("--out", type=Path, required=True, help="folder for the results")
     add_sampling_arguments(p)
-    p.add_argument(
-        "--quality",
-        choices=[quality.value for quality in Quality],
-        help=f"in place of --sampler and what belongs to it: {', '.join(q.in_words() for q in Quality)}, or "
-        "what the model itself says of each (default: the model's own sampler)",
-    )
+    add_quality_argument(p)
     p.add_argument("--slices", type=int, nargs=2, metavar=("FIRST", "LAST"), help="only these slices, both included")
     p.add_argument(
         "--region",
@@ -127,6 +123,16 @@ def add_sampling_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     add_computation_arguments(p)
     p.add_argument("--batch-size", type=int, help="slices computed together (default: what fits the device)")
+
+
+def add_quality_argument(p: argparse.ArgumentParser) -> None:
+    """``--quality``, which ``sampler_settings`` reads."""
+    p.add_argument(
+        "--quality",
+        choices=[quality.value for quality in Quality],
+        help=f"in place of --sampler and what belongs to it: {', '.join(q.in_words() for q in Quality)}, or "
+        "what the model itself says of each (default: the model's own sampler)",
+    )
 
 
 def add_sampler_arguments(p: argparse.ArgumentParser) -> None:
@@ -227,8 +233,9 @@ def _request(options: argparse.Namespace, model: Model) -> SampleRequest:
 
 
 def _in_words(volumes: dict[str, Any]) -> str:
-    low, high = volumes["interval_95"]
-    return f"{volumes['mean']:.3g} mL (95 % of the samples: {low:.3g} to {high:.3g} mL)"
+    low, high = volumes["interval_95"] or volumes["range"]
+    of = "95 % of the samples" if volumes["interval_95"] else f"least to greatest of {len(volumes['samples'])}"
+    return f"{volumes['mean']:.3g} mL ({of}: {low:.3g} to {high:.3g} mL)"
 
 
 def main(arguments: list[str]) -> int:
@@ -278,6 +285,8 @@ def _run(options: argparse.Namespace, sharing: Sharing | None) -> int:
     if sample_set.classes > 1:
         for number, label in enumerate(sample_set.labels, start=1):
             print(f"  {label.name}: {_in_words(sample_set.volume_summary(number))}")
+    for line in calibrated_lines(sample_set.provenance):
+        print(f"  {line}")
     print(f"{options.out / OVERVIEW} shows the slices where they disagree most; {SUMMARY} lists settings and volumes.")
     print(model.card.intended_use, file=sys.stderr)
     return 0

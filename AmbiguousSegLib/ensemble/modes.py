@@ -8,6 +8,8 @@ import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
+from AmbiguousSegLib.metrics.order_statistics import frequency_interval
+
 _TOLERANCE = 1e-9  # of the matrix' symmetry and limits
 _TIE_DECIMALS = 12  # mean IoUs that differ by less, from another order of summation, are tied
 
@@ -31,6 +33,15 @@ class Modes:
 
     def __len__(self) -> int:
         return len(self.frequencies)
+
+    def intervals(self, level: float = 0.95) -> np.ndarray:
+        """How far each frequency is known from so many masks: float64 ``(K, 2)``, ``frequency_interval`` of each.
+
+        Of the frequency at which more masks would fall into a group that is as it was found; that other masks might
+        have been grouped otherwise is not in it.
+        """
+        counts = np.bincount(self.labels, minlength=len(self))
+        return np.array([frequency_interval(count, len(self.labels), level) for count in counts])
 
 
 def find_modes(iou: np.ndarray, cut: float = 0.5) -> Modes:

@@ -11,9 +11,12 @@ from AmbiguousSegLib.ensemble.consensus import consensus_of_means
 from AmbiguousSegLib.ensemble.disagreement import predictive_entropy
 from AmbiguousSegLib.label_maps import as_label_map, class_mask
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label, check_labels
+from AmbiguousSegLib.metrics.order_statistics import least_draws, level_of_range
 from AmbiguousSegLib.volume.geometry import Geometry
 
 INTERVAL_PERCENTILES = (2.5, 97.5)
+LEAST_FOR_INTERVAL = least_draws(0.95)
+LEAST, GREATEST = "least", "greatest"
 
 
 @dataclass(frozen=True)
@@ -113,20 +116,40 @@ class SampleSet:
         return np.array(marked) * self.geometry.voxel_volume_ml
 
     def volume_summary(self, label: int | None = None) -> dict[str, Any]:
-        """Volume of each sample in mL, their mean, and the interval that holds the central 95 % of the samples.
+        """Volume of each sample in mL, their mean, range, and the interval of the central 95 % of what is sampled.
 
-        Of one class, or (None) of all together; plain JSON types.
+        Of one class, or (None) of all together; plain JSON types. The interval is None with fewer samples than hold one
+        (``least_draws``), and "interval_meaning" says so; "range_level" is ``level_of_range``.
         """
-        volumes = self.volumes_ml(label)
-        low, high = np.percentile(volumes, INTERVAL_PERCENTILES)
+        volumes, n = self.volumes_ml(label), len(self)
+        low, high = ends(volumes).values()
+        enough = n >= LEAST_FOR_INTERVAL
         return {
             "unit": "mL",
             "samples": [float(v) for v in volumes],
             "mean": float(volumes.mean()),
-            "interval_95": [float(low), float(high)],
-            "interval_meaning": "2.5th to 97.5th percentile of the samples",
+            "range": [float(volumes.min()), float(volumes.max())],
+            "range_level": level_of_range(n),
+            "interval_95": [low, high] if enough else None,
+            "interval_meaning": "2.5th to 97.5th percentile of the samples"
+            if enough
+            else f"none: one more sample lies within the range of {n} in {100 * level_of_range(n):.0f} % of cases, and "
+            f"95 % needs {LEAST_FOR_INTERVAL} samples",
         }
 
     def _check(self, label: int) -> None:
         if not 1 <= label <= self.classes:
             raise ValueError(f"A label is one of 1 to {self.classes}, got {label}.")
+
+
+def ends(values: np.ndarray) -> dict[str, float]:
+    """How far figures of samples reach, by the names of both ends: the percentiles of the central 95 %, or the least
+    and the greatest of fewer samples than hold an interval of 95 %.
+
+    Args:
+        values: float ``(N,)``, N ≥ 1.
+    """
+    if len(values) < LEAST_FOR_INTERVAL:
+        return {LEAST: float(values.min()), GREATEST: float(values.max())}
+    low, high = np.percentile(values, INTERVAL_PERCENTILES)
+    return {f"{p:g}th percentile": float(v) for p, v in zip(INTERVAL_PERCENTILES, (low, high))}

@@ -18,6 +18,7 @@ from AmbiguousSegLib.diffusion import samplers
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.inference.batches import Row, draw_masks
+from AmbiguousSegLib.inference.calibrated import calibrated
 from AmbiguousSegLib.inference.computation import Computation
 from AmbiguousSegLib.inference.point_sampling import Drawing, Pointing, sample_around
 from AmbiguousSegLib.inference.shared_drawing import SharedDrawing, Sharing
@@ -109,7 +110,8 @@ def sample_volume(
 
     Beside the result, memory holds one batch of masks at a time, and what ``draw_masks`` keeps of the slices. In what
     the volume differs from what the model was trained on is logged before anything is sampled, and kept in the
-    provenance as "input_warnings", a list of sentences.
+    provenance as "input_warnings", a list of sentences. What a calibrated model says of the samples is kept there, too,
+    as "calibrated" (``calibrated_figures``).
 
     Args:
         model: on the device to use.
@@ -168,6 +170,8 @@ def sample_volume(
         prepared = around.prepared
         part = {"slice_range": list(around.slices), "region_lps_mm": _plain(around.region), "window": around.window}
     provenance = {**_provenance(model, settings, request, prepared), **part, "input_warnings": warnings}
+    point_mm = None if pointing is None else pointing.point_mm
+    provenance |= calibrated(model, settings, masks, geometry, point_mm)
     return SampleSet(masks, geometry, provenance, model.labels)
 
 

@@ -16,11 +16,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from AmbiguousSegLib.boxes import bounding_box
 from AmbiguousSegLib.configuration import from_dict
+from AmbiguousSegLib.ensemble.modes import find_modes
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.files import write_together
 from AmbiguousSegLib.label_maps import class_mask
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label, check_labels, file_names, segments_of_mask
+from AmbiguousSegLib.metrics.overlap import pairwise_label_iou
 from AmbiguousSegLib.plotting.overview import overview
 from AmbiguousSegLib.plotting.pictures import write_png
 from AmbiguousSegLib.text_files import read_json
@@ -115,8 +118,34 @@ def summary(sample_set: SampleSet) -> dict[str, Any]:
             "origin_lps_mm": list(geometry.origin_mm),
             "direction_lps": list(geometry.direction),
         },
+        "modes": _modes(sample_set),
         **sample_set.provenance,
     }
+
+
+def _modes(sample_set: SampleSet) -> list[dict[str, Any]]:
+    """Groups of similar samples with their frequencies, and the numbers of representative and members, from 1."""
+    marked = np.zeros(sample_set.geometry.shape, bool)
+    for mask in sample_set.masks:
+        marked |= mask != 0
+    box = bounding_box(marked) or (slice(0, 1),) * 3  # what nobody marks would only take time
+    cut = sample_set.masks[(slice(None), *box)]
+    modes, first = find_modes(pairwise_label_iou(cut, cut, sample_set.classes)), _first_number(sample_set)
+    return [
+        {
+            "frequency": float(frequency),
+            "interval_95": interval.tolist(),
+            "representative": first + int(representative),
+            "samples": (first + np.flatnonzero(modes.labels == mode)).tolist(),
+        }
+        for mode, (frequency, interval, representative) in enumerate(
+            zip(modes.frequencies, modes.intervals(), modes.representatives)
+        )
+    ]
+
+
+def _first_number(sample_set: SampleSet) -> int:
+    return 1 + sample_set.provenance.get("first_sample", 0)
 
 
 class ResultFolder(NamedTuple):
@@ -204,7 +233,7 @@ def _write_all(sample_set: SampleSet, volume: np.ndarray, folder: Path) -> list[
     def write(file: str, mask: np.ndarray, title: str, identity: str) -> None:
         write_segmentation(folder / file, mask, grid, *segments_of_mask(labels, title, identity))
 
-    for number, mask in enumerate(sample_set.masks, start=1 + sample_set.provenance.get("first_sample", 0)):
+    for number, mask in enumerate(sample_set.masks, start=_first_number(sample_set)):
         names.append(sample_file(number))
         write(names[-1], mask, f"{labels[0].name} {number}", f"sample_{number:02d}")
     write(CONSENSUS, sample_set.consensus(), f"{labels[0].name} (consensus)", "consensus")

@@ -63,7 +63,7 @@ def assert_is(run, samples: SampleSet) -> None:
     rows = tables.read_table(run.tables[tables.VOLUMES])["rows"]
     for name, label in zip(["volume_ml core", "volume_ml the halo", "volume_ml"], (1, 2, None)):
         volumes = samples.volumes_ml(label)
-        ends = np.percentile(volumes, (2.5, 97.5))
+        ends = volumes.min(), volumes.max()  # too few for an interval
         expected = [*volumes, volumes.mean(), np.median(volumes), *ends]
         np.testing.assert_allclose([row[name] for row in rows], expected, rtol=1e-12)
 

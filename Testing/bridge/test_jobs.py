@@ -234,6 +234,8 @@ def test_modes_by_hand(told, tmp_path):
     result = plain(jobs.modes({"masks": entries, "classes": 1, "cut": 0.5}, tmp_path, told.report))
     assert result["labels"] == [0, 0, 1, 0, 2] and result["cut"] == 0.5
     assert result["frequencies"] == pytest.approx([0.6, 0.2, 0.2]) and result["representatives"] == [0, 2, 4]
+    # Wilson's of 3 of 5, with z² = 3.8415: (0.6 + 0.38415 ± 1.96·√(0.048 + 0.038415)) / 1.7683
+    assert result["intervals"][0] == pytest.approx([0.2307, 0.8824], abs=1e-4)
     assert np.array(result["iou"])[0] == pytest.approx([1, 0.8, 0, 1, 0])
     empty = save_crops(tmp_path, "empty", masks[4:])
     assert jobs.modes({"masks": empty * 2, "classes": 1, "cut": 0.5}, tmp_path, told.report)["labels"] == [0, 0]

@@ -108,12 +108,26 @@ def test_what_does_not_fit_is_refused(scene, run):
 def test_volumes_by_hand(scene):
     run = add_sample_set(scene, cubes(1, 2, 3, 10, 0), "run")
     rows = {row["sample"]: row["volume_ml"] for row in tables.read_table(run.tables["volumes"])["rows"]}
-    # Sorted 0 1 2 3 10: the 2.5th percentile lies 0.1 of the way from 0 to 1, the 97.5th 0.9 of that from 3 to 10.
-    expected = {"mean": 3.2, "median": 2, "2.5th percentile": 0.1, "97.5th percentile": 9.3}
+    expected = {"mean": 3.2, "median": 2, "least": 0, "greatest": 10}
     expected |= {f"sample 0{number}": volume for number, volume in enumerate((1, 2, 3, 10, 0), 1)}
     assert rows == pytest.approx(expected)
     summary = cubes(1, 2, 3, 10, 0).volume_summary()
-    assert summary["interval_95"] == pytest.approx([rows["2.5th percentile"], rows["97.5th percentile"]])
+    assert summary["range"] == pytest.approx([rows["least"], rows["greatest"]])
+
+
+def test_what_a_calibration_says_stands_above_the_volumes(scene):
+    found = {"slice": 7, "no_outline": {"samples_empty": 1, "probability": 0.234}}
+    found["area_mm2"] = {"absent": "no interval: 2 of 5 samples outline something, 3 are needed"}
+    found["volume_ml"] = {"validation": "not validated", "intervals": [{"level": 0.8, "low": 1.234, "high": 5.678}]}
+    samples = SampleSet(cubes(1, 2, 3, 10, 0).masks, CUBIC_CM, {"calibrated": found})
+    notes = tables.read_table(add_sample_set(scene, samples, "run").tables["volumes"])["notes"]
+    assert notes == [
+        "5 samples; fewer than 39 hold no interval of 95 %.",
+        "Slice 7: 23 % of readers would outline nothing (calibrated).",
+        "Area in slice 7 of a reader who outlines something: "
+        "no interval: 2 of 5 samples outline something, 3 are needed.",
+        "Volume of a reader who outlines something (not validated): 80 %: 1.23 to 5.68 mL.",
+    ]
 
 
 def test_volumes_count_only_the_samples_own_segment(scene):

@@ -53,7 +53,21 @@ def test_volumes():
     summary = SampleSet(masks_of(*range(11)), GRID).volume_summary()
     assert np.allclose(summary["samples"], np.arange(11) / 10)
     assert np.isclose(summary["mean"], 0.5)
-    assert np.allclose(summary["interval_95"], [0.025, 0.975])  # 2.5 % of 10 steps of 0.1 mL from either end
+    assert np.allclose(summary["range"], [0, 1]) and np.isclose(summary["range_level"], 10 / 12)
+
+
+@pytest.mark.parametrize(("n", "holds"), [(2, False), (38, False), (39, True), (41, True)])
+def test_too_few_samples_hold_no_interval(n, holds):
+    """(39 − 1)/(39 + 1) is 95 %; of two samples one more lies in the range in a third of cases."""
+    counts = [*range(11), *[5] * (n - 11)] if n > 11 else range(n)
+    summary = SampleSet(masks_of(*counts), GRID).volume_summary()
+    assert (summary["interval_95"] is not None) == holds
+    if holds:
+        assert np.allclose(summary["interval_95"], np.percentile(np.array(counts) / 10, (2.5, 97.5)))
+        assert summary["interval_meaning"] == "2.5th to 97.5th percentile of the samples"
+    else:
+        assert f"lies within the range of {n} in {100 * (n - 1) / (n + 1):.0f} %" in summary["interval_meaning"]
+        assert "needs 39 samples" in summary["interval_meaning"]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from module_driver import Driver
 from SlicerHost.samples import PLAIN
 
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
+from AmbiguousSegLib.metrics.order_statistics import frequency_interval
 from AmbiguousSegLib.volume.crops import Crop
 
 
@@ -40,6 +41,7 @@ class Jobs:
         count = max(labels) + 1
         result = {"labels": labels, "representatives": [labels.index(mode) for mode in range(count)]}
         result |= {"frequencies": [labels.count(mode) / len(labels) for mode in range(count)]}
+        result |= {"intervals": [frequency_interval(labels.count(mode), len(labels)) for mode in range(count)]}
         listener.finished(result | {"cut": job.arguments["cut"]}, None)
 
     def fail(self, message: str) -> None:

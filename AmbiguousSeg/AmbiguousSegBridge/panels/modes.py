@@ -29,6 +29,8 @@ COLUMNS = (
     Column("samples", "samples"),
     Column("representative", "representative"),
     Column("members", "members"),
+    Column("frequency_low", "frequency, 95 % from", 2),
+    Column("frequency_high", "to", 2),
 )
 
 
@@ -142,10 +144,7 @@ class ModesPanel:
 
     def _show(self) -> None:
         run, rows = self.context.run(), self._rows()
-        texts = [
-            [str(row["mode"]), f"{100 * row['frequency']:.0f} %", str(row["samples"]), row["representative"]]
-            for row in rows
-        ]
+        texts = [[str(row["mode"]), _frequency(row), str(row["samples"]), row["representative"]] for row in rows]
         colours = None
         if run is not None and len(run.labels) == 1:  # of several classes, each has its own colour in all samples
             colours = [sample_colour(_number(row["representative"]) - 1) for row in rows]
@@ -230,9 +229,20 @@ def modes_table(result: dict[str, Any], names: list[str]) -> Table:
     for mode, (frequency, representative) in enumerate(zip(result["frequencies"], result["representatives"])):
         members = [name for name, label in zip(names, result["labels"]) if label == mode]
         row = {"mode": mode + 1, "frequency": frequency, "samples": len(members)}
-        rows.append(row | {"representative": names[representative], "members": ", ".join(members)})
+        row |= {"representative": names[representative], "members": ", ".join(members)}
+        low, high = result["intervals"][mode]
+        rows.append(row | {"frequency_low": low, "frequency_high": high})
     note = f"hierarchical clustering (average linkage) of 1 - IoU, cut at {result['cut']:g}"
-    return Table(COLUMNS, tuple(rows), (note, "the representative has the highest mean IoU with its mode"))
+    notes = "the representative has the highest mean IoU with its mode", "intervals of frequencies are Wilson's"
+    return Table(COLUMNS, tuple(rows), (note, *notes))
+
+
+def _frequency(row: dict[str, Any]) -> str:
+    """In per cent, with its interval; a table of an earlier version has none."""
+    text = f"{100 * row['frequency']:.0f} %"
+    if "frequency_low" in row:
+        text += f" ({100 * row['frequency_low']:.0f} to {100 * row['frequency_high']:.0f})"
+    return text
 
 
 def _number(name: str) -> int:

@@ -16,6 +16,8 @@ from AmbiguousSegBridge.panels.context import Context, fill_table, silent
 from AmbiguousSegBridge.run_writer import sample_colour
 from AmbiguousSegBridge.runs import Run
 from AmbiguousSegBridge.upkeep import Upkeep
+from AmbiguousSegLib.calibration.figures import calibrated_lines
+from AmbiguousSegLib.ensemble.sample_set import GREATEST
 
 THRESHOLD_AFTER_MS = 150  # the slider at rest
 
@@ -169,12 +171,16 @@ class ResultPanel:
             alone = len(run.labels) == 1  # of several classes, each has its own colour in all samples
             colours = [sample_colour(i) if alone else None for i in indices] + [None] * (len(rows) - len(indices))
             fill_table(self.ui.sampleTable, [column["title"] for column in table["columns"]], rows, colours)
-            mean, median, low, high = (row[tables.VOLUME_ML] for row in table["rows"][-tables.SUMMARY_ROWS :])
+            summary = table["rows"][-tables.SUMMARY_ROWS :]
+            mean, median, low, high = (row[tables.VOLUME_ML] for row in summary)
             text = _("Mean {mean} mL, median {median} mL; central 95 % of the samples: {low} to {high} mL")
+            if summary[-1][tables.NAME] == GREATEST:
+                text = _("Mean {mean} mL, median {median} mL; least to greatest of the samples: {low} to {high} mL")
             if not alone:
                 text = _("All classes together: {volumes}").format(volumes=text)
             text = text.format(mean=f"{mean:.2f}", median=f"{median:.2f}", low=f"{low:.2f}", high=f"{high:.2f}")
-            text = "\n".join([text, *run.provenance.get("input_warnings", [])])
+            told = *calibrated_lines(run.provenance), *run.provenance.get("input_warnings", [])
+            text = "\n".join([text, *told])
         else:
             fill_table(self.ui.sampleTable, [_("sample"), _("volume (mL)")], [])
         self.ui.volumeLabel.text = text
