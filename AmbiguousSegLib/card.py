@@ -7,7 +7,7 @@ from typing import Any
 
 from AmbiguousSegLib.description import ModelDescription
 from AmbiguousSegLib.metrics.figures import EVALUATE, FIGURES
-from AmbiguousSegLib.quality import Quality
+from AmbiguousSegLib.quality import ONE_PASS, Quality
 
 _BETTER = {"lower": " (lower is better)", "higher": " (higher is better)", "alike": " (best as among raters)", "": ""}
 
@@ -24,7 +24,7 @@ def card_html(model: ModelDescription) -> str:
         ("Images were", [] if model.inputs is None else model.inputs.words()),
         ("Licence", [_text(card.training.get("licence"))]),
         ("Results", _results(card.metrics)),
-        ("Qualities", _qualities(model)),
+        ("Qualities", quality_lines(model)),
         ("Calibrated", _calibrations(model)),
         ("Does not know", card.limits),
     ]
@@ -63,16 +63,17 @@ def _results(metrics: dict[str, Any]) -> list[str]:
     return [*([protocol] if protocol else []), *lines] or ["none stated"]
 
 
-def _qualities(model: ModelDescription) -> list[str]:
-    """What was measured with each quality that the model describes itself; nothing where nothing was."""
-    lines = []
-    for quality in Quality:
-        preset = model.qualities.get(quality.value)
-        figures = {"GED u": preset.ged_u, "spread ratio": preset.spread_ratio} if preset is not None else {}
-        measured = [f"{title} {_text(value)}" for title, value in figures.items() if value is not None]
-        if preset is not None and measured:
-            lines.append(f"{quality.label()} ({preset.sampling.in_words(model.sampler_family)}): {', '.join(measured)}")
-    return lines
+def quality_lines(model: ModelDescription) -> list[str]:
+    """What was measured with each quality that the model describes itself, then on what; nothing where nothing was."""
+    lines, protocols = [], []
+    titles = {quality.value: quality.label() for quality in Quality}
+    for name, preset in sorted(model.qualities.items(), key=lambda item: [*titles, ONE_PASS].index(item[0])):
+        if measured := preset.in_words():
+            by_steps = model.samples_by_steps and preset.sampling is not None
+            how = f"{titles[name]} ({preset.sampling.in_words(model.sampler_family)})" if by_steps else "One pass"
+            lines.append(f"{how}: {measured}")
+            protocols += [preset.protocol] if preset.protocol and preset.protocol not in protocols else []
+    return [*lines, *(f"Measured on {protocol}" for protocol in protocols)]
 
 
 def _calibrations(model: ModelDescription) -> list[str]:

@@ -14,7 +14,7 @@ from AmbiguousSegLib.diffusion.schedule import ScheduleConfig
 from AmbiguousSegLib.diffusion.settings import FAMILIES, FLOW, GAUSSIAN, SamplerSettings
 from AmbiguousSegLib.files import replacing
 from AmbiguousSegLib.labels import Label, check_labels
-from AmbiguousSegLib.quality import Quality, QualityPreset
+from AmbiguousSegLib.quality import QualityPreset, check_qualities
 from AmbiguousSegLib.text_files import read_json
 from AmbiguousSegLib.volume.inputs import Inputs
 from AmbiguousSegLib.volume.preprocessing import Intensity, Preprocessing
@@ -81,10 +81,7 @@ class ModelDescription:
     def __post_init__(self) -> None:
         check_labels(self.labels)
         check_input_channels(self.inputs, self.preprocessing)
-        known = [quality.value for quality in Quality]
-        for name in self.qualities:
-            if name not in known:
-                raise ValueError(f"Unknown quality qualities.{name}; known: {', '.join(known)}.")
+        check_qualities(self.qualities, self.samples_by_steps)
         if self.sampler_family not in FAMILIES:
             raise ValueError(f"sampler_family must be one of {', '.join(FAMILIES)}, got {self.sampler_family!r}.")
         _ = self.training_steps  # a schedule that is wrong is refused here

@@ -28,7 +28,7 @@ from AmbiguousSegLib.diffusion.settings import FLOW, GAUSSIAN, SamplerSettings
 from AmbiguousSegLib.files import replacing, size_text
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label, check_labels
 from AmbiguousSegLib.methods import Method, build_method, count_weights
-from AmbiguousSegLib.quality import QualityPreset
+from AmbiguousSegLib.quality import QualityPreset, check_qualities
 from AmbiguousSegLib.volume.inputs import Inputs
 from AmbiguousSegLib.volume.preprocessing import Preprocessing
 
@@ -84,9 +84,11 @@ class Model:
                 f"The method distinguishes {self.method.classes} class(es), but there are {len(self.labels)} label(s), "
                 f"{', '.join(label.name for label in self.labels)}; give one label for each class."
             )
+        check_qualities(self.qualities, self.method.samples_by_steps)
         if self.method.samples_by_steps:
             for settings in (self.sampling, *(quality.sampling for quality in self.qualities.values())):
-                samplers.check(settings, self.method.sampler_family)
+                if settings is not None:
+                    samplers.check(settings, self.method.sampler_family)
 
     def to(self, device: torch.device | str) -> Model:
         """Moves the method; returns itself."""

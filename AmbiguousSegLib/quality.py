@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -25,7 +26,7 @@ class Quality(Enum):
         return _TITLES[self]
 
     def in_words(self) -> str:
-        """For help texts: "fast 10 steps of dpm++2m"."""
+        """For help texts: "fast 4 steps of dpm++2m"."""
         meaning = _MEANINGS[GAUSSIAN][self]
         return f"{self.value} {meaning.steps or 'all'} steps of {meaning.sampler}"
 
@@ -39,11 +40,14 @@ class _Meaning(NamedTuple):
 
 _TITLES = {Quality.FAST: "Fast", Quality.BALANCED: "Balanced", Quality.PAPER: "As in the paper"}
 
+ONE_PASS = "one_pass"
+"""Key of the only quality of a method that does not sample by steps."""
+
 # By family of the samplers. What samplers and steps do to the samples of a perfect model:
-# Testing/Benchmarks/sampler_spread.md.
+# Testing/Benchmarks/sampler_spread.md; that four evaluations give what ten do: Testing/Benchmarks/phantom_model.md.
 _MEANINGS = {
     GAUSSIAN: {
-        Quality.FAST: _Meaning("dpm++2m", 10),
+        Quality.FAST: _Meaning("dpm++2m", 4),
         Quality.BALANCED: _Meaning("dpm++2m", 25),
         Quality.PAPER: _Meaning("ddpm", None),  # ancestral sampling at every step, as the papers do
     },
@@ -61,19 +65,84 @@ _MEANINGS = {
 
 
 @dataclass(frozen=True)
+class Measured:
+    """A figure that was measured, and its interval of 95 %.
+
+    Attributes:
+        value: the figure.
+        interval_95: its lowest and highest value; None: not known.
+
+    Raises:
+        ValueError: a value that is no number, or that its interval does not hold.
+    """
+
+    value: float
+    interval_95: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        low, high = (self.value, self.value) if self.interval_95 is None else self.interval_95
+        if not -math.inf < low <= self.value <= high < math.inf:
+            raise ValueError(
+                f"A measured value must be a number within its interval_95, got {self.value} and {self.interval_95}; "
+                "give the interval as [lowest, highest], or leave it out."
+            )
+
+    def __str__(self) -> str:
+        """For people: "0.055 (0.051 to 0.059)"."""
+        interval = "" if self.interval_95 is None else " ({:.3f} to {:.3f})".format(*self.interval_95)
+        return f"{self.value:.3f}{interval}"
+
+
+@dataclass(frozen=True)
 class QualityPreset:
     """What a quality means for one model, and what was measured with it there.
 
+    A figure is None where it was not measured, and a plain number where its interval is not known.
+
     Attributes:
-        sampling: sampler, steps and grid.
-        ged_u: GED², unbiased, against the raters of held-out cases; 0 is best. None: not measured.
-        spread_ratio: spread of the samples over that of the raters, E d(S, S') / E d(Y, Y'); 1 is best. None: not
-            measured.
+        sampling: sampler, steps and grid; None for a method that does not sample by steps.
+        ged_u: GED², unbiased, against the raters of held-out cases; 0 is best.
+        spread_ratio: spread of the samples over that of the raters, E d(S, S') / E d(Y, Y'); 1 is best.
+        mode_correlation: Pearson's, of a mode's frequency among the samples with its true probability, where that is
+            known (``evaluation.mode_frequencies``); 1 is best.
+        protocol: in words, what the figures and their intervals were measured on.
     """
 
-    sampling: SamplerSettings
-    ged_u: float | None = None
-    spread_ratio: float | None = None
+    sampling: SamplerSettings | None = None
+    ged_u: float | Measured | None = None
+    spread_ratio: float | Measured | None = None
+    mode_correlation: float | Measured | None = None
+    protocol: str = ""
+
+    def in_words(self) -> str:
+        """What was measured: "GED u 0.055 (0.051 to 0.059), spread ratio 1.07"; empty where nothing was."""
+        figures = (
+            ("GED u", self.ged_u),
+            ("spread ratio", self.spread_ratio),
+            ("mode correlation", self.mode_correlation),
+        )
+        return ", ".join(
+            f"{title} {figure}" if isinstance(figure, Measured) else f"{title} {figure:.3f}"
+            for title, figure in figures
+            if figure is not None
+        )
+
+
+def check_qualities(qualities: Mapping[str, QualityPreset], by_steps: bool) -> None:
+    """ValueError unless a model may have these qualities, by the value of a ``Quality``.
+
+    A method that does not sample by steps has one quality at most, ``ONE_PASS`` (or under any of the other names).
+    """
+    known = [*(quality.value for quality in Quality), *([] if by_steps else [ONE_PASS])]
+    for name, preset in qualities.items():
+        if name not in known:
+            raise ValueError(f"Unknown quality qualities.{name}; known: {', '.join(known)}.")
+        if by_steps and preset.sampling is None:
+            raise ValueError(f"Missing key qualities.{name}.sampling; say what it is sampled with.")
+    if not by_steps and len(qualities) > 1:
+        raise ValueError(
+            f"A method of one pass has one quality, got {', '.join(qualities)}; keep one, and name it {ONE_PASS}."
+        )
 
 
 def sampler_of(
@@ -101,8 +170,9 @@ def sampler_of(
         return None
     if training_steps is not None and training_steps < 1:
         raise ValueError(f"A schedule has at least 1 step, got {training_steps}.")
-    if qualities and quality.value in qualities:
-        return qualities[quality.value].sampling
+    preset = (qualities or {}).get(quality.value)
+    if preset is not None and preset.sampling is not None:
+        return preset.sampling
     meaning = _MEANINGS[family][quality]
     limits = [steps for steps in (meaning.steps, training_steps) if steps is not None]
     return SamplerSettings(meaning.sampler, min(limits))

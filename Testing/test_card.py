@@ -7,12 +7,16 @@ from dataclasses import replace
 from html import unescape
 
 from tiny_models import tiny_model
+from tiny_training import METHODS
 
-from AmbiguousSegLib.card import card_html
+from AmbiguousSegLib.card import card_html, quality_lines
 from AmbiguousSegLib.description import Card, read_description
+from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.labels import Label
+from AmbiguousSegLib.methods import build_method
 from AmbiguousSegLib.metrics.figures import FIGURES, figure
 from AmbiguousSegLib.model import save_model
+from AmbiguousSegLib.quality import Measured, QualityPreset
 from AmbiguousSegLib.resources import find_model
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.inputs import ChannelValues, Inputs
@@ -88,11 +92,40 @@ def test_the_card_is_balanced_html_without_the_models_tags(tmp_path):
 
 
 def test_the_card_of_the_bundled_model_says_what_was_measured_with_each_quality():
-    html = card_html(read_description(find_model("phantom-cimd-64")))
-    row = re.search(r"<b>Qualities</b>&nbsp;</td><td>(.*?)</td>", html)[1]
-    fast, balanced = row.split("<br>")
-    assert fast == "Fast (dpm++2m, 10 steps, trailing): GED u 0.051, spread ratio 1.006"
-    assert balanced.startswith("Balanced (dpm++2m, 25 steps, trailing): GED u 0.05")
+    model = read_description(find_model("phantom-cimd-64"))
+    row = re.search(r"<b>Qualities</b>&nbsp;</td><td>(.*?)</td>", card_html(model))[1]
+    fast, balanced, protocol = unescape(row).split("<br>")
+    for line, name, steps in ((fast, "fast", 4), (balanced, "balanced", 10)):
+        figures = [getattr(model.qualities[name], key) for key in ("ged_u", "spread_ratio", "mode_correlation")]
+        told = [f"{f.value:.3f} ({f.interval_95[0]:.3f} to {f.interval_95[1]:.3f})" for f in figures]
+        assert line == (
+            f"{name.capitalize()} (dpm++2m, {steps} steps, trailing): GED u {told[0]}, spread ratio {told[1]}, "
+            f"mode correlation {told[2]}"
+        )
+    assert protocol == f"Measured on {model.qualities['fast'].protocol}" and "interval" in protocol
+
+
+def test_the_qualities_are_in_their_order_and_each_protocol_is_told_once(tmp_path):
+    ddim = SamplerSettings("ddim", 2)
+    said = {
+        "paper": QualityPreset(SamplerSettings("ddpm", 1000), None, 1.0, protocol="8 < 9 cases"),
+        "balanced": QualityPreset(SamplerSettings("ddim", 3)),  # nothing was measured
+        "fast": QualityPreset(ddim, Measured(0.25, (0.2, 0.3)), protocol="8 < 9 cases"),
+    }
+    save_model(replace(tiny_model(), qualities=said), tmp_path)
+    assert quality_lines(read_description(tmp_path)) == [
+        "Fast (ddim, 2 steps, trailing): GED u 0.250 (0.200 to 0.300)",
+        "As in the paper (ddpm, 1000 steps, trailing): spread ratio 1.000",
+        "Measured on 8 < 9 cases",
+    ]
+
+
+def test_a_model_of_one_pass_has_one_quality(tmp_path):
+    method = build_method("probabilistic_unet", METHODS["probabilistic_unet"])
+    said = {"one_pass": QualityPreset(None, Measured(0.231, (0.21, 0.25)), 1.04, protocol="12 cases")}
+    save_model(replace(tiny_model(), method=method, qualities=said), tmp_path)
+    expected = ["One pass: GED u 0.231 (0.210 to 0.250), spread ratio 1.040", "Measured on 12 cases"]
+    assert quality_lines(read_description(tmp_path)) == expected
 
 
 def test_a_card_that_says_nothing(tmp_path):

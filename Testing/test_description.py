@@ -17,7 +17,7 @@ from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.labels import LESION_TERMINOLOGY, Label
 from AmbiguousSegLib.methods import build_method, method_config
 from AmbiguousSegLib.model import Model, load_model, save_model
-from AmbiguousSegLib.quality import QualityPreset
+from AmbiguousSegLib.quality import Measured, QualityPreset
 from AmbiguousSegLib.resources import bundled_models, find_model
 from AmbiguousSegLib.volume.preprocessing import RULES, Intensity, Preprocessing
 
@@ -127,8 +127,8 @@ def test_the_bundled_models_description_of_format_1_says_the_same(tmp_path):
     assert (old.card.name, old.card.training["images_seen"]) == ("phantom-cimd-64", 136000)
     assert (old.card.intended_use, old.card.limits) == (INTENDED_USE, ())
     assert old.card.metrics["ged_u"] == 0.03445105375514612
-    # And the file of today differs in nothing that an image sees but the step grid.
-    assert now.sampling == replace(old.sampling, grid="trailing")
+    # And the file of today differs in nothing that an image sees but how it is sampled.
+    assert now.sampling == replace(old.sampling, steps=4, grid="trailing")
     assert (now.labels, now.preprocessing, now.weights_sha256) == (old.labels, old.preprocessing, old.weights_sha256)
     same = method_config("cimd", old.method_config)  # what could not be told then has its default
     assert method_config("cimd", now.method_config) == replace(same, classes=1)
@@ -210,6 +210,10 @@ LATER = [
     (["qualities"], {"best": {"sampling": {}}}, "Unknown quality qualities.best; known: fast, balanced, paper"),
     (["qualities"], {"fast": {"sampling": {"grids": 1}}}, "Unknown key qualities.fast.sampling.grids"),
     (["qualities"], {"fast": {"sampling": {}, "ged_u": "low"}}, "qualities.fast.ged_u must be float"),
+    (["qualities"], {"fast": {"ged_u": 0.1}}, "Missing key qualities.fast.sampling"),
+    (["qualities"], {"fast": {"sampling": {}, "ged_u": {"value": 1, "interval_95": [2, 3]}}}, "within its interval_95"),
+    (["qualities"], {"fast": {"sampling": {}, "ged_u": {"low": 1}}}, "Unknown key qualities.fast.ged_u.low"),
+    (["qualities"], {"one_pass": {}}, "Unknown quality qualities.one_pass"),
     (["folder"], "/", "folder must be Path"),
     (["inputs"], {}, "Missing key inputs.channels"),
     (["inputs"], {"channels": [], "rows_px": [8, 9], "columns_px": [8, 9]}, "inputs.channels describes 0 channel(s)"),
@@ -242,6 +246,23 @@ def test_what_loading_refuses_is_refused_in_one_line(tmp_path, version, place, v
             read(tmp_path)
         assert "\n" not in str(error.value) and str(error.value).startswith(f"{path}: ")
         assert message in str(error.value)
+
+
+def test_what_was_measured_is_read_with_its_interval_and_without(tmp_path):
+    """Earlier files have plain numbers, and neither mode correlation nor protocol."""
+    sampling = {"name": "ddim", "steps": 2}
+    for said, expected in (
+        ({"ged_u": 0.02, "spread_ratio": 1}, QualityPreset(SamplerSettings("ddim", 2), 0.02, 1.0)),
+        (
+            {"ged_u": {"value": 0.02, "interval_95": [0.01, 0.03]}, "mode_correlation": 0.9, "protocol": "9 cases"},
+            QualityPreset(SamplerSettings("ddim", 2), Measured(0.02, (0.01, 0.03)), None, 0.9, "9 cases"),
+        ),
+    ):
+        edited(saved(tiny_model(), tmp_path), ["qualities"], {"fast": {"sampling": sampling, **said}})
+        agrees(tmp_path)
+        assert read_description(tmp_path).qualities == {"fast": expected}
+        again = saved(load_model(tmp_path), tmp_path / "again")
+        assert read_description(again).qualities == {"fast": expected}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1, 2]", "{}", "3", "[" * 100000, "\x00\x01", '"format_version"'])

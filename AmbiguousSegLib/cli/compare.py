@@ -31,7 +31,8 @@ HELP = "compare the samples of a volume with several raters' segmentations"
 JSON_FILE, MARKDOWN_FILE, FIGURE_FILE = "comparison.json", "comparison.md", "disagreement.png"
 # What of samples.json is told again
 _KEPT = (
-    *("label", "model", "seed", "first_sample", "sampler", "coherence_mm", "slice_range", "region_lps_mm", "window"),
+    *("label", "model", "seed", "first_sample", "sampler", "coherence_mm", "linked", "slice_range", "region_lps_mm"),
+    "window",
     "input_warnings",
 )
 

@@ -17,6 +17,7 @@ import numpy as np
 from AmbiguousSegLib.calibration.figures import calibrated_lines
 from AmbiguousSegLib.cli.common import CommandError, check_out, program, progress_bar
 from AmbiguousSegLib.cli.computation import add_computation_arguments, computation_of
+from AmbiguousSegLib.cli.quality_arguments import ParserWithQualities, add_quality_argument
 from AmbiguousSegLib.devices import device_of_process
 from AmbiguousSegLib.diffusion import samplers
 from AmbiguousSegLib.diffusion.samplers import SAMPLERS
@@ -42,7 +43,7 @@ log = logging.getLogger(__name__)
 
 def parser() -> argparse.ArgumentParser:
     """Arguments of the subcommand."""
-    p = argparse.ArgumentParser(prog=program("sample"), description=HELP, allow_abbrev=False)
+    p = ParserWithQualities(prog=program("sample"), description=HELP, allow_abbrev=False)
     p.add_argument(
         "volume",
         nargs="+",
@@ -120,19 +121,15 @@ def add_sampling_arguments(p: argparse.ArgumentParser) -> None:
         default=math.inf,
         help="distance along the slice axis over which choices change; 0: each slice on its own (default: inf)",
     )
+    p.add_argument(
+        "--link-slices",
+        action="store_true",
+        help="pair the masks of neighbouring slices anew, for shapes that --coherence-mm leaves ragged; which mask "
+        "belongs to which sample then depends on --samples, no slice's masks do",
+    )
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     add_computation_arguments(p)
     p.add_argument("--batch-size", type=int, help="slices computed together (default: what fits the device)")
-
-
-def add_quality_argument(p: argparse.ArgumentParser) -> None:
-    """``--quality``, which ``sampler_settings`` reads."""
-    p.add_argument(
-        "--quality",
-        choices=[quality.value for quality in Quality],
-        help=f"in place of --sampler and what belongs to it: {', '.join(q.in_words() for q in Quality)}, or "
-        "what the model itself says of each (default: the model's own sampler)",
-    )
 
 
 def add_sampler_arguments(p: argparse.ArgumentParser) -> None:
@@ -169,6 +166,8 @@ def given_of_sampler(options: argparse.Namespace) -> list[str]:
 def sampler_settings(model: Model, options: argparse.Namespace) -> SamplerSettings:
     """The model's sampler with what was given put in its place, or the one that ``--quality`` stands for.
 
+    A model that does not sample by steps has one quality: a warning says that any of them is that one.
+
     Another sampler takes no options of the model's own. Arguments that ``options`` does not have count as not given.
 
     Raises:
@@ -177,7 +176,10 @@ def sampler_settings(model: Model, options: argparse.Namespace) -> SamplerSettin
     """
     given = given_of_sampler(options)
     if not model.method.samples_by_steps:
-        if given:
+        if given == ["--quality"]:
+            name, quality = model.card.name, options.quality
+            log.warning("%s draws a mask in one pass, its only quality: --quality %s changes nothing.", name, quality)
+        elif given:
             raise CommandError(f"{model.card.name} draws a mask in one pass; leave out {', '.join(given)}.")
         return model.sampling
     if getattr(options, "quality", None) is not None:
@@ -229,6 +231,7 @@ def _request(options: argparse.Namespace, model: Model) -> SampleRequest:
         coherence_mm=options.coherence_mm,
         batch_size=options.batch_size,
         computation=computation_of(options, model.method, model.device),
+        linked=options.link_slices,
     )
 
 

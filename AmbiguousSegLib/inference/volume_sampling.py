@@ -20,12 +20,13 @@ from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.inference.batches import Row, draw_masks
 from AmbiguousSegLib.inference.calibrated import calibrated
 from AmbiguousSegLib.inference.computation import Computation
+from AmbiguousSegLib.inference.linking import link
 from AmbiguousSegLib.inference.point_sampling import Drawing, Pointing, sample_around
 from AmbiguousSegLib.inference.shared_drawing import SharedDrawing, Sharing
 from AmbiguousSegLib.label_maps import label_map_of
 from AmbiguousSegLib.model import Model
 from AmbiguousSegLib.volume.field_of_view import check_pointed
-from AmbiguousSegLib.volume.geometry import Geometry, Region, Window
+from AmbiguousSegLib.volume.geometry import Geometry, Region, SliceAxes, Window
 from AmbiguousSegLib.volume.input_check import check_inputs
 from AmbiguousSegLib.volume.prepared import PreparedVolume
 
@@ -58,6 +59,9 @@ class SampleRequest:
             for the whole sample, so that it is one coherent shape; 0: each slice chooses on its own.
         batch_size: slices × samples computed together; None: what fits the device.
         computation: what a GPU may compute otherwise, to be faster; recorded in the provenance.
+        linked: whether the masks of neighbouring slices are paired anew at the end (``inference.linking``). Sample k
+            then depends on how many samples there are, and more of them can not be added later; no slice's set of
+            masks does. Not together with ``pointing``.
 
     Raises:
         ValueError: a number out of its range, or a sampler that ``samplers.check`` refuses.
@@ -73,6 +77,7 @@ class SampleRequest:
     coherence_mm: float = DEFAULT_COHERENCE_MM
     batch_size: int | None = None
     computation: Computation = field(default_factory=Computation)
+    linked: bool = False
 
     def __post_init__(self) -> None:
         if self.samples < 1:
@@ -83,6 +88,11 @@ class SampleRequest:
             )
         if self.pointing is not None:
             self.pointing.check_alone(self.slice_range, self.region)
+            if self.linked:
+                raise ValueError(
+                    "Slices around a point cannot be linked: what is said of the window's border names samples as they "
+                    "were drawn. Leave out linking, or give a region."
+                )
         if not self.coherence_mm >= 0:
             raise ValueError(f"coherence_mm must be 0 or more, got {self.coherence_mm}.")
         if self.batch_size is not None and self.batch_size < 1:
@@ -119,7 +129,7 @@ def sample_volume(
         geometry: grid of ``volume``.
         on_progress: called with the share done, in (0, 1], after each network evaluation; may raise to cancel.
         on_sample: called with the number and the label map, uint8 ``(Z, Y, X)``, of each sample as it is finished: one
-            after the other, or, of a volume too large for that, all towards the end.
+            after the other, or, of a volume too large for that, all towards the end; linked ones all at the end.
         modality, picture: what is known of the volume, as ``check_inputs`` takes it.
         sharing: of the slices among several processes, each of which gets the whole result; None: this one is alone.
 
@@ -154,7 +164,12 @@ def sample_volume(
         prepared = preprocessing.prepare(volume, geometry, request.slice_range, request.region)
         slices = prepared.slice_indices
         for z, k in drawing(prepared).draw(slices, tell):
-            if z == slices[-1]:
+            if z == slices[-1] and not request.linked:
+                finished(k)
+        if request.linked:
+            seen = SliceAxes.of(geometry, preprocessing.plane).view(masks)
+            link(seen[:, slices[0] : slices[-1] + 1], len(model.labels))
+            for k in numbers:
                 finished(k)
         part: dict[str, Any] = {"slice_range": [slices[0], slices[-1]], "region_lps_mm": _plain(request.region)}
     else:
@@ -259,6 +274,7 @@ def _provenance(
         "first_sample": request.first_sample,
         "sampler": asdict(settings) if model.method.samples_by_steps else None,
         "coherence_mm": None if math.isinf(request.coherence_mm) else request.coherence_mm,
+        "linked": request.linked,
         "network_size": list(prepared.canvas),
         "computation": request.computation.in_json(model.device),
     }

@@ -502,7 +502,7 @@ def test_a_quality_reaches_the_samples(study):
     arguments = ("--quality", "fast", "--samples", 1, "--device", "cpu")
     assert study.run(*arguments, inputs=[study.folder / "scan.nrrd"]) == 0
     result = json.loads((study.out / "scan" / "samples.json").read_text(encoding="utf-8"))
-    assert result["sampler"] == {"name": "dpm++2m", "steps": 10, "grid": "trailing", "options": {}}
+    assert result["sampler"] == {"name": "dpm++2m", "steps": 4, "grid": "trailing", "options": {}}
 
 
 def test_what_is_known_of_a_volume_reaches_the_check(study):

@@ -18,6 +18,8 @@ from tiny_models import randomised, tiny_cimd, tiny_model
 from tiny_training import METHODS
 
 from AmbiguousSegLib import cli
+from AmbiguousSegLib.card import quality_lines
+from AmbiguousSegLib.description import read_description
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
@@ -27,6 +29,7 @@ from AmbiguousSegLib.methods.cimd import CIMD
 from AmbiguousSegLib.model import Model, load_model, save_model
 from AmbiguousSegLib.outputs import result_folder as outputs
 from AmbiguousSegLib.outputs.result_folder import read_result_folder
+from AmbiguousSegLib.resources import bundled_models
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.io import read_mask, read_volume
 from AmbiguousSegLib.volume.writing import write_volume
@@ -81,7 +84,7 @@ def test_the_settings_are_in_the_summary(study):
 
 
 @pytest.mark.parametrize(
-    ("quality", "expected"), [("fast", ("dpm++2m", 10)), ("balanced", ("dpm++2m", 21)), ("paper", ("ddpm", 21))]
+    ("quality", "expected"), [("fast", ("dpm++2m", 4)), ("balanced", ("dpm++2m", 21)), ("paper", ("ddpm", 21))]
 )
 def test_a_quality_stands_for_sampler_and_steps(study, quality, expected):
     with_few_training_steps(study)  # fewer than 25
@@ -99,6 +102,26 @@ def test_without_a_quality_the_model_is_sampled_with_its_own_settings(study):
     assert run(study, "--samples", "1", "--slices", "1", "1") == 0
     own = json.loads((study / "model/model.json").read_text(encoding="utf-8"))["sampling"]
     assert json.loads((study / "out/samples.json").read_text(encoding="utf-8"))["sampler"] == own
+
+
+def test_the_help_says_what_the_qualities_of_the_bundled_models_were_measured_to_give(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["sample", "--help"])
+    told = capsys.readouterr().out
+    assert end.value.code == 0
+    for folder in bundled_models():
+        lines = quality_lines(read_description(folder))
+        assert lines and f"  {folder.name}:\n    " + "\n    ".join(lines) + "\n" in told
+
+
+def test_slices_are_linked_where_that_is_asked_for(study):
+    assert run(study, "--samples", "3", "--coherence-mm", "0", "--link-slices") == 0
+    assert json.loads((study / "out/samples.json").read_text(encoding="utf-8"))["linked"] is True
+    volume, geometry = read_volume([study / "scan.nrrd"])
+    request = SampleRequest(3, coherence_mm=0, linked=True)
+    expected = sample_volume(load_model(study / "model"), volume, geometry, request).masks
+    for k in range(3):
+        assert np.array_equal(read_mask(study / f"out/sample_{k + 1:02d}.seg.nrrd", GRID), expected[k])
 
 
 def test_a_photograph_is_a_volume_of_one_slice(study):
@@ -272,10 +295,10 @@ def quality_and_sampler(study):
     return {"arguments": ("--quality", "paper", "--sampler", "ddim", "--eta", "1")}
 
 
-def quality_of_one_pass(study):
+def steps_of_one_pass(study):
     method = build_method("probabilistic_unet", METHODS["probabilistic_unet"])
     save_model(Model(method, tiny_model().preprocessing), study / "one pass")
-    return {"arguments": ("--quality", "fast"), "model": "one pass"}
+    return {"arguments": ("--quality", "fast", "--steps", "4"), "model": "one pass"}
 
 
 def region_of_no_numbers(study):
@@ -330,7 +353,7 @@ def no_such_device(study):
         (no_steps, "steps"),
         (quality_and_steps, "--quality fast chooses sampler and steps; leave out --steps, or --quality"),
         (quality_and_sampler, "leave out --sampler and --eta, or --quality"),
-        (quality_of_one_pass, "in one pass; leave out --quality"),
+        (steps_of_one_pass, "in one pass; leave out --steps, --quality"),
         (no_such_model, "neither a folder nor a bundled model"),
         (unknown_method, "Unknown method 'oracle'"),
         (future_format, "format version 99"),

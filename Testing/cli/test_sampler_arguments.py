@@ -107,6 +107,18 @@ def test_a_method_of_one_pass_takes_no_sampler():
         settings("--steps", "3", "--sampler-option", "eta=1", model=model)
 
 
+@pytest.mark.parametrize("quality", ["fast", "paper"])
+def test_any_quality_of_a_method_of_one_pass_is_its_only_one(quality, caplog):
+    config = {"unet": {"filters": [4, 8]}, "encoder": {"filters": [4]}}
+    model = replace(tiny_model(), method=randomised(build_method("probabilistic_unet", config)))
+    assert settings("--quality", quality, model=model) == model.sampling
+    assert [record.getMessage() for record in caplog.records] == [
+        f"tiny draws a mask in one pass, its only quality: --quality {quality} changes nothing."
+    ]
+    with pytest.raises(CommandError, match="draws a mask in one pass; leave out --steps, --quality"):
+        settings("--quality", quality, "--steps", "3", model=model)
+
+
 def test_another_programs_options_need_not_have_them_all():
     """The batch script's, which are read before the library is there."""
     options = argparse.Namespace(sampler=None, steps=5, quality=None)

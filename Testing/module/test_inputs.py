@@ -22,9 +22,15 @@ from shared_data import REPOSITORY
 from SlicerHost import dialogs
 from SlicerHost.samples import OBLIQUE, PLAIN
 from tiny_models import tiny_model
+from tiny_training import METHODS
 
+from AmbiguousSegLib.card import quality_lines
 from AmbiguousSegLib.data.lung_phantom import phantom_volume
+from AmbiguousSegLib.description import read_description
+from AmbiguousSegLib.methods import build_method
 from AmbiguousSegLib.model import save_model
+from AmbiguousSegLib.quality import Measured, Quality, QualityPreset
+from AmbiguousSegLib.resources import find_model
 from AmbiguousSegLib.volume.geometry import Geometry
 
 LOAD = """
@@ -92,13 +98,38 @@ def test_ticking_only_slices_begins_with_all_of_them(driver):
     assert not driver.ui.generateButton.enabled and "comes after" in driver.ui.generateButton.toolTip
 
 
-def test_quality_shows_its_steps(driver):
-    """Those that each bundled model names."""
-    for model, fast, balanced in (("lung-nodule", 4, 10), ("phantom-cimd-64", 10, 25)):
-        driver.parameters.model = model
-        driver.settle()
-        texts = [driver.ui.qualitySelector.itemText(index) for index in range(3)]
-        assert texts == [f"Fast ({fast} steps)", f"Balanced ({balanced} steps)", "As in the paper (1000 steps)"]
+def test_quality_shows_its_steps_and_what_they_give(driver):
+    selector = driver.ui.qualitySelector
+    driver.parameters.model = "phantom-cimd-64"
+    driver.settle()
+    texts = [selector.itemText(index) for index in range(3)]
+    assert texts == ["Fast (4 steps)", "Balanced (10 steps)", "As in the paper (1000 steps)"] and selector.enabled
+    steps, *measured = selector.toolTip.split("\n")
+    assert "more steps take longer" in steps
+    assert measured == quality_lines(read_description(find_model("phantom-cimd-64"))) and len(measured) == 3
+
+
+def test_a_model_of_one_pass_has_no_quality_to_choose(driver, tmp_path):
+    one, plain = tmp_path / "one", tmp_path / "plain"
+    method = build_method("probabilistic_unet", METHODS["probabilistic_unet"])
+    said = {"one_pass": QualityPreset(None, Measured(0.231, (0.21, 0.25)))}
+    save_model(replace(tiny_model(), method=method, qualities=said), one)
+    save_model(tiny_model(), plain)
+    selector = driver.ui.qualitySelector
+    driver.parameters.quality = Quality.BALANCED
+    driver.parameters.channel1 = phantom()
+    driver.parameters.model = str(one)
+    driver.settle()
+    assert not selector.enabled and selector.currentText == "One pass"
+    assert selector.toolTip.split("\n") == [
+        "This model draws a segmentation in one pass: there are no steps to choose.",
+        "One pass: GED u 0.231 (0.210 to 0.250)",
+    ]
+    assert driver.widget.inputs.settings().sampler_argument() is None
+    driver.parameters.model = str(plain)
+    driver.settle()
+    assert selector.enabled and selector.currentText == "Balanced (25 steps)"  # as it was chosen
+    assert selector.toolTip.endswith("\nWhat it gives was not measured for this model.")
 
 
 def test_a_new_region_is_the_volume_and_moving_it_renews_the_estimate(driver):

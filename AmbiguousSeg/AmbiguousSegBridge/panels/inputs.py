@@ -17,7 +17,7 @@ from AmbiguousSegBridge.grid import geometry_of, is_turned, region_of
 from AmbiguousSegBridge.panels.context import Context, silent
 from AmbiguousSegBridge.parameters import CHANNELS
 from AmbiguousSegBridge.runner import Failure, Job, Listener
-from AmbiguousSegLib.card import card_html
+from AmbiguousSegLib.card import card_html, quality_lines
 from AmbiguousSegLib.description import ModelDescription, read_description
 from AmbiguousSegLib.quality import Quality, sampler_of
 from AmbiguousSegLib.resources import DEFAULT_MODEL, DEMO_MODEL, bundled_models, find_model
@@ -235,14 +235,25 @@ class InputsPanel:
             self.ui.deviceSelector.currentIndex = list(names).index(chosen)
 
     def _show_quality(self, model: ModelDescription | None) -> None:
-        by_steps = model is not None and model.samples_by_steps
-        self.ui.qualitySelector.enabled = by_steps
+        """Steps of each quality in the selector, in its tool tip what each was measured to give."""
+        selector, by_steps = self.ui.qualitySelector, model is not None and model.samples_by_steps
+        selector.enabled = by_steps
         for index, quality in enumerate(Quality):
             text = quality.label()
             if by_steps:
                 sampler = sampler_of(quality, model.training_steps, model.qualities, model.sampler_family)
                 text += _(" ({steps} steps)").format(steps=sampler.steps)
-            self.ui.qualitySelector.setItemText(index, text)
+            elif model is not None:
+                text = _("One pass")
+            selector.setItemText(index, text)
+        if model is None:
+            selector.toolTip = ""
+            return
+        tip = _("Denoising steps per segmentation: more steps take longer.")
+        if not by_steps:
+            tip = _("This model draws a segmentation in one pass: there are no steps to choose.")
+        measured = quality_lines(model) or [_("What it gives was not measured for this model.")]
+        selector.toolTip = "\n".join([tip, *measured])
 
     def _show_slices(self, model: ModelDescription | None) -> None:
         parameters = self.context.parameters
