@@ -471,7 +471,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--sampler", help="sampler (default: the model's)")
     parser.add_argument("--steps", type=int, help="denoising steps (default: the model's)")
     parser.add_argument("--grid", help="which of the training steps they are, such as trailing (default: the model's)")
-    parser.add_argument("--quality", choices=[q.value for q in Quality], help="in place of sampler, steps and grid")
+    parser.add_argument(
+        "--quality",
+        choices=[q.value for q in Quality],
+        help="in place of sampler, steps and grid; a model's card says what each gives",
+    )
     window_help = "size of what is looked at around a row's point (default: the model's field of view)"
     parser.add_argument("--window", type=float, metavar="MM", help=window_help)
     grow_help = "sample again in a larger window where its border cuts off what is marked around a point"
