@@ -69,8 +69,9 @@ def quality_lines(model: ModelDescription) -> list[str]:
     titles = {quality.value: quality.label() for quality in Quality}
     for name, preset in sorted(model.qualities.items(), key=lambda item: [*titles, ONE_PASS].index(item[0])):
         if measured := preset.in_words():
-            by_steps = model.samples_by_steps and preset.sampling is not None
-            how = f"{titles[name]} ({preset.sampling.in_words(model.sampler_family)})" if by_steps else "One pass"
+            how = "One pass"
+            if model.samples_by_steps and preset.sampling is not None:
+                how = f"{titles[name]} ({preset.sampling.in_words(model.sampler_family)})"
             lines.append(f"{how}: {measured}")
             protocols += [preset.protocol] if preset.protocol and preset.protocol not in protocols else []
     return [*lines, *(f"Measured on {protocol}" for protocol in protocols)]

@@ -53,7 +53,7 @@ def link(slices: np.ndarray, classes: int = 1, start: int | None = None) -> None
 
 def _dice(a: np.ndarray, b: np.ndarray, classes: int) -> np.ndarray:
     """Dice of all pairs of label maps ``(N, rows, columns)``: float64 ``(N, N)``."""
-    box = bounding_box(np.concatenate([a, b]).any(axis=0))
+    box = bounding_box(np.concatenate([a, b]).max(axis=0))
     if box is None:
         return np.ones((len(a), len(b)))
     a, b = (np.ascontiguousarray(masks[(slice(None), *box)]) for masks in (a, b))
