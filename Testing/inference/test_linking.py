@@ -9,6 +9,7 @@ import pytest
 from tiny_models import tiny_model
 
 from AmbiguousSegLib.inference.linking import link, order_of
+from AmbiguousSegLib.inference.point_sampling import Pointing
 from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
 from AmbiguousSegLib.volume.geometry import Geometry, SliceAxes
 
@@ -99,6 +100,11 @@ def test_linked_samples_of_a_volume_are_its_slices_paired_anew(sampled):
     assert np.array_equal(linked.masks, expected)
     assert told == list(enumerate(mask.tobytes() for mask in linked.masks))  # each as it is in the end
     assert linked.provenance["linked"] is True and plain.provenance["linked"] is False
+
+
+def test_slices_around_a_point_are_not_linked():
+    with pytest.raises(ValueError, match="Slices around a point cannot be linked.*give a region"):
+        SampleRequest(pointing=Pointing((1.0, 2.0, 3.0)), linked=True)
 
 
 def test_linked_samples_do_not_depend_on_the_batch(sampled):
