@@ -9,7 +9,8 @@ from AmbiguousSegLib.calibration.fit import Drawn, fit
 from AmbiguousSegLib.calibration.parts import LEVELS
 from AmbiguousSegLib.cli.common import CommandError, program, progress_bar
 from AmbiguousSegLib.cli.evaluation_set import EvaluationSet, add_data_arguments, choose_cases
-from AmbiguousSegLib.cli.sample import add_quality_argument, add_sampler_arguments, sampler_settings
+from AmbiguousSegLib.cli.quality_arguments import add_quality_argument
+from AmbiguousSegLib.cli.sample import add_sampler_arguments, sampler_settings
 from AmbiguousSegLib.data.config import PHANTOM
 from AmbiguousSegLib.description import DESCRIPTION_FILE, write_calibration
 from AmbiguousSegLib.devices import choose_device
