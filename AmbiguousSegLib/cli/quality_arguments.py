@@ -14,6 +14,7 @@ class ParserWithQualities(argparse.ArgumentParser):
     """Its help ends with what the bundled models give, which is read when somebody asks for it."""
 
     def format_help(self) -> str:
+        """The help, then a line for each quality; ValueError or OSError for a bundled model that cannot be read."""
         found = [read_description(folder) for folder in bundled_models()]
         lines = [
             f"  {model.card.name}:\n" + "\n".join(f"    {line}" for line in quality_lines(model) or ["not measured"])
