@@ -374,6 +374,8 @@ def _write(path: Path, text: str) -> None:
 
 def library_sampler(options: argparse.Namespace) -> Sample:
     """The real sampler: the model is loaded once, here; ImportError, OSError or ValueError if it cannot be."""
+    import torch  # noqa: F401  (first: where it is missing, scipy fails in words that say nothing)
+
     from AmbiguousSegLib.cli.common import CommandError
     from AmbiguousSegLib.cli.computation import computation_of
     from AmbiguousSegLib.cli.sample import sampler_settings

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from process_threads import results_of
 from tiny_models import tiny_model
 
 from AmbiguousSegLib.inference import volume_sampling as volume_module
@@ -213,6 +214,18 @@ def test_a_window_grows_for_all_slices_and_samples_until_nothing_is_cut_off(mode
     assert found.provenance["network_size"] == [32, 32] and set(model.method.shown) == {(n, n) for n in (16, 24, 32)}
     areas = np.unique(found.masks[:, 6].sum((1, 2)))
     assert areas.tolist() == [0, 27 * 27] and found.masks[:, 4].sum((1, 2)).tolist() == [49] * 8
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_processes_that_share_the_slices_see_the_same_window(model, tmp_path, count):
+    """Each window has parts of its own; slices drawn together with the empty one that ends it are no part of it."""
+    volume = np.maximum(rod(4, 5), rod(6, 6, half=13, value=0.5))
+    request = SampleRequest(8, pointing=Pointing(point(), grow=True))
+    alone = sample_volume(model, volume, GRID, request)
+    for found in results_of(
+        count, tmp_path, lambda sharing: sample_volume(model, volume, GRID, request, sharing=sharing)
+    ):
+        assert np.array_equal(found.masks, alone.masks) and found.provenance == alone.provenance
 
 
 def test_a_window_that_cannot_grow_any_more_says_so(model):

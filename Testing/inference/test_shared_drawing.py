@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 import pytest
+from process_threads import Thread, Together, results_of
 from tiny_models import tiny_model
 
 from AmbiguousSegLib.inference.shared_drawing import WORK_FOLDER, Sharing, forget_parts
@@ -15,44 +14,6 @@ from AmbiguousSegLib.volume.geometry import Geometry
 GRID = Geometry((16, 16, 6), (1.0, 1.0, 2.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
 REQUEST = SampleRequest(3, first_sample=2, seed=4, coherence_mm=6.0)
 VOLUME = np.random.default_rng(0).random((1, *GRID.shape), dtype=np.float32)
-
-
-class Together:
-    """The processes of a run as threads of one."""
-
-    def __init__(self, count: int) -> None:
-        self.count, self.meeting, self.said = count, threading.Barrier(count), {}
-        self.counters, self.lock = {}, threading.Lock()
-
-
-class Thread:
-    """Process ``rank`` of ``Together``, as ``Processes``; takes every part that is left unless it is told which."""
-
-    def __init__(self, together: Together, rank: int) -> None:
-        self._together, self.rank, self.count, self._rounds = together, rank, together.count, 0
-
-    @property
-    def first(self):
-        return self.rank == 0
-
-    def take(self, parts):
-        self._rounds += 1
-        while True:
-            with self._together.lock:
-                number = self._together.counters.get(self._rounds, 0)
-                self._together.counters[self._rounds] = number + 1
-            if number >= parts:
-                return
-            yield number
-
-    def gathered(self, value):
-        self._together.meeting.wait()
-        self._together.said[self.rank] = value
-        self._together.meeting.wait()
-        return [self._together.said[rank] for rank in range(self.count)]
-
-    def agreed(self, value):
-        return self.gathered(value)[0]
 
 
 @pytest.fixture(scope="module")
@@ -65,20 +26,9 @@ def alone(model):
     return sample_volume(model, VOLUME, GRID, REQUEST)
 
 
-def shared(model, folder, count, request=REQUEST, drawn=None):
-    """What each of ``count`` processes gets; ``drawn`` collects the slices that were drawn by anybody."""
-    together, results = Together(count), {}
-
-    def work(rank):
-        sharing = Sharing(Thread(together, rank), folder)
-        results[rank] = sample_volume(model, VOLUME, GRID, request, sharing=sharing)
-
-    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return [results[rank] for rank in range(count)]
+def shared(model, folder, count, request=REQUEST):
+    """What each of ``count`` processes gets."""
+    return results_of(count, folder, lambda sharing: sample_volume(model, VOLUME, GRID, request, sharing=sharing))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
