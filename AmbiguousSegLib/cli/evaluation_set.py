@@ -107,6 +107,11 @@ def _phantoms(options: argparse.Namespace, models: Sequence[tuple[str, Model]]) 
     if options.part == "all" or options.spacing_mm is not None:
         raise CommandError("The phantom has the parts test and validation and its own spacing; leave the option out.")
     _check_channels(models, 1, PHANTOM)
+    for name, model in models:
+        if model.preprocessing.point_sigma_mm is not None:
+            raise CommandError(
+                f"{name} is told where somebody points, and nobody points at phantoms; choose other data."
+            )
     first = models[0][1]
     configs = {name: c for name, model in models if (c := _trained_on(name, model)) and c.kind == PHANTOM}
     if len({(c.phantom_seed, c.size, c.phantom_spacing_mm) for c in configs.values()}) > 1:
@@ -135,6 +140,7 @@ def _folder(options: argparse.Namespace, models: Sequence[tuple[str, Model]]) ->
     if len(set(ways.values())) > 1:
         described = "; ".join(
             f"{name}: {way.plane}, {way.spacing_mm} mm, {', '.join(rule.words() for rule in way.rules)}"
+            + ("" if way.point_sigma_mm is None else f", told of a point ({way.point_sigma_mm:g} mm)")
             for name, way in ways.items()
         )
         raise CommandError(f"The models prepare slices in different ways ({described}); evaluate each on its own.")
@@ -222,6 +228,6 @@ def _names(model: Model) -> tuple[str, ...]:
 
 def _check_channels(models: Sequence[tuple[str, Model]], channels: int, data: str) -> None:
     for name, model in models:
-        if model.method.image_channels != channels:
-            reads = model.method.image_channels
+        reads = len(model.preprocessing.channels)
+        if reads != channels:
             raise CommandError(f"{data}: images of {channels} channels, {name} reads {reads}; choose fitting data.")
