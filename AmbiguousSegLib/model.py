@@ -133,9 +133,9 @@ def save_model(model: Model, folder: Path | str, half: bool = False) -> None:
         "sampling": to_dict(model.sampling),
         "qualities": {name: to_dict(quality) for name, quality in model.qualities.items()},
         **({} if model.inputs is None else {"inputs": to_dict(model.inputs)}),
-        **({"calibrations": [to_dict(one) for one in model.calibrations]} if model.calibrations else {}),
         "card": to_dict(model.card),
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        **({"calibrations": [to_dict(one) for one in model.calibrations]} if model.calibrations else {}),
     }
     text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
     # Both are complete under temporary names before either takes its place.

@@ -221,7 +221,7 @@ def test_samplers_are_known(model, settings, message):
 
 def test_channels_and_sizes_must_fit_the_network(model):
     one = replace(model.preprocessing, channels=("T1",), intensity=Intensity("minmax"))
-    with pytest.raises(ValueError, match="reads 2 channels, preprocessing names 1"):
+    with pytest.raises(ValueError, match="reads 2 channels, preprocessing gives 1"):
         replace(model, preprocessing=one)
     odd = replace(model.preprocessing, size=(15, 15), size_multiple=3)
     with pytest.raises(ValueError, match="size_multiple 3 must be a multiple of the network's 2"):

@@ -63,7 +63,7 @@ def test_every_preset_builds_its_method_for_its_data(name, caplog):
         config = read(name)
     assert caplog.messages == []  # no old names
     method = built(config)
-    assert method.image_channels == len(config.dataset.channels)
+    assert method.image_channels == config.dataset.preprocessing().network_channels
     assert all(side % method.size_multiple == 0 for side in config.dataset.size)
     assert config.optimisation.images >= config.validation.every_images
     assert method.classes == len(config.labels)
@@ -257,6 +257,7 @@ def test_a_summed_loss_is_not_clipped_as_a_mean_is():
     """The norm of its gradient is in the thousands: a clip of 1 would make each gradient one of norm 1."""
     configs = {name: read(name) for name in ALL}
     summed = {n: c for n, c in configs.items() if c.method in ("probabilistic_unet", "phiseg", "ssn")}
+    summed = {n: c for n, c in summed.items() if c.method_config.get("loss") != "energy"}  # a distance in [0, 2]
     assert {"lidc-probabilistic-unet-128", "systems/phiseg", "systems/ssn"} <= set(summed)
     clips = {name: config.optimisation.gradient_clip for name, config in summed.items()}
     assert {name: clip for name, clip in clips.items() if clip is not None and clip < 1000} == {}

@@ -1,9 +1,10 @@
 """Sampling at a place that somebody points at: the model's field of view around it, and as many slices as are marked.
 
-From the point's slice on, slices are taken in both directions, each on its own, until the mean map of one is empty, or
-overlaps nowhere with that of the slice before it: what is marked there is something else, such as a vessel. That slice
-and all beyond it stay empty. So slices and window follow from the masks, and the masks are those of sampling these
-slices in this window directly, because the noise of a mask follows from its slice, sample and seed alone.
+From the point's slice on, slices are taken in both directions, each on its own. A sample goes on while its mask of a
+slice overlaps with that of the slice before it: what it marks beyond is something else, such as a vessel, and stays
+empty from there on. Slices are taken until no sample goes on. So a sample follows from itself alone, whatever others
+there are, and as far as it goes its masks are those of sampling these slices in this window directly, because the noise
+of a mask follows from its slice, sample and seed alone.
 """
 
 from __future__ import annotations
@@ -170,7 +171,7 @@ def sample_around(
 
 
 def _outward(drawing: Drawing, seen: np.ndarray, start: int, likely: int, tell: Tell) -> tuple[int, int]:
-    """Draw slices on both sides of ``start``, as far as the marks go on on each; first and last slice of these.
+    """Draw slices on both sides of ``start``, as far as any sample goes on on each; first and last slice of these.
 
     Args:
         seen: where the masks are drawn to, ``(N, slices, rows, columns)``.
@@ -195,7 +196,9 @@ def _outward(drawing: Drawing, seen: np.ndarray, start: int, likely: int, tell: 
         draw([z for numbers in wanted.values() for z in numbers])
         for side, numbers in wanted.items():
             for z in numbers:
-                if not (seen[:, z].any(0) & seen[:, ends[side]].any(0)).any():
+                goes_on = ((seen[:, z] != 0) & (seen[:, ends[side]] != 0)).any((1, 2))
+                seen[~goes_on, z] = 0
+                if not goes_on.any():
                     break
                 ends[side] = z
         going = [side for side, numbers in wanted.items() if ends[side] == numbers[-1]]

@@ -53,12 +53,15 @@ class Method(nn.Module, ABC):
             refuses more than one.
         samples_by_steps: whether sampling runs a sampler of ``diffusion.samplers``, so that its settings matter. The
             ``Config`` of such a method has a field ``schedule`` (``ScheduleConfig``), unless it is a flow.
+        not_of_the_network: fields of ``Config`` that say how it is trained or sampled; a training that goes on from a
+            model may change them.
         sampler_family: which samplers it takes, one of ``diffusion.settings.FAMILIES``.
     """
 
     name: ClassVar[str]
     Config: ClassVar[type]
     samples_by_steps: ClassVar[bool] = False
+    not_of_the_network: ClassVar[frozenset[str]] = frozenset()
     sampler_family: ClassVar[str] = GAUSSIAN
 
     def __init__(self, config: Any) -> None:

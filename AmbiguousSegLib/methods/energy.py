@@ -29,18 +29,22 @@ def soft_distances(a: Tensor, b: Tensor) -> Tensor:
     return (1 - (shared + _EMPTY) / (either + _EMPTY)).mean(1)
 
 
-def energy(samples: Tensor, raters: Tensor, pairs: Tensor) -> Tensor:
+def energy(samples: Tensor, raters: Tensor, pairs: Tensor, strict: bool = False) -> Tensor:
     """2 E d(S, Y) − E d(S, S') of each row: ``(B,)``.
 
     Args:
         samples: masks S, float ``(B, N, K, H, W)`` in [0, 1].
         raters: masks Y, float ``(B, M, K, H, W)`` in [0, 1].
         pairs: bool ``(N, N)``, which pairs of samples were drawn independently and make E d(S, S').
+        strict: leave E d(S, S') out of rows in which no rater marks anything. A share q of samples that mark something
+            there, each another thing, costs 2q − E d(S, S') = q², which has no slope at 0; without the second term 2q.
+            Where the same image may hold a lesion or not, fewer samples than raters then mark it.
     """
     with torch.autocast(samples.device.type, enabled=False):  # sums of thousands of pixels
         samples, raters = samples.float(), raters.float()
         cross, within = soft_distances(samples, raters), soft_distances(samples, samples)
-        return 2 * cross.mean((1, 2)) - within[:, pairs].mean(1)
+        spread = within[:, pairs].mean(1)
+        return 2 * cross.mean((1, 2)) - (spread * raters.flatten(1).any(1) if strict else spread)
 
 
 def independent_pairs(draws: int) -> Tensor:

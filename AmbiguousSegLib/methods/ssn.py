@@ -51,6 +51,7 @@ class SSNConfig:
         diagonal: whether there is a D; without it pixels vary only together, and borders are as smooth as the factor.
         loss: ``likelihood``, as published; ``energy`` (ours): the generalized energy distance of the draws to the
             raters' masks, of which a batch should hold several (``DataConfig.raters``), see ``methods.energy``.
+        strict_empty: whether spread is no merit to ``energy`` where no rater marked anything, see there.
         single_weight: λ, share of the draws' own cross-entropy in the loss ``likelihood``; 0 as published.
         temperature: factor of all deviations from the mean when sampling; 1: as learned.
         classes: number of classes K, each with a logit of its own; set by the labels.
@@ -63,6 +64,7 @@ class SSNConfig:
     log_variance_limit: float = 5.0
     diagonal: bool = True
     loss: str = "likelihood"
+    strict_empty: bool = False
     single_weight: float = 0.01
     temperature: float = 1.0
     classes: int = 1
@@ -100,6 +102,7 @@ class SSN(Method):
     """
 
     Config = SSNConfig
+    not_of_the_network = frozenset({"loss", "loss_samples", "strict_empty", "single_weight", "temperature"})
 
     def __init__(self, config: SSNConfig) -> None:
         super().__init__(config)
@@ -133,7 +136,7 @@ class SSN(Method):
             raters = batch.mask[:, None] if batch.raters is None else batch.raters
             shape, pairs = draws.shape, independent_pairs(draws.shape[1])
             masks = softmax(draws.flatten(0, 1)).view(shape)
-            return {"loss": energy(masks, raters, pairs.to(draws.device)).mean()}
+            return {"loss": energy(masks, raters, pairs.to(draws.device), self.config.strict_empty).mean()}
         surprise = cross_entropies(draws, batch.mask)
         single, several, share = surprise.mean(), marginal(surprise).mean(), self.config.single_weight
         return {"single": single, "likelihood": several, "loss": (1 - share) * several + share * single}

@@ -14,11 +14,13 @@ _SLICES = ("channels", "plane", "spacing_mm", "intensity")  # of the data: how t
 def config_from(model: Model) -> dict[str, Any]:
     """The part of a training configuration that follows from a model, as plain types."""
     preprocessing = to_dict(model.preprocessing)
+    told = preprocessing["point_sigma_mm"]
+    point = {} if told is None else {"point": {"sigma_mm": told}}
     return {
         "method": model.method.name,
         "method_config": to_dict(model.method.config),
         "labels": to_dict(model.labels),
-        "dataset": {"size": preprocessing["size"], **{name: preprocessing[name] for name in _SLICES}},
+        "dataset": {"size": preprocessing["size"], **{name: preprocessing[name] for name in _SLICES}, **point},
         "sampling": to_dict(model.sampling),
     }
 
@@ -26,7 +28,8 @@ def config_from(model: Model) -> dict[str, Any]:
 def check_start(config: TrainingConfig, model: Model) -> None:
     """Refuse a configuration whose network or slices are not those of the model that it starts from.
 
-    The size of the patches may differ; so may the names of the labels.
+    The size of the patches may differ; so may the names of the labels, and what the method names in
+    ``Method.not_of_the_network``.
 
     Raises:
         ValueError: the method, one of its settings, the number of labels, or how slices are made; the key is named.
@@ -36,9 +39,14 @@ def check_start(config: TrainingConfig, model: Model) -> None:
     if wanted["method"] == given["method"]:
         keys = wanted["method_config"].keys() | given["method_config"].keys()
         both = (wanted["method_config"], given["method_config"])
-        pairs |= {f"method_config.{key}": (both[0].get(key), both[1].get(key)) for key in sorted(keys)}
+        pairs |= {
+            f"method_config.{key}": (both[0].get(key), both[1].get(key))
+            for key in sorted(keys - model.method.not_of_the_network)
+        }
     pairs["labels"] = (len(wanted["labels"]), len(given["labels"]))
     pairs |= {f"dataset.{name}": (wanted["dataset"][name], given["dataset"][name]) for name in _SLICES}
+    told = [(one["dataset"].get("point") or {}).get("sigma_mm") for one in (wanted, given)]
+    pairs["dataset.point.sigma_mm"] = (told[0], told[1])
     for key, (own, other) in pairs.items():
         if own != other:
             what = "number of labels" if key == "labels" else key

@@ -136,6 +136,21 @@ def test_what_is_marked_elsewhere_on_the_next_slice_does_not_go_on(model):
     assert sample(model, np.maximum(rod(5, 6), touching)).provenance["window"]["slices"] == [5, 9]
 
 
+def test_each_sample_goes_on_by_itself(model):
+    """A bright rod, and from slice 6 on a dark one beside it: who marks slice 6 of the dark one alone is not led there
+    by those who mark both, and a sample is the same whoever is drawn with it."""
+    dark = rod(6, 8, half=1, value=0.4, middle=(MIDDLE[0] + 4, MIDDLE[1]))
+    volume = np.maximum(np.maximum(rod(5, 5, value=0.6), dark), rod(7, 8, value=0.6))
+    found = sample(model, volume, samples=16)
+    for k in range(16):
+        alone = sample(model, volume, 1, first_sample=k).masks[0]
+        assert np.array_equal(found.masks[k], alone)
+        lit, darkly = found.masks[k, START].any(), found.masks[k, 6].any()
+        # Slice 6 overlaps with slice 5 in the dark rod's first column; without it, nothing is reached behind the gap.
+        assert found.masks[k, 7:].any() == (lit and darkly)
+    assert {bool(mask[7:].any()) for mask in found.masks} == {True, False}
+
+
 def test_an_empty_slice_at_the_point_is_an_empty_result_and_said(model, caplog):
     found = sample(model, rod(6, 8))
     assert not found.masks.any() and len(model.method.shown) == 1

@@ -66,3 +66,13 @@ def test_the_raters_own_distribution_has_the_least_energy():
         samples = masks[[0] * ones + [1] * (40 - ones)][None]
         found.append(energy(samples, raters, torch.ones(40, 40, dtype=torch.bool)).item())
     np.testing.assert_allclose(found, expected[::10], atol=1e-6)
+
+
+def test_strictly_nothing_is_won_by_spread_where_no_rater_marks_anything():
+    samples, raters = soft(0, 2, 4, 1, 6, 6), soft(1, 2, 3, 1, 6, 6).round()
+    raters[1] = 0
+    pairs = independent_pairs(4)
+    free, strict = energy(samples, raters, pairs), energy(samples, raters, pairs, strict=True)
+    assert strict[0] == free[0]
+    assert strict[1].item() == pytest.approx(2 * soft_distances(samples, raters)[1].mean().item(), rel=1e-6)
+    assert strict[1] > free[1]
