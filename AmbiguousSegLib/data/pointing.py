@@ -11,6 +11,8 @@ from AmbiguousSegLib.configuration import check_field
 from AmbiguousSegLib.volume.point_map import point_map
 from AmbiguousSegLib.volume.preprocessing import Preprocessing
 
+_LEAST_STRIP = 0.25  # of the image: what is repeated more often is no texture
+
 
 @dataclass(frozen=True)
 class PointConfig:
@@ -24,6 +26,8 @@ class PointConfig:
         near_mm: a place on the lesion lies at most this far from what any rater marked.
         elsewhere: share of items whose place lies away from it.
         clear_mm: how far away at least.
+        bare: share of items that show no lesion at all: what lies beside it, see ``without_lesion``. Where every image
+            has one, a network learns to mark the most likely thing that it sees, pointed at or not.
         alike: share of those whose place is as bright as the lesion, where such a place is: vessels, pleura.
     """
 
@@ -32,11 +36,12 @@ class PointConfig:
     elsewhere: float = 0.15
     clear_mm: float = 4.0
     alike: float = 0.5
+    bare: float = 0.0
 
     def __post_init__(self) -> None:
         check_field(self, 0 < self.sigma_mm < np.inf, "sigma_mm", "positive")
         check_field(self, 0 <= self.near_mm < self.clear_mm < np.inf, "near_mm", "0 or more, and below clear_mm")
-        for name in ("elsewhere", "alike"):
+        for name in ("elsewhere", "alike", "bare"):
             check_field(self, 0 <= getattr(self, name) <= 1, name, "in [0, 1]")
 
 
@@ -51,11 +56,17 @@ def pointed(
         slices: how they were made; it has the spacing and σ.
 
     Returns:
-        Image ``(C + 1, H, W)``, the last channel the map of the place; the masks, or none where the place is not on
-        the lesion; row and column of the place.
+        Image ``(C + 1, H, W)``, maybe without its lesion, the last channel the map of the place; the masks, or none
+        where the place is not on the lesion; row and column of the place.
     """
     spacing_mm, sigma = float(slices.spacing_mm or 1), float(slices.point_sigma or 1)
-    place, on_lesion = draw_point(config, image, np.any(masks, axis=0), spacing_mm, rng)
+    marked, beside = np.any(masks, axis=0), None
+    if config.bare and rng.random() < config.bare:
+        beside = without_lesion(image, marked, round(config.clear_mm / spacing_mm))
+    if beside is not None:
+        image, place, on_lesion = beside, _one_of(np.any(beside, axis=0), rng), False
+    else:
+        place, on_lesion = draw_point(config, image, marked, spacing_mm, rng)
     told = point_map((image.shape[1], image.shape[2]), *place, sigma)
     return np.concatenate([image, told]), masks if on_lesion else np.zeros_like(masks), place
 
@@ -93,6 +104,37 @@ def draw_point(
     places = np.argwhere(near)
     row, column = places[np.square(places - middle).sum(1).argmin()].tolist()
     return (row, column), True
+
+
+def without_lesion(image: np.ndarray, marked: np.ndarray, clear: int) -> np.ndarray | None:
+    """An image of what lies beside a lesion alone: the widest strip of it above, below, left or right of the marks,
+    repeated by reflection over the part of the image that holds something; None where no strip is a quarter as wide.
+
+    Args:
+        image: float32 ``(C, H, W)``, 0 in all channels outside of what it holds.
+        marked: bool ``(H, W)``.
+        clear: pixels between the marks and the strip.
+    """
+    seen = np.any(image, axis=0)
+    if not (marked & seen).any():
+        return None
+    box = tuple(slice(int(at.min()), int(at.max()) + 1) for at in np.nonzero(seen))
+    held, inside = image[:, box[0], box[1]], marked[box]
+    strips = []
+    for axis in (0, 1):
+        at, length = np.nonzero(inside)[axis], inside.shape[axis]
+        ends = int(at.min()) - clear, length - (int(at.max()) + 1 + clear)
+        strips += [(ends[0] / length, axis, slice(0, max(ends[0], 0))), (ends[1] / length, axis, slice(-ends[1], None))]
+    share, axis, strip = max(strips, key=lambda one: one[0])
+    if share < _LEAST_STRIP:
+        return None
+    part = held[:, strip] if axis == 0 else held[:, :, strip]
+    room = inside.shape[axis] - part.shape[axis + 1]
+    widths = [(0, 0)] * 3
+    widths[axis + 1] = (room // 2, room - room // 2)
+    made = np.zeros_like(image)
+    made[:, box[0], box[1]] = np.pad(part, widths, mode="reflect")
+    return made
 
 
 def _one_of(where: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:

@@ -102,7 +102,7 @@ def volume_of(model: Model, slices: int) -> tuple[np.ndarray, Geometry]:
     height, width = model.preprocessing.size or (64, 64)
     grid = Geometry((width, height, slices), (spacing, spacing, 2.0), (0.0,) * 3, (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
     low, high = -1000.0, 400.0
-    values = np.random.default_rng(0).uniform(low, high, (model.method.image_channels, *grid.shape))
+    values = np.random.default_rng(0).uniform(low, high, (len(model.preprocessing.channels), *grid.shape))
     return values.astype(np.float32), grid
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from AmbiguousSegLib.data.pointing import PointConfig, draw_point, pointed
+from AmbiguousSegLib.data.pointing import PointConfig, draw_point, pointed, without_lesion
 from AmbiguousSegLib.volume.point_map import point_map
 from AmbiguousSegLib.volume.preprocessing import Intensity, Preprocessing
 
@@ -82,3 +82,32 @@ def test_away_from_the_lesion_nothing_is_to_be_marked(scene):
 def test_settings_out_of_range_are_refused(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         PointConfig(**bad)
+
+
+def test_what_lies_beside_a_lesion_is_repeated_by_reflection(scene):
+    image, marked = scene  # marks on rows 25 to 34, columns 25 to 36; columns from 56 on were never seen
+    made = without_lesion(image, marked, 3)
+    strip = image[0, :, :22]  # left: 22 of 56 columns; above and below 22 of 60 rows, right 16 of 56
+    assert made.dtype == np.float32 and not made[:, :, 56:].any()
+    before = 34 // 2
+    for column in range(56):
+        at = abs(column - before) % 42  # the strip and its mirror image have a period of 2 · 22 − 2 columns
+        np.testing.assert_array_equal(made[0, :, column], strip[:, at if at < 22 else 42 - at])
+    assert without_lesion(image, np.ones_like(marked), 3) is None
+    assert without_lesion(image, np.zeros_like(marked), 3) is None
+
+
+def test_bare_items_show_no_lesion_and_have_no_masks(scene):
+    image, marked = scene
+    slices = Preprocessing(("CT",), "axial", SPACING_MM, (60, 60), 1, Intensity("minmax"), point_sigma_mm=2.0)
+    config = PointConfig(2.0, elsewhere=0.0, clear_mm=1.5, bare=0.4)
+    rng, bare = np.random.default_rng(0), 0
+    for _ in range(200):
+        seen, target, place = pointed(config, image, marked[None].astype(np.uint8), slices, rng)
+        if np.array_equal(seen[:1], image):
+            assert target.any()
+        else:
+            bare += 1
+            np.testing.assert_array_equal(seen[:1], without_lesion(image, marked, 3))
+            assert not target.any() and place[1] < 56
+    assert abs(bare / 200 - 0.4) < 4 * np.sqrt(0.24 / 200)
