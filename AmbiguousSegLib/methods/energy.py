@@ -1,9 +1,10 @@
-"""The generalized energy distance as a loss: what samples are judged by is what they are trained on.
+"""The generalized energy distance as a loss: what samples are judged by is, nearly, what they are trained on.
 
-GED² = 2 E d(S, Y) − E d(S, S') − E d(Y, Y') (CIMD Eq. 24) is a proper score where d is a distance of negative type, as
-1 − IoU is: of all distributions of S, that of the raters has the least. The third term is not the model's. Masks that
-are differentiable take the place of S, and the Jaccard distance of fuzzy sets that of d. Scoring rules as losses of
-generators: Gritsenko et al., NeurIPS 2020; of the steps of a diffusion: De Bortoli et al., ICML 2025.
+GED² = 2 E d(S, Y) − E d(S, S') − E d(Y, Y') (CIMD Eq. 24) is a proper score where 1 − d is a positive definite kernel,
+as the IoU of sets is: of all distributions of S, that of the raters has the least. The third term is not the model's.
+Masks that are differentiable take the place of S, and the form below, which has such a kernel too, that of d; of a grey
+mask to itself it is not 0, so that grey pixels count as spread, which the cut at one half then removes. Scoring rules as
+losses of generators: Gritsenko et al., NeurIPS 2020; of the steps of a diffusion: De Bortoli et al., ICML 2025.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def energy(samples: Tensor, raters: Tensor, pairs: Tensor, strict: bool = False)
         pairs: bool ``(N, N)``, which pairs of samples were drawn independently and make E d(S, S').
         strict: leave E d(S, S') out of rows in which no rater marks anything. A share q of samples that mark something
             there, each another thing, costs 2q − E d(S, S') = q², which has no slope at 0; without the second term 2q.
-            Where the same image may hold a lesion or not, fewer samples than raters then mark it.
+            This is no proper score: where raters mark one thing with chance p, and all raters of a row are empty with
+            chance e, the best share is ½ − (½ − p)/(1 − e), in [0, 1]: pushed away from one half.
     """
     with torch.autocast(samples.device.type, enabled=False):  # sums of thousands of pixels
         samples, raters = samples.float(), raters.float()

@@ -108,6 +108,7 @@ class SSN(Method):
         super().__init__(config)
         self.unet = ConvUNet(replace(config.unet, in_channels=config.image_channels))
         self.head = LowRankNormalHead(config.unet.filters[0], config.classes, config.rank, config.log_variance_limit)
+        self.head.log_variance.requires_grad_(config.diagonal)  # what no loss reaches would stop distributed training
 
     @property
     def size_multiple(self) -> int:

@@ -102,11 +102,14 @@ def table(rows: Rows, chosen: np.ndarray, subjects: np.ndarray) -> list[str]:
 
 def differences(own: Rows, others: dict[str, Rows], chosen: np.ndarray, subjects: np.ndarray) -> list[str]:
     """The model's figures less those of others, the same patients drawn for both."""
-    bootstrap = Bootstrap(subjects[chosen].tolist())
     keys = ("ged_u", "hm_iou", "dice_max", "roughness_samples")
     lines = [f"| less | {' | '.join(FIGURES[key].title for key in keys)} |", "|---|" + "---|" * len(keys)]
     for name, rows in others.items():
-        found = [bootstrap.difference(sums(own, key, chosen), sums(rows, key, chosen)) for key in keys]
+        found = []
+        for key in keys:  # roughness: of nodules where both have one
+            known = chosen & ~np.isnan([np.nanmean([row[key] for row in side], axis=0) for side in (own, rows)]).any(0)
+            bootstrap = Bootstrap(subjects[known].tolist())
+            found.append(bootstrap.difference(sums(own, key, known), sums(rows, key, known)))
         lines.append(f"| {name} | {' | '.join(map(signed, found))} |")
     return lines
 

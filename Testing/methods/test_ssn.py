@@ -215,3 +215,14 @@ def test_temperature_scales_the_deviation_of_draws():
 def test_settings_of_the_loss_that_cannot_be_are_refused(bad, told):
     with pytest.raises(ValueError, match=told):
         SSNConfig(**bad)
+
+
+@pytest.mark.parametrize(("diagonal", "loss"), [(True, "likelihood"), (False, "likelihood"), (False, "energy")])
+def test_every_weight_that_is_trained_has_a_gradient(diagonal, loss):
+    """Distributed training waits for each of them."""
+    (image, mask), noise = image_and_masks(1), RowNoise(3, ROWS, TRAINING, dtype=torch.float64)
+    config = replace(method().config, diagonal=diagonal, loss=loss)
+    net = seeded(SSN(config), 5).double()
+    net.training_loss(Batch(image, mask), noise)["loss"].backward()
+    assert [name for name, p in net.named_parameters() if p.requires_grad and p.grad is None] == []
+    assert net.head.log_variance.weight.requires_grad == diagonal
