@@ -3,7 +3,7 @@
 GED² = 2 E d(S, Y) − E d(S, S') − E d(Y, Y') (CIMD Eq. 24) is a proper score where 1 − d is a positive definite kernel,
 as the IoU of sets is: of all distributions of S, that of the raters has the least. The third term is not the model's.
 Masks that are differentiable take the place of S, and the form below, which has such a kernel too, that of d; of a grey
-mask to itself it is not 0, so that grey pixels count as spread, which the cut at one half then removes. Scoring rules as
+mask to itself it is not 0, so that grey pixels count as spread, which the cut at one half removes. Scoring rules as
 losses of generators: Gritsenko et al., NeurIPS 2020; of the steps of a diffusion: De Bortoli et al., ICML 2025.
 """
 
