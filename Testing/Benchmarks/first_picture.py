@@ -63,8 +63,8 @@ def main(path: Path) -> None:
     """Draw both and write the picture."""
     figure, axes = plt.subplots(2, 4, figsize=(10.4, 5.5), layout="constrained", facecolor="white")
     for row, name, (image, samples, truth) in zip(axes, ("chest CT", "phantom"), (chest(), phantom())):
-        titles = (name, f"{SAMPLES} segmentations", "share that marks a pixel")
-        titles += ("outline of the data's author",) if truth.dtype == bool else ("true probability",)
+        last = "author's outline, consensus" if truth.dtype == bool else "true probability"
+        titles = (name, f"{SAMPLES} segmentations", "share that marks a pixel", last)
         for axis, title in zip(row, titles):
             axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axis.set_title(title, fontsize=10)
@@ -76,7 +76,6 @@ def main(path: Path) -> None:
         if truth.dtype == bool:
             row[3].contour(truth, [0.5], colors=RATER, linewidths=1.2)
             row[3].contour(samples.mean(0), [0.5], colors=SAMPLE, linewidths=1.2)
-            row[3].set_title("outline of the data's author, consensus", fontsize=10, color="black")
         else:
             _map(row[3], truth)
     figure.savefig(path, dpi=110)
