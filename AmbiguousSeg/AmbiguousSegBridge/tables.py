@@ -177,7 +177,7 @@ def _volumes_table(run: Run, voxels: np.ndarray) -> Table:
         summary = volumes.mean(), np.median(volumes), *ends(volumes).values()
         for row, value in zip(rows, (*volumes, *summary)):
             row[column.key] = float(value)
-    note = f"{len(voxels)} samples; the 2.5th to 97.5th percentile hold the central 95 % of them."
+    note = f"{len(voxels)} samples; one more lies between the 2.5th and the 97.5th percentile in 95 % of cases."
     if len(voxels) < LEAST_FOR_INTERVAL:
         note = f"{len(voxels)} samples; fewer than {LEAST_FOR_INTERVAL} hold no interval of 95 %."
     return Table((Column(NAME, "Sample"), *columns), tuple(rows), (note, *calibrated_lines(run.provenance)))

@@ -116,7 +116,7 @@ class SampleSet:
         return np.array(marked) * self.geometry.voxel_volume_ml
 
     def volume_summary(self, label: int | None = None) -> dict[str, Any]:
-        """Volume of each sample in mL, their mean, range, and the interval of the central 95 % of what is sampled.
+        """Volume of each sample in mL, their mean, range, and the interval that holds one more in 95 % of cases.
 
         Of one class, or (None) of all together; plain JSON types. The interval is None with fewer samples than hold one
         (``least_draws``), and "interval_meaning" says so; "range_level" is ``level_of_range``.
@@ -143,13 +143,17 @@ class SampleSet:
 
 
 def ends(values: np.ndarray) -> dict[str, float]:
-    """How far figures of samples reach, by the names of both ends: the percentiles of the central 95 %, or the least
-    and the greatest of fewer samples than hold an interval of 95 %.
+    """How far figures of samples reach, by the names of both ends: percentiles between which one more lies in 95 % of
+    cases, or the least and the greatest of fewer samples than hold such an interval.
+
+    The k-th of N is the percentile k/(N + 1) (Weibull 1939), the share below it that is expected: so 39 samples, the
+    fewest, have their range, and 79 all but the outermost two; numbers between interpolate. Percentiles
+    (k − 1)/(N − 1), as numpy takes them by itself, would hold .902 with 39.
 
     Args:
         values: float ``(N,)``, N ≥ 1.
     """
     if len(values) < LEAST_FOR_INTERVAL:
         return {LEAST: float(values.min()), GREATEST: float(values.max())}
-    low, high = np.percentile(values, INTERVAL_PERCENTILES)
+    low, high = np.percentile(values, INTERVAL_PERCENTILES, method="weibull")
     return {f"{p:g}th percentile": float(v) for p, v in zip(INTERVAL_PERCENTILES, (low, high))}

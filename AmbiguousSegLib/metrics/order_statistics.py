@@ -40,7 +40,7 @@ def least_draws(level: float) -> int:
 def frequency_interval(count: int, draws: int, level: float = 0.95) -> tuple[float, float]:
     """Interval of the probability of something that happened in ``count`` of ``draws`` draws: Wilson's.
 
-    Its coverage is near the level on average, and below it for some probabilities, at few draws by several points
+    Its coverage is near the level on average, and below it for some probabilities, by up to twelve points at 8 draws
     (Wilson 1927; Brown, Cai & DasGupta 2001, who recommend it for 40 draws or fewer).
 
     Raises:

@@ -123,7 +123,7 @@ def test_what_a_calibration_says_stands_above_the_volumes(scene):
     notes = tables.read_table(add_sample_set(scene, samples, "run").tables["volumes"])["notes"]
     assert notes == [
         "5 samples; fewer than 39 hold no interval of 95 %.",
-        "Slice 7: 23 % of readers would outline nothing (calibrated).",
+        "Slice 7: where at least one reader outlines something, 23 % of readers would outline nothing (calibrated).",
         "Area in slice 7 of a reader who outlines something: "
         "no interval: 2 of 5 samples outline something, 3 are needed.",
         "Volume of a reader who outlines something (not validated): 80 %: 1.23 to 5.68 mL.",

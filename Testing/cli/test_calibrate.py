@@ -18,8 +18,10 @@ from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.data.evaluation_cases import held_out_cases
 from AmbiguousSegLib.description import DESCRIPTION_FILE, WEIGHTS_FILE, read_description
 from AmbiguousSegLib.inference.case_sampling import sample_case
+from AmbiguousSegLib.inference.point_sampling import Pointing
 from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
 from AmbiguousSegLib.model import load_model, save_model
+from AmbiguousSegLib.volume.field_of_view import slice_at
 from AmbiguousSegLib.volume.geometry import Geometry
 
 SIZE, SPACING = 16, 4.0
@@ -112,7 +114,8 @@ def test_samples_carry_the_figures_of_their_slice(calibrated):
     reach = math.hypot((high - low) / 2, 1.5 * 0.2)
     assert found["volume_ml"]["intervals"][1]["low"] == pytest.approx(math.exp(low - reach))
     lines = calibrated_lines(samples.provenance)
-    assert len(lines) == 3 and "(not validated): 50 %" in lines[2] and "of readers would outline nothing" in lines[0]
+    assert len(lines) == 4 and "(not validated): 50 %" in lines[2] and "outline nothing (calibrated, not " in lines[0]
+    assert found["validation"] == "not validated" and lines[3] == f"Not validated: {found['validation_reason']}."
 
 
 def test_the_slice_is_that_of_the_point_and_one_slice_has_no_volume(calibrated):
@@ -132,6 +135,60 @@ def test_the_slice_is_that_of_the_point_and_one_slice_has_no_volume(calibrated):
     assert figures(model, model.sampling, masks, turned, (1.0, 1.0, 20.9))[KEY]["no_outline"]["samples_empty"] == 0
     flat = Geometry((4, 4, 1), (1.0, 2.0, 5.0), (0.0,) * 3, (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
     assert "volume_ml" not in figures(model, model.sampling, masks[:, :1], flat)[KEY]
+
+
+@pytest.mark.parametrize(
+    ("turn", "z", "place"),
+    [(1.0, 12.5, 1), (1.0, 17.5, 2), (1.0, 7.5, 0), (-1.0, 17.5, 2), (-1.0, 12.5, 1), (-1.0, 22.5, 2)],
+)
+def test_between_two_slices_it_is_the_one_that_sampling_takes(calibrated, turn, z, place):
+    """Centres at 10, 15 and 20 mm, slices counted to the head: half way it is the upper one, in both orders of the
+    array; ``rint`` would take the even index, at 12.5 the lower one in both."""
+    from AmbiguousSegLib.inference.calibrated import calibrated as figures
+
+    model = load_model(calibrated[0])
+    masks = np.ones((6, 3, 4, 4), np.uint8)
+    origin = (0.0, 0.0, 10.0 if turn > 0 else 20.0)
+    grid = Geometry((4, 4, 3), (1.0, 2.0, 5.0), origin, (1.0, 0, 0, 0, 1.0, 0, 0, 0, turn))
+    point = (1.0, 1.0, z)
+    assert figures(model, model.sampling, masks, grid, point)[KEY]["slice"] == place
+    assert slice_at(model.preprocessing, grid, point) == place
+
+
+def test_a_slice_is_chosen_by_samples_only_where_there_is_a_choice(calibrated):
+    from AmbiguousSegLib.inference.calibrated import calibrated as figures
+
+    model = load_model(calibrated[0])
+    masks = np.zeros((6, 3, 4, 4), np.uint8)
+    grid = Geometry((4, 4, 3), (1.0, 2.0, 5.0), (0.0, 0.0, 10.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
+    nowhere = figures(model, model.sampling, masks, grid)[KEY]
+    assert list(nowhere) == ["absent"] and "none of the 6 samples outlines anything" in nowhere["absent"]
+    for place in ({"slice_range": (2, 2)}, {"point_mm": (1.0, 1.0, 20.0)}):
+        found = figures(model, model.sampling, masks, grid, **place)[KEY]
+        assert found["slice"] == 2 and "none of the 6 samples" in found["absent"]
+    masks[:, 1:] = 1
+    for place, number, chosen in (
+        ({}, 1, True),
+        ({"slice_range": (1, 2)}, 1, True),
+        ({"slice_range": (2, 2)}, 2, False),
+        ({"point_mm": (1.0, 1.0, 20.0)}, 2, False),
+    ):
+        found = figures(model, model.sampling, masks, grid, **place)[KEY]
+        assert found["slice"] == number and ("validation" in found) == chosen
+
+
+def test_a_window_beyond_the_field_of_view_has_no_figures(calibrated):
+    model = load_model(calibrated[0])
+    grid = Geometry((40, 40, 1), (SPACING, SPACING, 5.0), (0.0,) * 3, (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
+    volume = np.random.default_rng(0).random((1, 1, 40, 40), np.float32)
+    found = {}
+    for window_mm in (None, SIZE * SPACING, 1.5 * SIZE * SPACING):
+        pointing = Pointing((80.0, 80.0, 0.0), window_mm)
+        found[window_mm] = sample_volume(model, volume, grid, SampleRequest(4, pointing=pointing)).provenance[KEY]
+    larger = found.pop(1.5 * SIZE * SPACING)
+    told = "its field of view, 64 × 64 mm; these samples are of a window of 96 × 96 mm"
+    assert larger == {"absent": f"the model is calibrated for {told}"}
+    assert all("no_outline" in one and "validation" not in one for one in found.values())
 
 
 def test_what_was_not_calibrated_for_is_said_and_not_guessed(calibrated):

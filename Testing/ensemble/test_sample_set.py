@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from AmbiguousSegLib.ensemble.sample_set import SampleSet
+from AmbiguousSegLib.ensemble.sample_set import SampleSet, ends
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label
 from AmbiguousSegLib.volume.geometry import Geometry
 
@@ -63,11 +63,27 @@ def test_too_few_samples_hold_no_interval(n, holds):
     summary = SampleSet(masks_of(*counts), GRID).volume_summary()
     assert (summary["interval_95"] is not None) == holds
     if holds:
-        assert np.allclose(summary["interval_95"], np.percentile(np.array(counts) / 10, (2.5, 97.5)))
+        position = (n + 1) * 0.025  # by hand: the ranks from 1 on between which the lower end lies
+        rank, share = int(position), position - int(position)
+        ordered = np.sort(counts) / 10
+        low, high = ((1 - share) * v[rank - 1] + share * v[rank] for v in (ordered, ordered[::-1]))
+        assert np.allclose(summary["interval_95"], (low, high))
         assert summary["interval_meaning"] == "2.5th to 97.5th percentile of the samples"
     else:
         assert f"lies within the range of {n} in {100 * (n - 1) / (n + 1):.0f} %" in summary["interval_meaning"]
         assert "needs 39 samples" in summary["interval_meaning"]
+
+
+@pytest.mark.parametrize("n", [39, 41, 79, 200])
+def test_an_interval_holds_one_more_with_95_percent(n):
+    """The k-th of n uniform numbers is k/(n + 1) on average, and ends are linear in them: so is what they hold."""
+    low, high = ends(np.arange(1, n + 1) / (n + 1)).values()
+    assert (low, high) == pytest.approx((0.025, 0.975), abs=1e-12)
+
+
+def test_of_39_the_interval_is_the_range():
+    values = np.random.default_rng(0).lognormal(size=39)
+    assert tuple(ends(values).values()) == pytest.approx((values.min(), values.max()), rel=1e-12)
 
 
 @pytest.mark.parametrize(

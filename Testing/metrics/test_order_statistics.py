@@ -43,6 +43,13 @@ def test_wilson_by_its_formula(count, draws):
     assert frequency_interval(count, draws) == pytest.approx((middle - half, middle + half), abs=1e-12)
 
 
+def test_at_8_draws_wilson_covers_up_to_twelve_points_less():
+    """Just below the lower end for a count of 1, the interval of a count of 0 alone holds p: (1 − p)⁸ = .834."""
+    p = frequency_interval(1, 8)[0] - 1e-9
+    held = [count for count in range(9) if frequency_interval(count, 8)[0] <= p <= frequency_interval(count, 8)[1]]
+    assert held == [0] and 0.83 < (1 - p) ** 8 < 0.835
+
+
 def test_what_is_no_count_or_level_is_refused():
     for wrong in (lambda: frequency_interval(3, 2), lambda: frequency_interval(0, 0), lambda: level_of_range(0)):
         with pytest.raises(ValueError, match="got"):

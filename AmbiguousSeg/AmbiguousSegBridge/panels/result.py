@@ -173,7 +173,7 @@ class ResultPanel:
             fill_table(self.ui.sampleTable, [column["title"] for column in table["columns"]], rows, colours)
             summary = table["rows"][-tables.SUMMARY_ROWS :]
             mean, median, low, high = (row[tables.VOLUME_ML] for row in summary)
-            text = _("Mean {mean} mL, median {median} mL; central 95 % of the samples: {low} to {high} mL")
+            text = _("Mean {mean} mL, median {median} mL; one more sample, with 95 %: {low} to {high} mL")
             if summary[-1][tables.NAME] == GREATEST:
                 text = _("Mean {mean} mL, median {median} mL; least to greatest of the samples: {low} to {high} mL")
             if not alone:
