@@ -58,8 +58,15 @@ def pointed(
     Returns:
         Image ``(C + 1, H, W)``, maybe without its lesion, the last channel the map of the place; the masks, or none
         where the place is not on the lesion; row and column of the place.
+
+    Raises:
+        ValueError: slices without a pixel spacing or σ.
     """
-    spacing_mm, sigma = float(slices.spacing_mm or 1), float(slices.point_sigma or 1)
+    spacing_mm, sigma = slices.pixel_mm, slices.point_sigma
+    if sigma is None:
+        raise ValueError(
+            "These slices have no map of a point: Preprocessing.point_sigma_mm is None, expected config's."
+        )
     marked, beside = np.any(masks, axis=0), None
     if config.bare and rng.random() < config.bare:
         beside = without_lesion(image, marked, round(config.clear_mm / spacing_mm))
@@ -85,20 +92,20 @@ def draw_point(
         marked: bool ``(H, W)``, what any rater marked.
     """
     seen = np.any(image, axis=0)
-    on_lesion, alike, central = rng.random(3) >= (config.elsewhere, config.alike, 0.5)
+    elsewhere, alike, central = rng.random(3) < (config.elsewhere, config.alike, 0.5)
     if not marked.any():
         return _one_of(seen, rng), False
     away_mm = distance_transform_edt(~marked, sampling=spacing_mm)
-    if not on_lesion:
+    if elsewhere:
         clear = seen & (away_mm >= config.clear_mm)
-        if not alike:
+        if alike:
             low, high = np.percentile(image[0][marked], (5, 95))
             similar = clear & (image[0] >= low) & (image[0] <= high)
             clear = similar if similar.any() else clear
         if clear.any():
             return _one_of(clear, rng), False
     near = away_mm <= config.near_mm
-    if central:
+    if not central:
         return _one_of(near, rng), True
     middle = np.argwhere(marked).mean(0) + rng.normal(0, np.sqrt(marked.sum()) / 8, 2)
     places = np.argwhere(near)
@@ -138,6 +145,7 @@ def without_lesion(image: np.ndarray, marked: np.ndarray, clear: int) -> np.ndar
 
 
 def _one_of(where: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
+    """Row and column of a pixel of ``where``, bool ``(H, W)``, each as likely; of any pixel where there is none."""
     places = np.flatnonzero(where) if where.any() else np.arange(where.size)
     row, column = divmod(int(places[rng.integers(len(places))]), where.shape[1])
     return row, column

@@ -153,9 +153,19 @@ class Preprocessing:
         return len(self.channels) + (self.point_sigma_mm is not None)
 
     @property
+    def pixel_mm(self) -> float:
+        """``spacing_mm``; ValueError of a model without, which stretches whatever it is given."""
+        if self.spacing_mm is None:
+            raise ValueError(
+                f"This model has no pixel spacing: it stretches any region to {self.size[0]} × {self.size[1]} pixels, "
+                "and there is no window of its own around a point; give a region instead."
+            )
+        return self.spacing_mm
+
+    @property
     def point_sigma(self) -> float | None:
         """``point_sigma_mm`` in the model's pixels."""
-        return None if self.point_sigma_mm is None else self.point_sigma_mm / float(self.spacing_mm or 1)
+        return None if self.point_sigma_mm is None else self.point_sigma_mm / self.pixel_mm
 
     @property
     def rules(self) -> tuple[Intensity, ...]:

@@ -1,5 +1,7 @@
 """Places that somebody might point at."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,36 @@ def test_what_is_as_bright_as_the_lesion_is_pointed_at_more_often(scene):
         assert not on.any()
         share = np.mean(image[tuple(found.T)] == np.float32(0.8))
         assert share == 1.0 if alike else share < 0.2
+
+
+def test_which_random_numbers_lead_where(scene):
+    """Three numbers come first, and say by being below their share: elsewhere, as bright, around the middle."""
+    image, marked = scene
+    config, seen = PointConfig(near_mm=0.2, elsewhere=0.4, clear_mm=5.0, alike=0.5), set()
+    away = away_mm(marked, np.argwhere(np.ones_like(marked))).reshape(marked.shape)
+    clear = (away >= 5.0) & (image[0] > 0)
+    alike = clear & (image[0] == np.float32(0.8))
+    for seed in range(60):
+        twin = np.random.default_rng(seed)
+        below = tuple((twin.random(3) < (0.4, 0.5, 0.5)).tolist())
+        place, on = draw_point(config, image, marked, SPACING_MM, np.random.default_rng(seed))
+        assert on == (not below[0])
+        seen.add(below)
+        if on and below[2]:
+            near = np.argwhere(marked)
+            middle = near.mean(0) + twin.normal(0, np.sqrt(marked.sum()) / 8, 2)
+            assert place == tuple(near[np.square(near - middle).sum(1).argmin()])
+        else:
+            among = np.argwhere(marked if on else alike if below[1] else clear)
+            assert place == tuple(among[twin.integers(len(among))])
+    assert len(seen) == 8
+
+
+def test_slices_without_a_map_are_refused(scene):
+    plain = Preprocessing(("CT",), "axial", SPACING_MM, (60, 60), 1, Intensity("minmax"))
+    for slices, why in ((plain, "point_sigma_mm is None"), (replace(plain, spacing_mm=None), "no pixel spacing")):
+        with pytest.raises(ValueError, match=why):
+            pointed(PointConfig(), scene[0], scene[1][None].astype(np.uint8), slices, np.random.default_rng(0))
 
 
 def test_without_marks_or_room_something_is_pointed_at_all_the_same(scene):
