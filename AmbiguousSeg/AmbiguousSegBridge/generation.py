@@ -42,7 +42,7 @@ class Settings:
         region: box outside of which nothing is marked; None: the whole volume.
         slice_range: first and last slice, both included, along the model's plane; None: all.
         point: in place of both: a place in the lesion, as the scene has it (RAS mm), around which the model's field of
-            view is sampled, in as many slices as are marked.
+            view is sampled, slice by slice outward until no sample goes on.
         window_mm, grow_window: how much is looked at around it, see ``Pointing``.
         device: "auto", or a device by its torch name.
         sampler: None: what the quality stands for.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from AmbiguousSegLib.inference.choices import PRECISIONS, RANDOM_SOURCES
+
 if TYPE_CHECKING:
     import torch
 
@@ -14,10 +16,12 @@ if TYPE_CHECKING:
 
 def add_computation_arguments(p: argparse.ArgumentParser) -> None:
     """``--precision``, ``--cuda-graph`` and ``--random-source``, which ``computation_of`` reads."""
-    p.add_argument("--precision", help="of the network: float32, or bfloat16 on CUDA GPUs (default: float32)")
+    precision_help = "of the network; bfloat16 is for CUDA GPUs (default: float32)"
+    p.add_argument("--precision", choices=PRECISIONS, help=precision_help)
     p.add_argument("--cuda-graph", action="store_true", help="record the network once and replay it, on CUDA GPUs")
     p.add_argument(
         "--random-source",
+        choices=RANDOM_SOURCES,
         help="addressed: the same masks on every device; device: by the generator of the device, which gives other "
         "masks for the same seed (default: addressed)",
     )

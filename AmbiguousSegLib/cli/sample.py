@@ -89,7 +89,7 @@ def add_point_arguments(p: argparse.ArgumentParser) -> None:
         nargs=3,
         metavar=("X", "Y", "Z"),
         help="place in the lesion, in LPS millimetres: the model's field of view around it is sampled, slice by slice "
-        "outward until no sample marks anything",
+        "outward; a sample goes on while its masks of neighbouring slices overlap",
     )
     place.add_argument(
         "--point-ras",
@@ -211,9 +211,10 @@ def sampler_settings(model: Model, options: argparse.Namespace) -> SamplerSettin
 
 def _pointing(options: argparse.Namespace) -> Pointing | None:
     if options.point is None and options.point_ras is None:
-        given = [f"--{key.replace('_', '-')}" for key in ("window", "grow_window") if getattr(options, key)]
+        given = ["--window"] * (options.window is not None) + ["--grow-window"] * options.grow_window
         if given:
-            raise CommandError(f"{' and '.join(given)} belong to a point; give --point X Y Z, too.")
+            verb = "belongs" if len(given) == 1 else "belong"
+            raise CommandError(f"{' and '.join(given)} {verb} to a point; give --point X Y Z, too.")
         return None
     x, y, z = options.point or lps_of_ras(options.point_ras)
     return Pointing((x, y, z), options.window, options.grow_window)

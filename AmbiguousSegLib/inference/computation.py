@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from AmbiguousSegLib.diffusion.noise import DeviceNoise, RowNoise
+from AmbiguousSegLib.inference.choices import PRECISIONS, RANDOM_SOURCES
 from AmbiguousSegLib.inference.noise_ahead import NoiseAhead
 from AmbiguousSegLib.methods.base import Method
 
-PRECISIONS = ("float32", "bfloat16")
-RANDOM_SOURCES = ("addressed", "device")
 _WARM_UP = 3  # evaluations before one is recorded, as torch's documentation of CUDA graphs has it
 
 Forward = Callable[..., Tensor]

@@ -121,8 +121,7 @@ def without_voxels(model: Model, geometry: Geometry, request: SampleRequest) -> 
     plain = replace(model.preprocessing, intensity=Intensity("window", 0.0, 1.0))
     zeros = np.broadcast_to(np.float32(0), (len(plain.channels), *geometry.shape))
     if (pointing := request.pointing) is None:
-        if request.region is None:
-            check_pointed(plain, geometry)
+        check_pointed(plain, geometry, request.region)
         return plain.prepare(zeros, geometry, request.slice_range, request.region)
     window = window_at(plain, geometry, pointing.point_mm, pointing.sizes(plain)[0])
     return plain.prepare(zeros, geometry, pointing.likely_slices(plain, geometry), window)

@@ -79,7 +79,7 @@ class Pointing:
             ValueError: as ``slice_at`` and ``window_pixels``.
         """
         axes, start = SliceAxes.of(geometry, preprocessing.plane), slice_at(preprocessing, geometry, self.point_mm)
-        side_mm = min(_in_mm(self.sizes(preprocessing)[0], preprocessing))
+        side_mm = min(self.sizes(preprocessing)[0]) * preprocessing.pixel_mm
         reach = math.ceil(side_mm / 2 / axes.of_index(geometry.spacing_mm)[0])
         return max(0, start - reach), min(axes.of_index(geometry.size)[0] - 1, start + reach)
 
@@ -140,8 +140,10 @@ def sample_around(
     axes, sizes = SliceAxes.of(geometry, preprocessing.plane), pointing.sizes(preprocessing)
     start = slice_at(preprocessing, geometry, pointing.point_mm)
     low, high = pointing.likely_slices(preprocessing, geometry)
+    tried_mm: list[list[float]] = []
     for number, pixels in enumerate(sizes):
         window = window_at(preprocessing, geometry, pointing.point_mm, pixels)
+        tried_mm.append(_sides_mm(window, axes.of_index(geometry.spacing_mm)[1:]))
         prepared = prepare(window)
         seen = axes.view(masks)[:, :, _span(window.rows), _span(window.columns)]
         masks[...] = 0
@@ -155,7 +157,6 @@ def sample_around(
         if not cut:
             break
     tell(1.0)
-    tried_mm = [_in_mm(size, preprocessing) for size in sizes[: number + 1]]
     touching = [{"slice": z, "samples": [1 + first_sample + k for k in samples]} for z, samples in cut.items()]
     content: dict[str, Any] = {
         "point_lps_mm": list(pointing.point_mm),
@@ -238,9 +239,9 @@ def _warnings(
         return []
     slices = [entry["slice"] for entry in touching]
     samples = {number for entry in touching for number in entry["samples"]}
-    size = " × ".join(f"{mm:.4g}" for mm in size_mm)
+    size, touch = " × ".join(f"{mm:.4g}" for mm in size_mm), "sample touches" if len(samples) == 1 else "samples touch"
     return [
-        f"{len(samples)} samples touch the border of the window of {size} mm, on slices {slices[0]} to {slices[-1]}: "
+        f"{len(samples)} {touch} the border of the window of {size} mm, on slices {slices[0]} to {slices[-1]}: "
         "what they mark may be cut off. "
         + (
             "There is no larger window among those that are tried; give one by --window."
@@ -254,5 +255,6 @@ def _span(ends: tuple[int, int]) -> slice:
     return slice(ends[0], ends[1] + 1)
 
 
-def _in_mm(pixels: tuple[int, int], preprocessing: Preprocessing) -> list[float]:
-    return [round(n * float(preprocessing.spacing_mm or 1), 6) for n in pixels]
+def _sides_mm(window: Window, spacing_mm: Sequence[float]) -> list[float]:
+    """Height and width of a window, as far as the volume goes."""
+    return [round((last - first + 1) * mm, 6) for (first, last), mm in zip((window.rows, window.columns), spacing_mm)]

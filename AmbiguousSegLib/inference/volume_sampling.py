@@ -53,8 +53,8 @@ class SampleRequest:
         slice_range: first and last slice, both included, counted as ``Preprocessing.prepare`` says; None: all.
         region: box in LPS mm outside of which nothing is marked; None: the whole volume. A model that is told where
             somebody pointed is told of its middle.
-        pointing: in place of both: a place in the volume, around which the model's field of view is sampled, in as many
-            slices as any of these samples marks.
+        pointing: in place of both: a place in the volume, around which the model's field of view is sampled, slice by
+            slice outward until no sample goes on.
         coherence_mm: over what distance along the slice axis the noise turns into other noise. ``inf``: one choice
             for the whole sample, so that it is one coherent shape; 0: each slice chooses on its own.
         batch_size: slices × samples computed together; None: what fits the device.
@@ -137,8 +137,8 @@ def sample_volume(
         ValueError: channels, slice range, region, point or sampler that do not fit; as ``check_pointed``.
         RuntimeError: not even one slice fits into the device's memory; another process has ended (``PeerError``).
     """
-    if request.pointing is request.region is None:
-        check_pointed(model.preprocessing, geometry)
+    if request.pointing is None:
+        check_pointed(model.preprocessing, geometry, request.region)
     told = (modality, picture, request.region)
     warnings = check_inputs(model.inputs, volume, geometry, model.preprocessing, *told)
     for warning in warnings:

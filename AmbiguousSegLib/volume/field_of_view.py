@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from AmbiguousSegLib.volume.geometry import Geometry, Point, SliceAxes, Window
+from AmbiguousSegLib.volume.geometry import Geometry, Point, Region, SliceAxes, Window
 from AmbiguousSegLib.volume.preprocessing import Preprocessing
 
 FAR_LARGER = 2.0  # times the field of view: what is in the middle is not what somebody pointed at
@@ -20,26 +20,31 @@ def field_of_view_mm(preprocessing: Preprocessing) -> tuple[float, float]:
         ValueError: a model without ``spacing_mm``, which stretches whatever it is given.
     """
     height, width = preprocessing.size
-    if preprocessing.spacing_mm is None:
-        raise ValueError(
-            f"This model has no pixel spacing: it stretches any region to {height} × {width} pixels, and there is no "
-            "window of its own around a point; give a region instead."
-        )
-    return height * preprocessing.spacing_mm, width * preprocessing.spacing_mm
+    return height * preprocessing.pixel_mm, width * preprocessing.pixel_mm
 
 
-def check_pointed(preprocessing: Preprocessing, geometry: Geometry) -> None:
-    """ValueError where a model that is told of a place is to take the middle of far larger slices for it."""
+def check_pointed(preprocessing: Preprocessing, geometry: Geometry, region: Region | None = None) -> None:
+    """ValueError where a model that is told of a place is to take the middle of far larger slices for it.
+
+    Args:
+        region: box in LPS mm that is looked at, of which the voxels in the volume count; None: the whole volume.
+
+    Raises:
+        ValueError: so; a region outside of the volume.
+    """
     if preprocessing.point_sigma_mm is None:
         return
     axes, field = SliceAxes.of(geometry, preprocessing.plane), field_of_view_mm(preprocessing)
     lengths, spacing = axes.of_index(geometry.size)[1:], axes.of_index(geometry.spacing_mm)[1:]
+    if region is not None:
+        lengths = tuple(last - first + 1 for first, last in axes.box(geometry, region)[1:])
     sides = [n * mm for n, mm in zip(lengths, spacing)]
     if any(side > FAR_LARGER * seen for side, seen in zip(sides, field)):
+        what = "these slices are" if region is None else "the region, of which it is told the middle, is"
+        remedy = "give a region around it" if region is None else "make the region smaller, around one lesion"
         raise ValueError(
-            f"This model outlines what it is pointed at and sees {field[0]:.4g} × {field[1]:.4g} mm around it; these "
-            f"slices are {sides[0]:.4g} × {sides[1]:.4g} mm. Give the place of the lesion by --point X Y Z (LPS mm) "
-            "or a region around it."
+            f"This model outlines what it is pointed at and sees {field[0]:.4g} × {field[1]:.4g} mm around it; {what} "
+            f"{sides[0]:.4g} × {sides[1]:.4g} mm. Give the place of the lesion by --point X Y Z (LPS mm), or {remedy}."
         )
 
 
@@ -56,7 +61,8 @@ def window_pixels(preprocessing: Preprocessing, side_mm: float | None = None) ->
     share = 1.0 if side_mm is None else side_mm / least
     if not 1 - _ROUNDING <= share < math.inf:
         raise ValueError(
-            f"A window must be at least as large as the model's field of view, {least:g} mm, got {side_mm:g} mm."
+            f"A window must be at least as large as the model's field of view, {least:g} mm, got {side_mm:g} mm; leave "
+            "--window out, or give a larger one."
         )
     m = preprocessing.size_multiple
     height, width = (m * math.ceil(share * n / m - _ROUNDING) for n in preprocessing.size)
@@ -91,7 +97,7 @@ def window_at(
     Raises:
         ValueError: as ``slice_at`` and ``field_of_view_mm``.
     """
-    field_of_view_mm(preprocessing)
+    pixel_mm = preprocessing.pixel_mm
     slice_at(preprocessing, geometry, point_mm)
     axes = SliceAxes.of(geometry, preprocessing.plane)
     place, counts, spacing = (
@@ -100,7 +106,7 @@ def window_at(
     )
     ends = []
     for middle, count, mm, side in zip(place, counts, spacing, pixels or preprocessing.size):
-        length = min(count, _voxels(side, mm / float(preprocessing.spacing_mm or 1)))
+        length = min(count, _voxels(side, mm / pixel_mm))
         first = min(max(0, math.floor(middle - length / 2 + 1)), count - length)
         ends.append((first, first + length - 1))
     return Window(ends[0], ends[1])

@@ -54,7 +54,7 @@ def test_a_point_in_lps_and_in_ras_gives_the_masks_of_the_library(study, caplog)
 def test_a_window_that_grows_names_what_was_tried(study):
     assert run(study, "--point", *POINT, "--grow-window") == 0
     summary = json.loads((study / "out/samples.json").read_text(encoding="utf-8"))
-    assert summary["window"]["tried_mm"] == [[s, s] for s in (16.0, 24.0, 32.0)]  # the volume is 32 × 28.8 mm
+    assert summary["window"]["tried_mm"] == [[16.0, 16.0], [24.0, 24.0], [28.8, 32.0]]  # the whole volume
     assert summary["window"]["touches_border"] == [] and summary["network_size"] == [30, 32]
 
 
@@ -64,8 +64,12 @@ def test_a_window_that_grows_names_what_was_tried(study):
         (("--point-ras", *POINT), "with the signs of x and y turned it would lie inside"),
         (("--point", *POINT, "--slices", 0, 1), "A point chooses slices and region by itself; leave out"),
         (("--point", *POINT, "--region", 0, 9, 0, 9, 0, 9), "A point chooses slices and region by itself; leave out"),
-        (("--point", *POINT, "--window", 8), "at least as large as the model's field of view, 16 mm, got 8 mm"),
+        (
+            ("--point", *POINT, "--window", 8),
+            "at least as large as the model's field of view, 16 mm, got 8 mm; leave --window out",
+        ),
         (("--window", 30, "--grow-window"), "--window and --grow-window belong to a point; give --point X Y Z, too"),
+        (("--window", 0), "--window belongs to a point; give --point X Y Z, too"),
         (("--point", "nan", 0, 0), "all finite"),
     ],
 )
@@ -80,6 +84,21 @@ def test_a_model_without_spacing_has_no_window(study, capsys):
     assert "stretches any region to 16 × 16 pixels" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli.main(["sample", "scan.nrrd", "--out", "out", "--point", "1", "2", "3", "--point-ras", "1", "2", "3"])
+
+
+@pytest.mark.parametrize("option", ["--precision", "--random-source"])
+def test_how_is_computed_is_chosen_among_what_there_is(study, capsys, option):
+    with pytest.raises(SystemExit):
+        run(study, option, "float16")
+    said = capsys.readouterr().err
+    known = ("'float32', 'bfloat16'", "'addressed', 'device'")[option == "--random-source"]
+    assert "invalid choice: 'float16'" in said and (known in said or known.replace("'", "") in said)
+
+
+def test_one_sample_touches(study):
+    assert run(study, "--point", *POINT, "--samples", 1) == 0
+    summary = json.loads((study / "out/samples.json").read_text(encoding="utf-8"))
+    assert summary["window"]["warnings"][0].startswith("1 sample touches the border of the window of 16 × 16 mm")
 
 
 @pytest.mark.slow

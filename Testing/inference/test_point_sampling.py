@@ -248,7 +248,7 @@ def test_a_window_that_cannot_grow_any_more_says_so(model):
     bright = rod(5, 5)
     bright[0, 5] = 1
     found = sample(model, bright, pointing=Pointing(point(), grow=True))
-    assert found.provenance["window"]["tried_mm"][-1] == [48.0, 48.0]
+    assert found.provenance["window"]["tried_mm"] == [[16.0] * 2, [24.0] * 2, [32.0] * 2, [36.0, 40.0]]
     assert found.provenance["window"]["warnings"] == [] and found.masks[:, 5].all()
     wide = replace(GRID, size=(100, 100, 12))
     request = SampleRequest(2, pointing=Pointing(tuple(wide.to_mm((50, 50, 5)).tolist()), grow=True))
@@ -278,6 +278,16 @@ def test_the_canvas_is_the_fields_where_voxels_are_no_pixels(model):
     assert found.provenance["network_size"] == [16, 16] and found.provenance["window"]["slices"] == [1, 1]
     low, high = np.array(found.provenance["region_lps_mm"])
     assert np.allclose(high - low, (23 * 0.7, 7 * 2.3, 3.0)) and np.allclose((low + high)[:2] / 2, (21, 34.5))
+
+
+def test_the_window_that_was_used_is_told_and_not_the_one_that_was_asked_for(model):
+    """As far as the volume goes, 36 × 40 mm; and as voxels have it, 23 of 0.7 mm and 7 of 2.3."""
+    window = sample(model, rod(4, 6), pointing=Pointing(point(), 1e9)).provenance["window"]
+    assert window["size_mm"] == [36.0, 40.0] and window["tried_mm"] == [[36.0, 40.0]]
+    grid = Geometry((60, 30, 4), (0.7, 2.3, 3.0), (0.0, 0.0, 0.0), GRID.direction)
+    request = SampleRequest(1, pointing=Pointing(tuple(grid.to_mm((30, 15, 1)).tolist())))
+    found = sample_volume(model, np.zeros((1, *grid.shape), np.float32), grid, request)
+    assert found.provenance["window"]["size_mm"] == [16.1, 16.1]
 
 
 def test_progress_grows_to_one_and_samples_come_at_the_end(model):
@@ -375,5 +385,12 @@ def test_whole_slices_that_are_far_larger_than_its_field_are_refused_without_a_p
     region = ((17.5, 2.5, 37.0), (33.5, 18.5, 47.0))  # of the first test, whose middle is (25.5, 10.5)
     masks = sample_volume(told, np.ones((1, *GRID.shape), np.float32), GRID, SampleRequest(1, region=region)).masks
     assert np.argwhere(masks[0, 5]).mean(0) == pytest.approx((18.5, 20.5))
+    # 33 columns are more than twice 16 mm; of a box beyond the volume its 36 rows count, and its slices do not.
+    wide, beyond = ((8.6, 2.5, 37.0), (41.4, 18.5, 47.0)), ((17.5, -900.0, 0.0), (33.5, 900.0, 90.0))
+    for large, size in ((wide, "16 × 33"), (beyond, "36 × 16")):
+        request = SampleRequest(1, region=large)
+        for refused in (lambda r: sample_volume(told, rod(4, 6), GRID, r), lambda r: without_voxels(told, GRID, r)):
+            with pytest.raises(ValueError, match=f"the region, .*, is {size} mm. .* smaller, around one lesion"):
+                refused(request)
     small = replace(GRID, size=(32, 32, 12))
     assert sample_volume(told, np.ones((1, *small.shape), np.float32), small, SampleRequest(1)).masks.any()
