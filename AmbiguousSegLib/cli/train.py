@@ -122,7 +122,7 @@ def _base(arguments: list[str]) -> tuple[list[dict[str, Any]], Model | None]:
         elif int(os.environ.get("WORLD_SIZE", 1)) > 1:
             raise CommandError("Several processes need one plan: write it with plan, and give it with --config.")
         else:
-            below.append(_planned(known))
+            below.append(_planned(known, start is not None and start.preprocessing.point_sigma_mm is not None))
     if start is not None:
         taken, planned = config_from(start), below[0] if below else {}
         below = [{**planned, **taken, "dataset": {**planned.get("dataset", {}), **taken["dataset"]}}]
@@ -223,8 +223,8 @@ def _read_config(name: str) -> dict[str, Any]:
         raise CommandError(said(error)) from error
 
 
-def _planned(known: argparse.Namespace) -> dict[str, Any]:
-    """A configuration planned for the data and this machine; what was chosen is told."""
+def _planned(known: argparse.Namespace, pointed: bool) -> dict[str, Any]:
+    """A configuration planned for the data and this machine, and for a point or none; what was chosen is told."""
     with progress_bar("looking at the data to plan") as bar:
         made = plan_for(
             known.data,
@@ -232,6 +232,7 @@ def _planned(known: argparse.Namespace) -> dict[str, Any]:
             _labels_given(known.labels),
             device=known.device or "auto",
             subject_pattern=known.dataset_subject_pattern,
+            pointed=pointed,
             on_case=lambda number, of: bar(number / of),
         )
     for line in in_words(made).splitlines():

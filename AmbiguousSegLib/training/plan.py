@@ -59,6 +59,7 @@ def plan(
     channels: Sequence[str] = (),
     near: Near = (),
     given: Sequence[Choice] = (),
+    pointed: bool = False,
 ) -> Plan:
     """The configuration for data in which this was seen. A pure function, but for ``machine.speed``.
 
@@ -70,11 +71,12 @@ def plan(
         channels: their names, where they are known.
         near: values around the marks of some cases; empty: those of whole images are taken.
         given: choices that are made already.
+        pointed: as ``plan_augmentation.augmentation``.
 
     Raises:
         ValueError: no case; cases with different numbers of channels; nobody marked anything.
     """
-    images = plan_images(inspections, machine.gpu, channels, near)
+    images = plan_images(inspections, machine.gpu, channels, near, pointed)
     if not any(all(case.marked) for case in inspections):
         raise ValueError("Nobody marked anything in any case: there is nothing to train on; check the masks.")
     chosen = {key: value for key, value, _ in images.choices}
@@ -108,6 +110,7 @@ def plan_for(
     *,
     images: int | None = None,
     subject_pattern: str | None = None,
+    pointed: bool = False,
     on_case: Callable[[int, int], None] | None = None,
 ) -> Plan:
     """Read every case of a folder or list, measure this machine, and plan.
@@ -119,6 +122,7 @@ def plan_for(
         device: as ``devices.choose_device``.
         images: to train on; None: as many as fit in the time.
         subject_pattern: as ``DataConfig.subject_pattern``.
+        pointed: whether the model to start from is told of a point, as ``plan_augmentation.augmentation``.
         on_case: called with the number of cases read so far, and of all.
 
     Raises:
@@ -144,6 +148,7 @@ def plan_for(
         channels=layout.channels if layout else (),
         near=near_marks(cases, seen),
         given=given,
+        pointed=pointed,
     )
 
 

@@ -14,7 +14,12 @@ SMALL_FIELD_MM = 128.0  # a patch this small shows no organ as a whole, whose or
 
 
 def augmentation(
-    seen: Sequence[Inspection], plane: str, size: Sequence[int], spacing_mm: float | None, hounsfield: bool
+    seen: Sequence[Inspection],
+    plane: str,
+    size: Sequence[int],
+    spacing_mm: float | None,
+    hounsfield: bool,
+    pointed: bool = False,
 ) -> list[Choice]:
     """Settings ``augmentation``.
 
@@ -22,6 +27,7 @@ def augmentation(
         seen: of each case.
         plane, size, spacing_mm: how slices are made.
         hounsfield: whether values are in HU.
+        pointed: whether the network reads a map of a point, which brightness and contrast would change, too.
     """
     whole = spacing_mm is not None and max(size) * spacing_mm > SMALL_FIELD_MM
     turns = (
@@ -32,13 +38,15 @@ def augmentation(
         "lesions lie in the middle of the images: so that the place tells nothing" if centred else "a little is enough"
     )
     scale = "HU mean the same in every scan" if hounsfield else "brightness and contrast differ between scans"
+    scale = "the map of the point must stay as it is" if pointed else scale
+    kept = hounsfield or pointed
     return [
         ("augmentation.flip", not whole, turns),
         ("augmentation.rotate_degrees", 15.0 if whole else 180.0, turns),
         ("augmentation.scale", 0.15, "lesions come in all sizes"),
         ("augmentation.translate", 0.15 if centred else 0.05, shift),
-        ("augmentation.gain", 0.0 if hounsfield else 0.15, scale),
-        ("augmentation.offset", 0.0 if hounsfield else 0.05, scale),
+        ("augmentation.gain", 0.0 if kept else 0.15, scale),
+        ("augmentation.offset", 0.0 if kept else 0.05, scale),
     ]
 
 

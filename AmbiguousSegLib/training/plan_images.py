@@ -41,7 +41,9 @@ class Images:
     flat: bool
 
 
-def plan_images(seen: Sequence[Inspection], gpu: bool, names: Sequence[str] = (), near: Near = ()) -> Images:
+def plan_images(
+    seen: Sequence[Inspection], gpu: bool, names: Sequence[str] = (), near: Near = (), pointed: bool = False
+) -> Images:
     """Settings ``dataset.size`` to ``dataset.intensity``, and ``augmentation``.
 
     Args:
@@ -49,6 +51,7 @@ def plan_images(seen: Sequence[Inspection], gpu: bool, names: Sequence[str] = ()
         gpu: whether a GPU trains, which affords larger slices.
         names: of the channels, where they are known.
         near: as ``plan_intensity.intensity``.
+        pointed: as ``plan_augmentation.augmentation``.
 
     Raises:
         ValueError: no case; cases with different numbers of channels.
@@ -75,7 +78,7 @@ def plan_images(seen: Sequence[Inspection], gpu: bool, names: Sequence[str] = ()
         size,
         channels,
         intensity(seen, hounsfield, not known, near),
-        *augmentation(seen, plane[1], size[1], spacing[1], all(hounsfield)),
+        *augmentation(seen, plane[1], size[1], spacing[1], all(hounsfield), pointed),
     )
     return Images(choices, tuple(size[1]), flat)
 

@@ -26,14 +26,16 @@ from tiny_training import (
 
 from AmbiguousSegLib.cli import main
 from AmbiguousSegLib.cli.common import CommandError
-from AmbiguousSegLib.cli.train import parse
+from AmbiguousSegLib.cli.train import _base, parse
 from AmbiguousSegLib.configuration import to_dict
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.labels import Label
+from AmbiguousSegLib.methods import build_method
 from AmbiguousSegLib.methods.probabilistic_unet import ProbabilisticUNetConfig
-from AmbiguousSegLib.model import load_model, save_model
+from AmbiguousSegLib.model import Model, load_model, save_model
 from AmbiguousSegLib.training.checkpoint import FILE
 from AmbiguousSegLib.training.trainer import Trainer
+from AmbiguousSegLib.volume.preprocessing import Intensity, Preprocessing
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +98,19 @@ def test_the_model_says_what_it_was_trained_on_and_the_next_run_what_differs(tra
     (told,) = [message for message in caplog.messages if "differ" in message]
     assert "started from. The 99.5th percentile of the values is " in told and "it is 8 to 9;" in told
     assert load_model(tmp_path / "other" / "model").inputs == found
+
+
+def test_what_is_planned_for_a_model_that_is_told_of_a_point_leaves_its_map_as_it_is(data, tmp_path):
+    """The plan for pictures varies brightness and contrast, which a configuration with a point refuses."""
+    network = {"image_channels": 2, "unet": {"filters": [4, 4], "convolutions": 1}, "rank": 2}
+    slices = Preprocessing(("grey",), "stored", 1.0, (16, 16), 2, Intensity("minmax"), point_sigma_mm=3.0)
+    save_model(Model(build_method("ssn", network), slices), tmp_path / "told")
+    places = ["--data", str(data), "--out", str(tmp_path / "run"), "--device", "cpu"]
+    for start, varied in (([], (0.15, 0.05)), (["--from", str(tmp_path / "told")], (0.0, 0.0))):
+        below, _ = _base([*start, *places])
+        config = parse([*start, *places], below)[1]
+        assert (config.augmentation.gain, config.augmentation.offset) == varied
+        assert (config.dataset.point is None) == (not start)
 
 
 # Runs

@@ -282,6 +282,17 @@ def test_hounsfield_units_are_not_varied_and_organs_not_turned():
     }
 
 
+def test_where_a_map_of_a_point_is_read_brightness_is_not_varied():
+    """``TrainingConfig`` refuses gain and offset beside ``dataset.point``, which they would change."""
+    pictures = cases(values=(MR,))
+    assert [augmentation(pictures)[key] for key in ("gain", "offset")] == [0.15, 0.05]
+    made = plan(pictures, DEFAULT_LABELS, machine(), pointed=True)
+    assert [made.config["augmentation"][key] for key in ("gain", "offset")] == [0, 0]
+    assert {why for key, _, why in made.reasons if key in ("augmentation.gain", "augmentation.offset")} == {
+        "the map of the point must stay as it is"
+    }
+
+
 def test_lesions_that_lie_in_the_middle_of_crops_are_moved_further():
     assert augmentation(cases())["translate"] == 0.15
     assert augmentation(cases(corner=(80, 49, 0)))["translate"] == 0.05  # a quarter off the middle
