@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
         "same sampler. Test cases are never used.",
         allow_abbrev=False,
     )
-    p.add_argument("--model", required=True, help="model folder, which is written to")
+    p.add_argument("--model", required=True, help="model folder, which is written to; no bundled model")
     add_data_arguments(p, PART)
     p.add_argument("--data-name", metavar="TEXT", help="what the cases are, for the description (default: the folder)")
     numbers = " ".join(map(str, NUMBERS))
@@ -68,6 +68,11 @@ def main(arguments: list[str]) -> int:
     if not all(0 < level < 1 for level in options.levels):
         raise CommandError(f"--levels must lie between 0 and 1, got {options.levels}; .95 is 95 %.")
     folder = find_model(options.model)
+    if not Path(options.model).is_dir():
+        raise CommandError(
+            f"{options.model} is a bundled model, whose {DESCRIPTION_FILE} others read; copy its folder {folder}, and "
+            "give the copy by its path."
+        )
     model = load_model(folder, choose_device(options.device))
     if len(model.labels) > 1:
         raise CommandError(f"{folder}: calibration is of one label, this model has {len(model.labels)}; take another.")

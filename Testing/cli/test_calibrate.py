@@ -21,6 +21,7 @@ from AmbiguousSegLib.inference.case_sampling import sample_case
 from AmbiguousSegLib.inference.point_sampling import Pointing
 from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
 from AmbiguousSegLib.model import load_model, save_model
+from AmbiguousSegLib.resources import find_model
 from AmbiguousSegLib.volume.field_of_view import slice_at
 from AmbiguousSegLib.volume.geometry import Geometry
 
@@ -206,6 +207,15 @@ def test_what_was_not_calibrated_for_is_said_and_not_guessed(calibrated):
     assert calibrated_lines(other) == [f"Not calibrated: {other[KEY]['absent']}."]
     model.calibrations = ()
     assert figures(model, model.sampling, masks, grid) == {} and calibrated_lines({}) == []
+
+
+def test_a_bundled_model_is_not_written_to(capsys):
+    path = find_model("phantom-cimd-64") / DESCRIPTION_FILE
+    before = path.read_bytes()
+    assert main(["calibrate", "--model", "phantom-cimd-64", "--data", "phantom"]) == 2
+    said = capsys.readouterr().err
+    assert "phantom-cimd-64 is a bundled model" in said and f"copy its folder {path.parent}" in said
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(
