@@ -31,6 +31,7 @@ import hashlib
 import importlib.util
 import io
 import json
+import math
 import re
 import shlex
 import subprocess
@@ -163,6 +164,9 @@ def _table(path: Path) -> list[Job]:
         reader = csv.DictReader(file, strict=True)
         columns = [column.strip() for column in reader.fieldnames or []]
         reader.fieldnames = columns
+        for column in columns:
+            if column not in OWN_COLUMNS and column.lower() in OWN_COLUMNS:
+                raise ValueError(f"{path}: a column is named {column!r}; name it {column.lower()!r}.")
         channels = [column for column in columns if column not in OWN_COLUMNS]
         if not channels or any(";" in column or not column for column in columns):
             raise ValueError(
@@ -203,23 +207,33 @@ def _job_of(row: dict[str, str], channels: list[str], path: Path, line: int) -> 
 
 
 def _point_of(row: dict[str, str]) -> tuple[tuple[float, float, float] | None, float | None]:
-    """Place that a row points at, in LPS mm, and the size of the window around it."""
+    """Place that a row points at, in LPS mm, and the size of the window around it; ValueError for what is none."""
+    from AmbiguousSegLib.inference.point_sampling import Pointing
     from AmbiguousSegLib.volume.geometry import lps_of_ras
 
     def numbers(columns: Sequence[str]) -> list[float]:
         texts = {column: text for column in columns if (text := (row.get(column) or "").strip())}
         try:
-            return [float(text) for text in texts.values()]
+            values = [float(text) for text in texts.values()]
         except ValueError:
-            raise ValueError(f"{', '.join(texts)} must be numbers, in mm, got {', '.join(texts.values())}.") from None
+            values = [math.nan]
+        if not all(map(math.isfinite, values)):
+            raise ValueError(f"{', '.join(texts)} must be numbers, in mm, got {', '.join(texts.values())}.")
+        return values
 
     lps, ras, window = numbers(LPS_COLUMNS), numbers(RAS_COLUMNS), numbers(["window_mm"])
+    if lps and ras:
+        raise ValueError(
+            f"both {', '.join(LPS_COLUMNS)} (LPS mm) and {', '.join(RAS_COLUMNS)} (RAS mm) are given; leave one out."
+        )
     if sorted((len(lps), len(ras))) not in ([0, 0], [0, 3]):
         raise ValueError(f"give {', '.join(LPS_COLUMNS)} (LPS mm) or {', '.join(RAS_COLUMNS)} (RAS mm), all three.")
     if window and not (lps or ras):
         raise ValueError("window_mm belongs to a point; give the point, too.")
-    point = tuple(lps) if lps else lps_of_ras(ras) if ras else None
-    return point, window[0] if window else None
+    if not (lps or ras):
+        return None, None
+    pointing = Pointing(tuple(lps) if lps else lps_of_ras(ras), window[0] if window else None)
+    return pointing.point_mm, pointing.window_mm
 
 
 def pointing_of(job: Job, options: argparse.Namespace):
@@ -509,6 +523,8 @@ def main(argv: Sequence[str], make_sampler: Callable[[argparse.Namespace], Sampl
         jobs, left_out = find_jobs(options.inputs, options.out, options.series)
         if (options.window is not None or options.grow_window) and all(job.point_mm is None for job in jobs):
             raise ValueError("--window and --grow-window belong to points; name points in the columns of a .csv.")
+        for job in jobs:
+            pointing_of(job, options)  # a size that is none fails here, before the model is loaded
         options.model = find_model(options.model)
         check_packages()
     except SystemExit as stop:  # argparse has said why

@@ -29,6 +29,8 @@ from AmbiguousSegLib.quality import Quality
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.writing import write_volume
 
+LPS, RAS = "point_x,point_y,point_z", "point_r,point_a,point_s"
+
 
 @pytest.fixture
 def batch():
@@ -341,6 +343,7 @@ def test_rows_of_a_table_point_at_lesions(study):
     sizes = {j.name: study.batch.pointing_of(j, SimpleNamespace(window=50.0, grow_window=True)) for j in study.asked}
     assert [sizes[name].window_mm for name in ("first", "second")] == [50.0, 60.0] and sizes["first"].grow
     assert study.run("--grow-window") == 2  # a folder, which points at nothing
+    assert study.run("--window", 0, inputs=[table]) == 2 and study.asked == []
 
 
 def test_what_was_pointed_at_is_sampled_around_and_warned_of(study):
@@ -383,6 +386,12 @@ def test_a_missing_file_in_a_table_fails_that_row_alone(study):
         ("t1,point_x,point_y\na.nii.gz,5,4\n", "line 2: give point_x, point_y, point_z (LPS mm) or point_r"),
         ("t1,point_x,point_y,point_z\na.nii.gz,5,4,\n", "line 2: give point_x, point_y, point_z (LPS mm) or point_r"),
         ("t1,point_r,point_a,point_s\na.nii.gz,5,4,b\n", "point_s must be numbers, in mm, got 5, 4, b"),
+        ("t1,point_X,point_y,point_z\na.nii.gz,5,4,3\n", "a column is named 'point_X'; name it 'point_x'."),
+        ("t1,Window_mm\na.nii.gz,5\n", "a column is named 'Window_mm'; name it 'window_mm'."),
+        (f"t1,{LPS}\na.nii.gz,5,nan,3\n", "line 2: point_x, point_y, point_z must be numbers, in mm, got 5, nan, 3."),
+        (f"t1,{RAS}\na.nii.gz,5,4,inf\n", "line 2: point_r, point_a, point_s must be numbers, in mm, got 5, 4, inf."),
+        (f"t1,{LPS},window_mm\na.nii.gz,5,4,3,0\n", "line 2: The size of a window must be positive, got 0.0 mm."),
+        (f"t1,{LPS},{RAS}\na.nii.gz,5,4,3,-5,-4,3\n", "line 2: both point_x, point_y, point_z (LPS mm) and point_r"),
         ("t1,window_mm\na.nii.gz,50\n", "line 2: window_mm belongs to a point"),
         ("t1,slice_first,slice_last,point_x,point_y,point_z\na.nii.gz,1,2,3,4,5\n", "a point chooses slices by itself"),
         ("name,t1\n../up,a.nii.gz\n", "name of a folder"),
