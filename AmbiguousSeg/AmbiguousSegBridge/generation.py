@@ -179,7 +179,7 @@ def _pointing_of(run: Run) -> dict[str, Any] | None:
     pointing, window = request_of(run).get("pointing"), run.provenance.get("window")
     if pointing is None or window is None:
         return pointing
-    return {**pointing, "window_mm": min(window["size_mm"]), "grow": False}
+    return {**pointing, "window_mm": min(window.get("asked_mm", window["size_mm"])), "grow": False}
 
 
 class Generation:

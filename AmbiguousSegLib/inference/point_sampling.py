@@ -161,6 +161,7 @@ def sample_around(
     content: dict[str, Any] = {
         "point_lps_mm": list(pointing.point_mm),
         "size_mm": tried_mm[-1],
+        "asked_mm": [round(n * preprocessing.pixel_mm, 6) for n in sizes[number]],
         "tried_mm": tried_mm,
         "slices": list(slices),
         "touches_border": touching,

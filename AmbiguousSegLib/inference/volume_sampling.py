@@ -185,7 +185,7 @@ def sample_volume(
         prepared = around.prepared
         part = {"slice_range": list(around.slices), "region_lps_mm": _plain(around.region), "window": around.window}
     provenance = {**_provenance(model, settings, request, prepared), **part, "input_warnings": warnings}
-    point_mm, window_mm = (None, None) if pointing is None else (pointing.point_mm, part["window"]["size_mm"])
+    point_mm, window_mm = (None, None) if pointing is None else (pointing.point_mm, part["window"]["asked_mm"])
     provenance |= calibrated(model, settings, masks, geometry, point_mm, part["slice_range"], window_mm)
     return SampleSet(masks, geometry, provenance, model.labels)
 

@@ -111,7 +111,7 @@ def test_a_run_around_a_point_and_more_of_it(scene, volume, model, tmp_path, mon
     Generation(scene, runner, settings, events)
     progress = runner.work()
     run, failure = ended[-1]
-    assert failure is None and run.provenance["window"]["tried_mm"] == [[s, s] for s in (16.0, 24.0, 32.0, 48.0)]
+    assert failure is None and run.provenance["window"]["tried_mm"] == [[16, 16], [24, 24], [32, 32], [36, 40]]
     voxels = np.random.default_rng(0).random(GRID.shape, dtype=np.float32)[None]
     sampler = runner.jobs[0][0].arguments["sampler"]
     loaded = load_model(model.folder)

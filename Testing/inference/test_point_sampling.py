@@ -94,6 +94,7 @@ def test_slices_are_taken_outward_until_nothing_is_marked(model, caplog):
     assert window == {
         "point_lps_mm": [25.0, 10.0, 40.0],
         "size_mm": [16.0, 16.0],
+        "asked_mm": [16.0, 16.0],
         "tried_mm": [[16.0, 16.0]],
         "slices": [4, 8],
         "touches_border": [],
