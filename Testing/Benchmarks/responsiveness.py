@@ -175,8 +175,8 @@ def main(out: Path | None) -> None:
     rows += hand_over(driver)
     text = (
         f"# Waiting for the module\n\nN = {SAMPLES}, bundled phantom model, 4 steps; two-core x86-64, no GPU, torch "
-        f"2.13.0 on the CPU; {date.today()}. Made by `Testing/Benchmarks/responsiveness.py`, in Slicer's stand-in: rendering "
-        "is not in it. The last rows are of masks that were not sampled but handed over, one in an event.\n\n"
+        f"2.13.0 on the CPU; {date.today()}. Made by `Testing/Benchmarks/responsiveness.py`, in Slicer's stand-in: "
+        "rendering is not in it. The last rows are of masks that were not sampled but handed over, one in an event.\n\n"
         "| press | first sample, s | whole run, s | longest gap of the GUI thread, ms | 99th percentile, ms |\n"
         "|---|---:|---:|---:|---:|\n" + "\n".join(rows) + "\n"
     )
