@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-from scipy.stats import binomtest
-
 _ROUNDED = 9  # decimals, so that 1.95 / 0.05 is 39
 
 
@@ -48,5 +46,7 @@ def frequency_interval(count: int, draws: int, level: float = 0.95) -> tuple[flo
     """
     if not 0 <= count <= draws or draws < 1:
         raise ValueError(f"Expected a count from 0 to the number of draws, at least 1, got {count} of {draws}.")
+    from scipy.stats import binomtest  # slow to import: Slicer's GUI, which asks for ranks alone, does not wait
+
     found = binomtest(int(count), int(draws)).proportion_ci(level, method="wilson")
     return float(found.low), float(found.high)
