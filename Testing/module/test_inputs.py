@@ -377,9 +377,9 @@ def test_nothing_waits_for_an_estimate(driver):
 
 def test_what_the_model_is_for_can_be_read_without_opening_anything(driver, tmp_path):
     assert driver.ui.cardSection.collapsed
-    assert driver.ui.modelLabel.text.startswith("Marks: nodule. Expects: CT (window -1000 to 400). Trained on: 2,012")
+    assert driver.ui.modelLabel.text.startswith("Marks: nodule. Expects: CT (window -1000 to 400). Trained on: 1,667")
     assert "Expects" in driver.ui.cardLabel.text and "Trained on" in driver.ui.cardLabel.text
-    assert "lung nodules of 649 patients of LIDC-IDRI" in driver.ui.cardLabel.text
+    assert "lung nodules of 549 patients of LIDC-IDRI" in driver.ui.cardLabel.text
     save_model(tiny_model(), tmp_path / "other")
     driver.parameters.model = str(tmp_path / "other")
     driver.settle()
