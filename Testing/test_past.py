@@ -48,6 +48,10 @@ def test_sampling_gives_the_earlier_result(tmp_path):
         assert np.array_equal(old, new), name
     old, new = (json.loads((p / "samples.json").read_text(encoding="utf-8")) for p in (PAST / "results", tmp_path))
     assert SamplerSettings.from_json(old.pop("sampler")) == SamplerSettings.from_json(new.pop("sampler"))
+    of_three, earlier = new["volume"], old.pop("volume")  # three samples hold no interval: they have a range since
+    assert earlier.pop("interval_95") and earlier.pop("interval_meaning") and of_three["interval_95"] is None
+    assert of_three["range"] == [min(earlier["samples"]), max(earlier["samples"])]
+    assert {key: of_three[key] for key in earlier} == earlier
     assert {key: new[key] for key in old} == old
 
 
