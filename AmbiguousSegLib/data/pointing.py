@@ -26,9 +26,9 @@ class PointConfig:
         near_mm: a place on the lesion lies at most this far from what any rater marked.
         elsewhere: share of items whose place lies away from it.
         clear_mm: how far away at least.
-        bare: share of items that show no lesion at all: what lies beside it, see ``without_lesion``. Where every image
-            has one, a network learns to mark the most likely thing that it sees, pointed at or not.
         alike: share of those whose place is as bright as the lesion, where such a place is: vessels, pleura.
+        bare: share of all items that show no lesion at all: what lies beside it, see ``without_lesion``. Where every
+            image has one, a network learns to mark the most likely thing that it sees, pointed at or not.
     """
 
     sigma_mm: float = 4.0
