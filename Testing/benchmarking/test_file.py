@@ -14,7 +14,7 @@ pytest.importorskip("jsonargparse", reason="training is not installed")
 from AmbiguousSegLib.benchmarking.file import TRUTH, Budget, read_benchmark
 from AmbiguousSegLib.cli.train import parse
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
-from AmbiguousSegLib.resources import bundled_benchmarks, find_benchmark, find_split
+from AmbiguousSegLib.resources import bundled_benchmarks, find_benchmark, find_preset, find_split
 from AmbiguousSegLib.text_files import read_json, read_yaml
 from AmbiguousSegLib.training.config_file import laid_over
 
@@ -165,7 +165,9 @@ def test_the_bundled_ones(name):
         assert systems[name].seeds == tuple(listed.get("seeds", (0, 1, 2)))
         config = systems[name].config
         assert config.dataset.size == (64, 64)
-        assert (config.optimisation.batch_size, config.optimisation.schedule) == (32, "cosine")
+        own = read_yaml(find_preset(listed["config"])) if isinstance(listed["config"], str) else {}
+        size = own.get("optimisation", {}).get("batch_size", 32)
+        assert (config.optimisation.batch_size, config.optimisation.schedule) == (size, "cosine")
 
 
 def test_bundled_splits_are_found_by_name(tmp_path, monkeypatch):

@@ -144,7 +144,7 @@ def test_a_loss_that_is_no_number_stops_before_anything_is_spoilt(data, tmp_path
     [
         ({"dataset.size": [SIZE + 1, SIZE]}, r"dataset\.size must be .* multiples"),
         ({"dataset.plane": "tilted"}, r"dataset\.plane must be one of axial"),
-        ({"method_config.image_channels": 2}, r"dataset .* reads 2 channels, preprocessing names 1"),
+        ({"method_config.image_channels": 2}, r"dataset .* reads 2 channels, preprocessing gives 1"),
         ({"sampling.steps": 51}, r"number of steps must lie in \[1, 50\], got 51"),
         ({"optimisation.images": 3}, r"optimisation.images 3 leaves no batch of 4"),
     ],
