@@ -53,6 +53,8 @@ class AmbiguousSeg(ScriptedLoadableModule):
             "The methods are those of the publications named in the documentation and in each model's description."
         )
         slicer.app.connect("startupCompleted()", sample_data.register)
+        if slicer.util.mainWindow() is not None:  # added to a running Slicer, where startup is over
+            qt.QTimer.singleShot(0, sample_data.register)
 
 
 class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):

@@ -128,7 +128,10 @@ def is_shown(scene: slicer.vtkMRMLScene) -> bool:
 
 
 def layout_of(scene: slicer.vtkMRMLScene) -> slicer.vtkMRMLLayoutNode | None:
-    """How the main window shows the scene; None where there is none."""
+    """How the main window shows the scene; None where there is none, even if a scene that was read has a layout."""
+    application = getattr(slicer, "app", None)
+    if application is not None and application.layoutManager() is None:
+        return None
     return next(nodes_of_class(scene, "vtkMRMLLayoutNode"), None)
 
 

@@ -96,13 +96,15 @@ def uninstall() -> None:
 
 
 def _message(kind: str, level: int):
-    def show(text, windowTitle=None, parent=None, standardButtons=None, *, detailedText="", **_):
+    def show(text, windowTitle=None, parent=None, standardButtons=None, *, detailedText=None, **_):
         for given in (text, detailedText):
-            if not isinstance(given, str):
+            if not isinstance(given, str) and given is not None:
                 raise TypeError(f"{kind} takes a str, got {given!r}")
+        if detailedText == "":  # Slicer widens a box that is given details, even empty ones
+            raise ValueError(f"{kind} is given empty details; leave them out.")
         logging.log(level, text)
         shown.append((kind, text))
-        details.append((kind, detailedText))
+        details.append((kind, detailedText or ""))
 
     return show
 

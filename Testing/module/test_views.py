@@ -35,6 +35,19 @@ def enter(driver, grid: str) -> None:
 
 
 @pytest.mark.parametrize("grid", GRIDS)
+def test_without_a_main_window_nothing_is_put_side_by_side(filled, grid, monkeypatch):
+    """The scene has a layout node none the less, as one that was read may have."""
+    monkeypatch.setattr(type(slicer.app), "layoutManager", lambda _app: None)
+    filled.press(grid)
+    filled.settle()
+    ((_, text),) = dialogs.shown
+    assert "without its main window" in text
+    assert not getattr(filled.ui, grid).checked and not restricted(filled)
+    displays = [node.GetDisplayNode() for node in filled.run.samples]
+    assert not any(display.GetAttribute(side_by_side.EARLIER_VISIBILITY) for display in displays)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
 def test_another_layout_from_the_toolbar_ends_the_grid(filled, grid):
     enter(filled, grid)
     slicer.app.layoutManager().setLayout(LAYOUT.SlicerLayoutFourUpView)

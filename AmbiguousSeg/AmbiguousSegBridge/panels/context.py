@@ -12,7 +12,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from AmbiguousSegBridge import packages
+from AmbiguousSegBridge import packages, side_by_side
 from AmbiguousSegBridge.runner import Failure, Runner
 from AmbiguousSegBridge.runs import Run, find_run_of
 
@@ -68,7 +68,17 @@ class Context:
     def show_failure(self, failure: Failure, what: str) -> None:
         """One message for the user: what did not happen, why, what to do; the log in the details."""
         text = "\n\n".join(part for part in (what, failure.message, failure.remedy) if part)
-        slicer.util.errorDisplay(text, windowTitle=_("Ambiguous Segmentation"), detailedText=failure.details)
+        # Slicer widens a box that has details, even empty ones, to the width of a page.
+        details = {"detailedText": failure.details} if failure.details else {}
+        slicer.util.errorDisplay(text, windowTitle=_("Ambiguous Segmentation"), **details)
+
+    def has_views(self) -> bool:
+        """Whether there are views that can be arranged; if not, says so."""
+        if side_by_side.layout_of(self.scene) is None:
+            text = _("Slicer was started without its main window: there are no views to show samples side by side in.")
+            slicer.util.errorDisplay(text, windowTitle=_("Ambiguous Segmentation"))
+            return False
+        return True
 
     @contextmanager
     def errors_shown(self, what: str) -> Iterator[None]:

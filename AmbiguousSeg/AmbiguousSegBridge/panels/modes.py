@@ -189,6 +189,9 @@ class ModesPanel:
             self.context.parameters.shownSample = names.index(rows[row]["representative"]) + 1
 
     def _on_side_by_side(self, checked: bool) -> None:
+        if checked and not self.context.has_views():
+            self.ui.modesSideBySideButton.checked = False
+            return
         self._grid = None
         if checked:
             self.ui.sideBySideButton.checked = False

@@ -293,6 +293,9 @@ class ResultPanel:
             self.context.parameters.shownSample = number if number != self.context.parameters.shownSample else 0
 
     def _on_side_by_side(self, checked: bool) -> None:
+        if checked and not self.context.has_views():
+            self.ui.sideBySideButton.checked = False
+            return
         self._first = 0
         if checked:
             self.ui.modesSideBySideButton.checked = False
