@@ -15,6 +15,7 @@ from AmbiguousSegBridge.panels.context import Context
 from AmbiguousSegBridge.panels.export import ExportPanel
 from AmbiguousSegBridge.panels.generate import GeneratePanel
 from AmbiguousSegBridge.panels.inputs import InputsPanel
+from AmbiguousSegBridge.panels.lesions import LesionsPanel
 from AmbiguousSegBridge.panels.modes import ModesPanel
 from AmbiguousSegBridge.panels.raters import RatersPanel
 from AmbiguousSegBridge.panels.result import ResultPanel
@@ -33,6 +34,8 @@ from slicer.util import VTKObservationMixin
 
 from AmbiguousSegLib.description import read_description
 from AmbiguousSegLib.resources import DEMO_MODEL, find_model
+
+MARKUPS = slicer.vtkMRMLMarkupsNode
 
 
 class AmbiguousSeg(ScriptedLoadableModule):
@@ -66,7 +69,7 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = None
         self._parameterNode = None
         self._parameterNodeGuiTag = None
-        self._region = None
+        self._marked = {}
 
     def setup(self) -> None:
         ScriptedLoadableModuleWidget.setup(self)
@@ -84,7 +87,15 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.raters = RatersPanel(self.context)
         self.export = ExportPanel(self.context)
         self.generate = GeneratePanel(self.context, self.inputs, self.result.show_arriving, self.onRun)
-        self.panels = [self.inputs, self.generate, self.result, self.modes, self.raters, self.export]
+        self.panels = [
+            self.inputs,
+            LesionsPanel(self.context),
+            self.generate,
+            self.result,
+            self.modes,
+            self.raters,
+            self.export,
+        ]
 
         self._refreshTimer = qt.QTimer()  # a burst of changes is shown once
         self._refreshTimer.setSingleShot(True)
@@ -157,22 +168,25 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if parameterNode is not None:
             self._parameterNodeGuiTag = parameterNode.connectGui(self.ui)
             self.addObserver(parameterNode.parameterNode, vtk.vtkCommand.ModifiedEvent, self.scheduleRefresh)
-        self.observeRegion()
+        self.observeMarkups()
         self.refresh()
 
-    def observeRegion(self) -> None:
-        """Follow the region of interest, which tells nobody else that it was moved."""
-        region = None if self._parameterNode is None else self._parameterNode.region
-        if region is self._region:
-            return
-        events = (vtk.vtkCommand.ModifiedEvent, slicer.vtkMRMLMarkupsNode.PointModifiedEvent)
-        for event in events if self._region is not None else ():
-            self.removeObserver(self._region, event, self.onRegion)
-        for event in events if region is not None else ():
-            self.addObserver(region, event, self.onRegion)
-        self._region = region
+    def observeMarkups(self) -> None:
+        """Follow the region of interest and the lesions, which tell nobody else that they were moved or placed."""
+        events = dict.fromkeys((vtk.vtkCommand.ModifiedEvent, MARKUPS.PointModifiedEvent), self.onMoved)
+        placed = (MARKUPS.PointPositionDefinedEvent, MARKUPS.PointPositionUndefinedEvent, MARKUPS.PointRemovedEvent)
+        for name, followed in (("region", events), ("points", events | dict.fromkeys(placed, self.scheduleRefresh))):
+            node = None if self._parameterNode is None else getattr(self._parameterNode, name)
+            before, self._marked[name] = self._marked.get(name), node
+            if node is before:
+                continue
+            for event, callback in followed.items():
+                if before is not None:
+                    self.removeObserver(before, event, callback)
+                if node is not None:
+                    self.addObserver(node, event, callback)
 
-    def onRegion(self, _caller, _event) -> None:
+    def onMoved(self, _caller, _event) -> None:
         self.inputs.schedule_estimate()
 
     def scheduleRefresh(self, _caller=None, _event=None) -> None:
@@ -182,7 +196,7 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def refresh(self) -> None:
         """Show the state in every panel; while a scene is being read or changed at large, its end will call again."""
         if self._parameterNode is not None and not slicer.mrmlScene.IsBatchProcessing():
-            self.observeRegion()
+            self.observeMarkups()
             self.result.follow_layout()
             for panel in self.panels:
                 panel.refresh()

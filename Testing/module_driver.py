@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import slicer
+from AmbiguousSegBridge.runner import Job, Listener
 from AmbiguousSegBridge.scene import save_scene
 from shared_data import REPOSITORY
 
@@ -110,3 +111,21 @@ class Driver:
         self.settle()
         if not panel.grab().save(str(path)):
             raise OSError(f"The picture {path} could not be written.")
+
+
+class FakeRunner:
+    """Takes jobs and does nothing; the test tells their listeners what happens."""
+
+    def __init__(self, **about) -> None:
+        self.about, self.jobs, self.cancelled = about or None, [], []
+
+    def start(self, job: Job, listener: Listener) -> int:
+        self.jobs.append((job, listener))
+        return len(self.jobs)
+
+    def cancel(self, number: int) -> None:
+        self.cancelled.append(number)
+
+    def last(self, kind: str) -> tuple[int, Job, Listener]:
+        """Number, job and listener of the last job of a kind."""
+        return next((n, *self.jobs[n - 1]) for n in range(len(self.jobs), 0, -1) if self.jobs[n - 1][0].kind == kind)

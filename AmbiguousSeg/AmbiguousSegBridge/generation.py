@@ -44,6 +44,7 @@ class Settings:
         point: in place of both: a place in the lesion, as the scene has it (RAS mm), around which the model's field of
             view is sampled, slice by slice outward until no sample goes on.
         window_mm, grow_window: how much is looked at around it, see ``Pointing``.
+        lesion: what is pointed at, by name; the run is named after it.
         device: "auto", or a device by its torch name.
         sampler: None: what the quality stands for.
     """
@@ -60,6 +61,7 @@ class Settings:
     point: tuple[float, float, float] | None = None
     window_mm: float | None = None
     grow_window: bool = False
+    lesion: str = ""
 
     def pointing(self, geometry: Geometry) -> Pointing | None:
         """What is pointed at in the first volume, on its grid; ValueError where it cannot be sampled."""
@@ -271,7 +273,7 @@ class Generation:
                 and not any(role.startswith(COMPARISON) for role in run.tables)
             ):
                 return run.name
-        return unique_run_name(scene, f"{volume.GetName()} samples", volume)
+        return unique_run_name(scene, f"{volume.GetName()} {self._settings.lesion or 'samples'}", volume)
 
     def _request_text(self) -> str:
         return json.dumps(self._request, sort_keys=True)

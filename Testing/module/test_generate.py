@@ -14,9 +14,10 @@ import slicer
 from AmbiguousSegBridge.grid import geometry_of, ijk_to_ras, read_channels
 from AmbiguousSegBridge.identity import hierarchy_of, remove_nodes
 from AmbiguousSegBridge.live_run import LiveRun
-from AmbiguousSegBridge.runner import Failure, Job, Listener
+from AmbiguousSegBridge.runner import Failure
 from AmbiguousSegBridge.runs import crops_of, find_runs
 from AmbiguousSegBridge.segments import labelmap_of
+from module_driver import FakeRunner
 from SlicerHost import dialogs
 from SlicerHost.processes import alive
 
@@ -24,24 +25,6 @@ from AmbiguousSegLib.__main__ import main as command_line
 from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.segments import read_segments
 from AmbiguousSegLib.volume.writing import write_volume
-
-
-class FakeRunner:
-    """Takes jobs and does nothing; the test tells their listeners what happens."""
-
-    def __init__(self, **about) -> None:
-        self.about, self.jobs, self.cancelled = about or None, [], []
-
-    def start(self, job: Job, listener: Listener) -> int:
-        self.jobs.append((job, listener))
-        return len(self.jobs)
-
-    def cancel(self, number: int) -> None:
-        self.cancelled.append(number)
-
-    def last(self, kind: str) -> tuple[int, Job, Listener]:
-        """Number, job and listener of the last job of a kind."""
-        return next((n, *self.jobs[n - 1]) for n in range(len(self.jobs), 0, -1) if self.jobs[n - 1][0].kind == kind)
 
 
 @pytest.fixture

@@ -125,7 +125,8 @@ def test_a_model_of_one_pass_has_no_quality_to_choose(driver, tmp_path):
         "This model draws a segmentation in one pass: there are no steps to choose.",
         "One pass: GED u 0.231 (0.210 to 0.250)",
     ]
-    assert driver.widget.inputs.settings().sampler_argument() is None
+    (settings,) = driver.widget.inputs.settings()
+    assert settings.sampler_argument() is None
     driver.parameters.model = str(plain)
     driver.settle()
     assert selector.enabled and selector.currentText == "Balanced (25 steps)"  # as it was chosen

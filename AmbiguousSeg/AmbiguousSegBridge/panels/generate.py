@@ -35,6 +35,7 @@ class GeneratePanel:
         self.context, self.ui, self.inputs = context, context.ui, inputs
         self._on_sample, self._on_run = on_sample, on_run
         self._generation: Generation | None = None
+        self._waiting: list[Settings] = []  # of further lesions
         self._cancelling = False
         self._told_of: slicer.vtkMRMLScalarVolumeNode | None = None  # mean map of the run that the status speaks of
         self.ui.progressBar.hide()
@@ -63,16 +64,18 @@ class GeneratePanel:
             return
         self.ui.generateButton.text = _("Generate {n} segmentations").format(n=self.context.parameters.samples)
         self._enable(self.ui.generateButton, self.inputs.settings, _("Sample plausible segmentations of the volume"))
-        self._enable(self.ui.moreButton, self._more, _("Add to this run; its samples are not computed again"))
+        self._enable(
+            self.ui.moreButton, lambda: [self._more()], _("Add to this run; its samples are not computed again")
+        )
 
     def stop(self) -> None:
         """The scene is about to be closed: keep nothing. To be followed by the runner's ``stop``."""
         if self._generation is not None:
             self._generation.abandon()
-        self._cancelling = False
+        self._waiting, self._cancelling = [], False
         self._notify("")
 
-    def _enable(self, button: Any, settings: Callable[[], Settings], tip: str) -> None:
+    def _enable(self, button: Any, settings: Callable[[], list[Settings]], tip: str) -> None:
         try:
             settings()
         except (OSError, ValueError) as error:
@@ -82,14 +85,14 @@ class GeneratePanel:
 
     def _on_generate(self, _checked: bool = False) -> None:
         if self.busy:
-            self._cancelling = True
+            self._waiting, self._cancelling = [], True
             self._generation.cancel()
             self.refresh()
             return
         self._start(self.inputs.settings)
 
     def _on_more(self, _checked: bool = False) -> None:
-        self._start(self._more, self.context.run())
+        self._start(lambda: [self._more()], self.context.run())
 
     def _more(self) -> Settings:
         run, parameters = self.context.run(), self.context.parameters
@@ -97,7 +100,7 @@ class GeneratePanel:
             raise ValueError(_("There is no run to add to"))
         return more_of(run, parameters.moreSamples, parameters.device)
 
-    def _start(self, settings: Callable[[], Settings], extends: Run | None = None) -> None:
+    def _start(self, settings: Callable[[], list[Settings]], extends: Run | None = None) -> None:
         nothing = _("No segmentations were made.")
         with self.context.errors_shown(nothing):
             if not self.context.packages_there(nothing):
@@ -105,9 +108,8 @@ class GeneratePanel:
             events = Events(self._show_progress, lambda _node: self._on_sample(), self._on_end)
             self._cancelling = False
             threshold = self.context.parameters.consensusThreshold
-            self._generation = Generation(
-                self.context.scene, self.context.runner, settings(), events, extends, threshold
-            )
+            first, *self._waiting = settings()
+            self._generation = Generation(self.context.scene, self.context.runner, first, events, extends, threshold)
             self.inputs.cancel_estimate()  # sampling is not to wait for it
             self.inputs.show_warnings(self._generation.warnings)
             self.context.generating = True
@@ -146,6 +148,9 @@ class GeneratePanel:
         else:
             self._notify(_("{count} samples in run {name}").format(count=len(run.samples), name=run.name), run)
             self._on_run(run)
+        waiting, self._waiting = self._waiting, []
+        if waiting and run is not None and failure is None:
+            self._start(lambda: waiting)
         self.refresh()
         self.context.refresh_soon()
         if failure is not None:

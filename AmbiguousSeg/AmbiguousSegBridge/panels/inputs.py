@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from AmbiguousSegBridge import packages, sample_data
 from AmbiguousSegBridge.fit import input_warnings
 from AmbiguousSegBridge.generation import Settings, sample_job, slice_count
 from AmbiguousSegBridge.grid import geometry_of, is_turned, region_of
+from AmbiguousSegBridge.lesions import lesions_of
 from AmbiguousSegBridge.panels.context import Context, silent
 from AmbiguousSegBridge.parameters import CHANNELS
 from AmbiguousSegBridge.runner import Failure, Job, Listener
@@ -35,6 +37,7 @@ class InputsPanel:
         self._folders = [str(folder) for folder in _remembered_folders()]
         self._estimate: tuple[int, str] | None = None  # number of the job under way, and what it was asked
         self._estimated = ""  # what the label shows the estimate of
+        self._lesions = 1  # how many things it was asked for
         self._refused = ("", "")  # what the worker was asked last and cannot do, and why
         self._reason = ""  # why the button is disabled, as it was shown last
         self._checked: tuple | None = None  # what the warnings shown were found for
@@ -82,17 +85,22 @@ class InputsPanel:
         )
         return model
 
-    def settings(self) -> Settings:
-        """What the panel asks for; ValueError with the reason, in one line, if it is not complete or cannot work."""
-        settings = self._chosen()
-        job = sample_job(settings, kind="estimate")
-        _check_region(settings)
-        refused, reason = self._refused
-        if _text_of(job) == refused:
-            raise ValueError(reason)
-        return settings
+    def settings(self) -> list[Settings]:
+        """What the panel asks for, once for each lesion that is pointed at.
 
-    def _chosen(self) -> Settings:
+        Raises:
+            ValueError: it is not complete or cannot work; the reason, in one line.
+        """
+        refused, reason = self._refused
+        asked = self._chosen()
+        for settings in asked:
+            job = sample_job(settings, kind="estimate")
+            _check_region(settings)
+            if _text_of(job) == refused:
+                raise ValueError(reason)
+        return asked
+
+    def _chosen(self) -> list[Settings]:
         parameters = self.context.parameters
         model = read_description(find_model(parameters.model or None))
         if len(model.channels) > CHANNELS:
@@ -103,19 +111,18 @@ class InputsPanel:
         missing = [name for name, volume in zip(model.channels, volumes) if volume is None]
         if missing:
             raise ValueError(_("Choose a volume for: {names}").format(names=", ".join(missing)))
+        everywhere = Settings(
+            model, tuple(volumes), parameters.samples, parameters.quality, parameters.seed, parameters.device
+        )
+        if parameters.points is not None:
+            lesions = lesions_of(parameters.points)
+            if not lesions:
+                raise ValueError(_("Click a lesion in a slice view, or choose no points"))
+            return [replace(everywhere, point=lesion.position, lesion=lesion.name) for lesion in lesions]
         slices = (parameters.firstSlice, parameters.lastSlice) if parameters.limitSlices else None
         if slices is not None and slices[0] > slices[1]:
             raise ValueError(_("The first slice comes after the last one"))
-        return Settings(
-            model,
-            tuple(volumes),
-            parameters.samples,
-            parameters.quality,
-            parameters.seed,
-            parameters.device,
-            parameters.region,
-            slices,
-        )
+        return [replace(everywhere, region=parameters.region, slice_range=slices)]
 
     def ask_estimate(self) -> None:
         """Ask the worker how long the chosen inputs will take; nothing where that cannot be known yet."""
@@ -123,7 +130,7 @@ class InputsPanel:
             return
         self._show_region()  # it may have been moved, which nobody else is told
         try:
-            settings = self.settings()
+            settings, *others = self.settings()
             job, reason = sample_job(settings, kind="estimate"), ""
         except (OSError, ValueError) as error:
             job, reason = None, str(error)
@@ -145,6 +152,7 @@ class InputsPanel:
         self._show_estimate(_("Estimating time and memory..."))
         listener = Listener(finished=self._on_estimate, failed=self._on_no_estimate, cancelled=self._on_cancelled)
         self._estimate = self.context.runner.start(job, listener), asked
+        self._lesions = 1 + len(others)
 
     def show_warnings(self, warnings: list[str]) -> None:
         """Tell in what the volumes differ from what the model was trained on."""
@@ -185,6 +193,8 @@ class InputsPanel:
             slices=result["slices"],
             evaluations=result["evaluations"],
         )
+        if self._lesions > 1:
+            text = _("{estimate}, for each of {count} lesions").format(estimate=text, count=self._lesions)
         asked, self._estimate, self._refused = self._estimate[1], None, ("", "")
         self._show_estimate(text, asked)
         if self.context.parameters is not None:
@@ -268,7 +278,7 @@ class InputsPanel:
             with slicer.util.NodeModify(parameters):
                 parameters.limitSlices, parameters.firstSlice, parameters.lastSlice = False, 0, 0
         for box in (self.ui.firstSliceSpinBox, self.ui.lastSliceSpinBox):
-            box.enabled = parameters.limitSlices
+            box.enabled = parameters.limitSlices and parameters.points is None
             if count:
                 box.maximum = count - 1
         self.ui.sliceCountLabel.text = _("of {count}, counted from 0").format(count=count) if count else ""
