@@ -123,7 +123,7 @@ class SegNetMethod(Method):
         mean, deviation = self._distribution(found)
         standard = noise.normal(0, (self.config.loss_samples, *mean.shape[1:])).to(mean.dtype)
         draws = mean[:, None] + deviation[:, None] * standard
-        return {"loss": expected_cross_entropy(draws, batch.mask).mean(), "deviation": deviation.mean()}
+        return {"loss": expected_cross_entropy(draws, batch.mask).mean()}
 
     def prepare(self, image: Tensor) -> Prepared:
         """All that the samples of a slice share: what comes before the first dropout, or the whole network's answer.
