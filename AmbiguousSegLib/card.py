@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from AmbiguousSegLib.description import ModelDescription
+from AmbiguousSegLib.description import ONE_MASK, ModelDescription
 from AmbiguousSegLib.metrics.figures import EVALUATE, FIGURES
 from AmbiguousSegLib.quality import ONE_PASS, Quality
 
@@ -19,6 +19,7 @@ def card_html(model: ModelDescription) -> str:
     rows = [
         ("Marks", [", ".join(label.name for label in model.labels)]),
         ("Expects", [_expects(model)]),
+        ("Samples", [ONE_MASK] if model.deterministic else []),
         ("Trained on", [_text(card.training.get("data")) or "not stated"]),
         ("Images seen", [f"{seen:,}" if isinstance(seen, int) else _text(seen)]),
         ("Images were", [] if model.inputs is None else model.inputs.words()),

@@ -21,6 +21,8 @@ from AmbiguousSegLib.volume.preprocessing import Intensity, Preprocessing
 
 FORMAT_VERSION = 2
 WEIGHTS_FILE, DESCRIPTION_FILE = "model.safetensors", "model.json"
+ONE_MASK = "all samples of an image are the same mask, as the method draws nothing"
+"""What is told of a model whose method is ``deterministic``, behind its name."""
 INTENDED_USE = "Research use only; not a medical device and not for clinical decisions."
 
 
@@ -60,6 +62,7 @@ class ModelDescription:
         inputs: what the images were like that it was trained on; None: unknown, and nothing can be checked.
         sampler_family: which samplers it takes, one of ``diffusion.settings.FAMILIES``.
         calibrations: what its samples are worth, at most one for each sampler.
+        deterministic: whether all samples of an image are the same mask.
         folder, weights_bytes: where it was read, and how large the weights are; not part of the file.
     """
 
@@ -75,6 +78,7 @@ class ModelDescription:
     inputs: Inputs | None = None
     sampler_family: str = GAUSSIAN
     calibrations: tuple[Calibration, ...] = ()
+    deterministic: bool = False
     folder: Path = Path()
     weights_bytes: int = 0
 
@@ -197,7 +201,7 @@ def _lifted(content: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: a key of format 2, which would be lost.
     """
-    keys = ("labels", "samples_by_steps", "qualities", "inputs", "sampler_family", "calibrations")
+    keys = ("labels", "samples_by_steps", "qualities", "inputs", "sampler_family", "calibrations", "deterministic")
     newer = [key for key in keys if key in content]
     if newer:
         raise ValueError(

@@ -126,6 +126,7 @@ def save_model(model: Model, folder: Path | str, half: bool = False) -> None:
         "labels": [to_dict(label) for label in model.labels],
         "method": model.method.name,
         "samples_by_steps": model.method.samples_by_steps,
+        **({"deterministic": True} if model.method.deterministic else {}),
         # Only where it has another: earlier versions, which know no other, read all models that they can sample.
         **({} if model.method.sampler_family == GAUSSIAN else {"sampler_family": model.method.sampler_family}),
         "method_config": to_dict(model.method.config),
@@ -161,6 +162,11 @@ def load_model(folder: Path | str, device: str | torch.device = "cpu") -> Model:
             raise ValueError(
                 f"samples_by_steps is {description.samples_by_steps}, but for the method {description.method} it is "
                 f"{method.samples_by_steps}; correct it."
+            )
+        if method.deterministic != description.deterministic:
+            raise ValueError(
+                f"deterministic is {description.deterministic}, but for the method {description.method} and its "
+                f"settings it is {method.deterministic}; correct it."
             )
         if method.sampler_family != description.sampler_family:
             raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -160,6 +161,31 @@ def test_what_the_implicit_ensembles_paper_sets(tmp_path):
             (tmp_path / f"BraTS20_Training_{number:03d}_{file}.nii.gz").touch()
     split = split_cases(dataset, READERS[dataset.kind](tmp_path, dataset, config.labels))
     assert len(split.test) == 37
+
+
+@pytest.mark.parametrize("name", ["segnet", "bayesian-segnet", "aleatoric-segnet"])
+def test_what_the_implicit_ensembles_paper_sets_for_its_comparators(name):
+    """Wolleb et al., Appendix B: Adam at 1e-4, batches of 20, 100 epochs of section 4's 16,298 images; p = 0.5."""
+    config, ensembles = read(f"brats-{name}-224"), read("brats-implicit-ensembles-224")
+    assert (config.dataset, config.labels) == (ensembles.dataset, ensembles.labels)
+    settings = config.optimisation
+    assert (settings.learning_rate, settings.batch_size, settings.images) == (1e-4, 20, 100 * 16_298)
+    method, small = built(config), built(read(f"systems/{name}"))
+    kind = {"segnet": "none", "bayesian-segnet": "dropout", "aleatoric-segnet": "aleatoric"}[name]
+    assert method.config.uncertainty == small.config.uncertainty == kind and method.config.dropout == 0.5
+    assert method.network.up[0][-1].out_channels == (2 if kind == "aleatoric" else 1)  # doubled
+    assert method.network.dropped == (3 if kind == "dropout" else 0)
+    assert config.validation.samples == (5 if kind == "dropout" else 2)
+
+
+def test_u_nets_differ_in_their_blocks_and_gates_alone():
+    base = read("systems/unet")
+    changes = {"residual": {"block": "residual"}, "recurrent": {"block": "recurrent", "recurrences": 2}}
+    changes |= {"dense": {"block": "dense", "growth": 16}, "attention": {"attention": True}}
+    for name, changed in changes.items():
+        other = read(f"systems/unet-{name}")
+        assert built(other).config.unet == replace(built(base).config.unet, **changed)
+        assert other.optimisation == base.optimisation
 
 
 def test_the_published_layout_is_read_by_the_lidc_preset():

@@ -363,9 +363,10 @@ def _run_job(job: Job, options: argparse.Namespace, sample: Sample) -> str:
 
 
 def _warnings_in(folder: Path) -> str:
-    """In what a sampled volume differs from what the model was trained on, and what to know of what was pointed at."""
+    """In what a sampled volume differs from what the model was trained on, and what else to know of its samples."""
     told = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    return " ".join([*told.get("input_warnings", []), *told.get("window", {}).get("warnings", [])])
+    window = told.get("window", {}).get("warnings", [])
+    return " ".join([*told.get("input_warnings", []), *told.get("notes", []), *window])
 
 
 def write_report(rows: Sequence[Row], options: argparse.Namespace) -> None:

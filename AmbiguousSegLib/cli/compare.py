@@ -33,8 +33,9 @@ JSON_FILE, MARKDOWN_FILE, FIGURE_FILE = "comparison.json", "comparison.md", "dis
 _KEPT = (
     *("label", "model", "seed", "first_sample", "sampler", "coherence_mm", "linked", "slice_range", "region_lps_mm"),
     "window",
-    "input_warnings",
+    *("input_warnings", "notes"),
 )
+_TOLD = ("input_warnings", "notes")  # sentences of it, for the reader of the table
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def main(arguments: list[str]) -> int:
         ],
     }
     part = _sampled_part(result.summary)
-    notes = [*([] if part is None else [part]), *result.summary.get("input_warnings", [])]
+    notes = [*([] if part is None else [part]), *(t for key in _TOLD for t in result.summary.get(key, []))]
     summary = comparison.tables["summary"]
     comparison.tables["summary"] = replace(summary, notes=(*notes, *summary.notes))
     _write(comparison, origin, options.out, write_figure if comparison.slices.cases else None)

@@ -15,6 +15,7 @@ from AmbiguousSegLib.cli.common import CommandError, check_out, figure_writer, p
 from AmbiguousSegLib.cli.evaluation_set import EvaluationSet, add_data_arguments, choose_cases
 from AmbiguousSegLib.cli.sample import add_sampler_arguments, given_of_sampler, sampler_settings
 from AmbiguousSegLib.configuration import to_dict
+from AmbiguousSegLib.description import ONE_MASK
 from AmbiguousSegLib.devices import choose_device
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.evaluation.comparison import CaseResult, Result, by_label, case_table, evaluate_case, summary_table
@@ -84,7 +85,8 @@ def main(arguments: list[str]) -> int:
     if evaluation_set.phantoms:
         candidates.append(_truth(evaluation_set, options.seed))
     results, rows = _run(candidates, evaluation_set, options)
-    table = summary_table(results, [*evaluation_set.notes, *_notes(results, options)])
+    alike = [f"{c.name}: {ONE_MASK}" for c in candidates if c.model is not None and c.model.method.deterministic]
+    table = summary_table(results, [*evaluation_set.notes, *_notes(results, options), *alike])
     summary = {
         "format_version": 1,
         "software": f"AmbiguousSegLib {__version__}",

@@ -258,7 +258,8 @@ def _run(options: argparse.Namespace, sharing: Sharing | None) -> int:
     check_out(options.out, earlier_files(options.out), options.overwrite)
     try:
         model = load_model(find_model(options.model), device_of_process(options.device))
-        check_out(options.out, earlier_files(options.out, model.labels), options.overwrite)  # maps of each class, too
+        own = earlier_files(options.out, model.labels, model.method.own_map_names)  # maps of each class, and its own
+        check_out(options.out, own, options.overwrite)
         request = _request(options, model)
         volume, geometry = read_volume(options.volume, options.series)
         modality, picture = modality_of(options.volume, options.series), any(map(is_picture, options.volume))

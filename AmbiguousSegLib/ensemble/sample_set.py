@@ -30,15 +30,18 @@ class SampleSet:
         provenance: what made them (seed, model name and weights' sha256, settings, slice range, region); plain
             JSON types.
         labels: what the classes 1 to K are.
+        maps: what the model itself says of each voxel beside its masks, by name: float32 ``(Z, Y, X)`` each.
 
     Raises:
-        ValueError: masks of another type or shape, no mask, a label beyond K, labels that ``check_labels`` refuses.
+        ValueError: masks or maps of another type or shape, no mask, a label beyond K, labels that ``check_labels``
+            refuses.
     """
 
     masks: np.ndarray
     geometry: Geometry
     provenance: dict[str, Any] = field(default_factory=dict)
     labels: tuple[Label, ...] = DEFAULT_LABELS
+    maps: dict[str, np.ndarray] = field(default_factory=dict)
     _means: dict[int, np.ndarray] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -54,6 +57,13 @@ class SampleSet:
             raise ValueError(
                 f"SampleSet.masks hold the label {self.masks.max()}, but there are {self.classes}; name every label."
             )
+
+        for name, values in self.maps.items():
+            if values.shape != self.geometry.shape or values.dtype != np.float32:
+                raise ValueError(
+                    f"SampleSet.maps must be float32 {self.geometry.shape} (Z, Y, X), got {values.dtype} "
+                    f"{values.shape} for {name}."
+                )
 
     def __len__(self) -> int:
         return len(self.masks)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from AmbiguousSegLib import __version__
+from AmbiguousSegLib.description import ONE_MASK
 from AmbiguousSegLib.diffusion import samplers
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
@@ -21,6 +22,7 @@ from AmbiguousSegLib.inference.batches import Row, draw_masks
 from AmbiguousSegLib.inference.calibrated import calibrated
 from AmbiguousSegLib.inference.computation import Computation
 from AmbiguousSegLib.inference.linking import link
+from AmbiguousSegLib.inference.own_maps import own_maps
 from AmbiguousSegLib.inference.point_sampling import Drawing, Pointing, sample_around
 from AmbiguousSegLib.inference.shared_drawing import SharedDrawing, Sharing
 from AmbiguousSegLib.label_maps import label_map_of
@@ -120,8 +122,8 @@ def sample_volume(
 
     Beside the result, memory holds one batch of masks at a time, and what ``draw_masks`` keeps of the slices. In what
     the volume differs from what the model was trained on is logged before anything is sampled, and kept in the
-    provenance as "input_warnings", a list of sentences. What a calibrated model says of the samples is kept there, too,
-    as "calibrated" (``calibrated_figures``).
+    provenance as "input_warnings", a list of sentences; that a model draws nothing likewise, as "notes". What a
+    calibrated model says of the samples is kept there, too, as "calibrated" (``calibrated_figures``).
 
     Args:
         model: on the device to use.
@@ -139,10 +141,11 @@ def sample_volume(
     """
     if request.pointing is None:
         check_pointed(model.preprocessing, geometry, request.region)
-    told = (modality, picture, request.region)
-    warnings = check_inputs(model.inputs, volume, geometry, model.preprocessing, *told)
-    for warning in warnings:
-        log.warning("%s", warning)
+    known = (modality, picture, request.region)
+    warnings = check_inputs(model.inputs, volume, geometry, model.preprocessing, *known)
+    notes = [f"{model.card.name}: {ONE_MASK}."] if model.method.deterministic else []
+    for told in (*warnings, *notes):
+        log.warning("%s", told)
     settings = request.sampler or model.sampling
     numbers = range(request.first_sample, request.first_sample + request.samples)
     masks = np.zeros((request.samples, *geometry.shape), np.uint8)
@@ -187,7 +190,9 @@ def sample_volume(
     provenance = {**_provenance(model, settings, request, prepared), **part, "input_warnings": warnings}
     point_mm, window_mm = (None, None) if pointing is None else (pointing.point_mm, part["window"]["asked_mm"])
     provenance |= calibrated(model, settings, masks, geometry, point_mm, part["slice_range"], window_mm)
-    return SampleSet(masks, geometry, provenance, model.labels)
+    provenance |= {"notes": notes} if notes else {}
+    maps = own_maps(model, prepared, range(part["slice_range"][0], part["slice_range"][1] + 1), request.computation)
+    return SampleSet(masks, geometry, provenance, model.labels, maps)
 
 
 class _Drawing:

@@ -79,6 +79,16 @@ class Method(nn.Module, ABC):
         return self.config.image_channels
 
     @property
+    def deterministic(self) -> bool:
+        """Whether ``sample`` draws nothing, so that all masks of a slice are one: it is told wherever it samples."""
+        return False
+
+    @property
+    def own_map_names(self) -> tuple[str, ...]:
+        """Names of ``own_maps``, as files are named without their ending; none by default."""
+        return ()
+
+    @property
     @abstractmethod
     def size_multiple(self) -> int:
         """Height and width of images must be multiples of this."""
@@ -116,3 +126,14 @@ class Method(nn.Module, ABC):
             settings: sampler; ignored where ``samples_by_steps`` is false.
             on_step: called as ``on_step(step, total)``; may raise to cancel.
         """
+
+    def own_maps(self, prepared: Prepared) -> dict[str, Tensor]:
+        """What the method says of each pixel beside its masks, such as an uncertainty that it predicts; no randomness.
+
+        Args:
+            prepared: of ``prepare``, with a row per slice.
+
+        Returns:
+            float ``(S, H, W)`` under each of ``own_map_names``.
+        """
+        return {}

@@ -1,7 +1,8 @@
 """A sample set as files in a folder, and the way back.
 
 One class: ``mean.nrrd`` and ``variance.nrrd``. Several: ``mean_<label>.nrrd`` and ``variance_<label>.nrrd`` for each,
-and ``entropy.nrrd``. Every sample and the consensus is a ``.seg.nrrd`` with one segment per class.
+and ``entropy.nrrd``. Maps that a model itself predicts have their own names, ``logit_deviation.nrrd``. Every sample and
+the consensus is a ``.seg.nrrd`` with one segment per class.
 """
 
 from __future__ import annotations
@@ -42,16 +43,18 @@ def sample_file(number: int) -> str:
     return f"sample_{number:02d}.seg.nrrd"
 
 
-def earlier_files(folder: Path | str, labels: Sequence[Label] = DEFAULT_LABELS) -> list[str]:
+def earlier_files(folder: Path | str, labels: Sequence[Label] = DEFAULT_LABELS, maps: Sequence[str] = ()) -> list[str]:
     """Names of what lies in ``folder`` and has a name of ``write_outputs``: its own, or somebody else's.
 
     Args:
-        labels: of the set that is to be written; the names of the result that lies there, if any, count besides.
+        labels, maps: of the set that is to be written, maps by their names; the names of the result that lies there, if
+            any, count besides.
     """
     folder = Path(folder)
-    own = set(_other_files(labels))
-    with suppress(OSError, ValueError):  # there is none, or it is somebody else's
-        own.update(_other_files(_read_summary(folder)[2]))
+    own = set(_other_files(labels, maps))
+    with suppress(OSError, ValueError, TypeError):  # there is none, or it is somebody else's
+        content, _, earlier = _read_summary(folder)
+        own.update(_other_files(earlier, content.get("own_maps", [])))
     # In lower case, because Mean.nrrd is mean.nrrd on Windows and macOS; elsewhere the second does not exist.
     names = sorted({path.name.lower() for path in folder.iterdir()}) if folder.is_dir() else []
     return [name for name in names if (name in own or SAMPLE_FILE.fullmatch(name)) and (folder / name).exists()]
@@ -74,7 +77,7 @@ def write_outputs(sample_set: SampleSet, volume: np.ndarray, folder: Path | str,
         FileExistsError: ``folder`` holds a file of one of the names, or any ``sample_<digits>.seg.nrrd``.
         OSError: no space or no permission.
     """
-    earlier = earlier_files(folder, sample_set.labels)
+    earlier = earlier_files(folder, sample_set.labels, list(sample_set.maps))
     if earlier and not overwrite:
         raise FileExistsError(
             f"{folder} holds {earlier[0]}, as an earlier result does; choose another folder, or overwrite it."
@@ -119,6 +122,7 @@ def summary(sample_set: SampleSet) -> dict[str, Any]:
             "direction_lps": list(geometry.direction),
         },
         "modes": _modes(sample_set),
+        **({"own_maps": list(sample_set.maps)} if sample_set.maps else {}),
         **sample_set.provenance,
     }
 
@@ -221,10 +225,11 @@ def _map_files(labels: Sequence[Label]) -> list[tuple[str, str]]:
     return [(f"mean{end}.nrrd", f"variance{end}.nrrd") for end in ends]
 
 
-def _other_files(labels: Sequence[Label]) -> list[str]:
+def _other_files(labels: Sequence[Label], maps: Sequence[str]) -> list[str]:
     """Names of all files but the samples, in the order in which they are written."""
     entropy = [ENTROPY] if len(labels) > 1 else []
-    return [*(name for pair in _map_files(labels) for name in pair), *entropy, CONSENSUS, OVERVIEW, SUMMARY]
+    of_labels, own = (name for pair in _map_files(labels) for name in pair), (f"{name}.nrrd" for name in maps)
+    return [*of_labels, *entropy, *own, CONSENSUS, OVERVIEW, SUMMARY]
 
 
 def _write_all(sample_set: SampleSet, volume: np.ndarray, folder: Path) -> list[str]:
@@ -242,6 +247,8 @@ def _write_all(sample_set: SampleSet, volume: np.ndarray, folder: Path) -> list[
         write_volume(folder / variance, sample_set.variance(number), grid)
     if len(labels) > 1:
         write_volume(folder / ENTROPY, sample_set.entropy(), grid)
+    for name, values in sample_set.maps.items():
+        write_volume(folder / f"{name}.nrrd", values, grid)
     write_png(folder / OVERVIEW, overview(sample_set, volume))
     (folder / SUMMARY).write_text(json.dumps(summary(sample_set), indent=2) + "\n", encoding="utf-8")
-    return [*names, *_other_files(labels)]
+    return [*names, *_other_files(labels, list(sample_set.maps))]

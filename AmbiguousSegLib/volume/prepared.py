@@ -123,6 +123,10 @@ class PreparedVolume:
             )
         self._axes.view(out)[i, self._crop[0], self._crop[1]] = mask
 
+    def empty_map(self) -> np.ndarray:
+        """Zeros on the grid of the volume: float32 ``(Z, Y, X)``, to be written to by way of ``region_of``."""
+        return np.zeros(self._shape, np.float32)
+
     def region_of(self, volumes: np.ndarray, i: int) -> np.ndarray:
         """The region of slice ``i`` in volumes ``(N, Z, Y, X)``: a view, ``(N, rows, columns)``."""
         self._check_slice(i)

@@ -72,6 +72,18 @@ def consensus(run) -> np.ndarray:
     return read_mask(run.consensus, run.geometry, run.labels).full()
 
 
+def test_what_is_to_know_of_the_samples_stands_below_their_volumes(module):
+    """That they are one mask, of a model that draws nothing."""
+    volume = add_volume(slicer.mrmlScene, np.zeros(PLAIN.shape, np.int16), PLAIN, "scan")
+    told, masks = (
+        {"input_warnings": ["Pixels are large."], "notes": ["All are one mask."]},
+        np.ones((2, *PLAIN.shape), bool),
+    )
+    add_sample_set(slicer.mrmlScene, SampleSet(masks, PLAIN, told), "run", volume)
+    show(module, 0)
+    assert module.ui.volumeLabel.text.splitlines()[1:] == ["Pixels are large.", "All are one mask."]
+
+
 def titles(driver) -> list[str]:
     return [driver.ui.runSelector.itemText(index) for index in range(driver.ui.runSelector.count)]
 

@@ -179,7 +179,8 @@ class ResultPanel:
             if not alone:
                 text = _("All classes together: {volumes}").format(volumes=text)
             text = text.format(mean=f"{mean:.2f}", median=f"{median:.2f}", low=f"{low:.2f}", high=f"{high:.2f}")
-            told = *calibrated_lines(run.provenance), *run.provenance.get("input_warnings", [])
+            told = [*calibrated_lines(run.provenance)]
+            told += [line for key in ("input_warnings", "notes") for line in run.provenance.get(key, [])]
             text = "\n".join([text, *told])
         else:
             fill_table(self.ui.sampleTable, [_("sample"), _("volume (mL)")], [])
