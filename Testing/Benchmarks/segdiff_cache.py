@@ -136,8 +136,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "",
                 f"{options.machine}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, {date.today()}, "
                 f"commit {version.stdout.strip()}.",
-                f"Median of {options.repeats} turns, least and most in brackets; a ratio is of one turn. Seconds of the",
-                "processor, on a GPU by the clock. Masks of one image are drawn together; untrained weights.",
+                f"Median of {options.repeats} turns, least and most in brackets; a ratio is of one turn. Seconds of",
+                "the processor, on a GPU by the clock. Masks of one image are drawn together; untrained weights.",
                 "",
                 header,
                 "|---|---:|---|---:|---:|---:|---:|",
