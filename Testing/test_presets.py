@@ -188,6 +188,32 @@ def test_u_nets_differ_in_their_blocks_and_gates_alone():
         assert other.optimisation == base.optimisation
 
 
+def test_what_the_report_on_segdiff_sets(tmp_path):
+    """Its sections 3 and 4, the settings of the published code, and the 379 pictures of ISIC 2016 to test."""
+    config = read("isic2016-segdiff-256")
+    settings, dataset = config.method_config, config.dataset
+    assert settings["schedule"] == {"kind": "linear", "steps": 100}
+    assert (settings["prediction"], settings["variance"], settings["clip"]) == ("epsilon", "beta", False)
+    assert settings["encoder"] == {"filters": 64, "growth": 32, "blocks": 6}
+    assert (settings["unet"]["channel_mult"], settings["unet"]["model_channels"]) == ([1, 1, 1, 2, 2, 4, 4], 128)
+    assert (dataset.size, dataset.channels, dataset.spacing_mm) == ((256, 256), ("red", "green", "blue"), None)
+    assert config.optimisation.images == 30_000 * config.optimisation.batch_size
+    assert config.sampling == SamplerSettings("ddpm", 100) and config.validation.samples == 9
+    assert config.augmentation.dark_corners > 0
+    dense = 9 * (64 * 32 + 96 * 32 + 128 * 32 + 160 * 32 + 192 * 64) + 4 * 32 + 64  # weights and biases
+    others = 9 * (3 * 64 + 64 * 64 + 64 * 64 + 64 * 128) + 3 * 64 + 128
+    assert parameters(built(config).encoder) == 6 * 3 * dense + others
+    for part, numbers in (("Training", range(900)), ("Test", range(900, 1279))):
+        for kind, ending in (("Data", ".jpg"), ("GroundTruth", "_Segmentation.png")):
+            folder = tmp_path / f"ISBI2016_ISIC_Part1_{part}_{kind}"
+            folder.mkdir()
+            for number in numbers:
+                (folder / f"ISIC_{number:07d}{ending}").touch()
+    split = split_cases(dataset, READERS[dataset.kind](tmp_path, dataset, config.labels))
+    assert [len(part) for part in (split.train, split.validation, split.test)] == [855, 45, 379]
+    assert int(1279 * dataset.test_fraction) == 379  # where no folder tells it
+
+
 def test_the_published_layout_is_read_by_the_lidc_preset():
     config = read(CIMD["lidc"])
     data = open_data(config, shared_path("data/lidc_crops"))

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.ndimage import affine_transform
 
 from AmbiguousSegLib.configuration import check_field
+from AmbiguousSegLib.data.dark_corners import DarkCorners, draw_dark_corners
 from AmbiguousSegLib.label_maps import label_map_of
 
 
@@ -22,6 +23,8 @@ class AugmentationConfig:
         translate: shift as a share of the side, uniform in ± this, each axis on its own.
         gain: intensity factor, uniform in 1 ± this.
         offset: intensity shift, uniform in ± this (images lie in [0, 1] and are clipped back to it).
+        dark_corners: probability of a round field of view that is dark beyond its edge, as dermatoscopes have it; see
+            ``data.dark_corners``. The mask stays as it is.
     """
 
     flip: bool = False
@@ -30,21 +33,24 @@ class AugmentationConfig:
     translate: float = 0.0
     gain: float = 0.0
     offset: float = 0.0
+    dark_corners: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("rotate_degrees", "scale", "translate", "gain", "offset"):
             check_field(self, 0 <= getattr(self, name) < np.inf, name, "0 or more")
+        check_field(self, 0 <= self.dark_corners <= 1, "dark_corners", "in [0, 1]")
 
 
 @dataclass(frozen=True)
 class Augmentation:
     """One change: ``matrix`` (2, 2) maps new to old (row, column) about the centre, then ``shift`` (share of the side)
-    is added; intensities become gain·value + offset."""
+    is added; intensities become gain·value + offset, and last of all come dark corners."""
 
     matrix: np.ndarray
     shift: np.ndarray
     gain: float
     offset: float
+    corners: DarkCorners | None = None
 
     def __call__(
         self,
@@ -79,6 +85,8 @@ class Augmentation:
             mask = np.stack(masks).reshape(*mask.shape[:-2], *size)
         if self.gain != 1.0 or self.offset != 0.0:
             image = np.clip(self.gain * image + self.offset, 0.0, 1.0)
+        if self.corners is not None:
+            image = self.corners(image)
         return np.ascontiguousarray(image, np.float32), np.ascontiguousarray(mask, np.float32)
 
     def _warped_mask(self, mask: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
@@ -121,4 +129,5 @@ def draw_augmentation(config: AugmentationConfig, rng: np.random.Generator) -> A
         shift=config.translate * np.array([row, column]),
         gain=1 + config.gain * gain,
         offset=config.offset * offset,
+        corners=draw_dark_corners(config.dark_corners, rng),
     )

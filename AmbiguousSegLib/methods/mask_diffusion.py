@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from AmbiguousSegLib.diffusion import process, samplers
+from AmbiguousSegLib.diffusion import losses, process, samplers
 from AmbiguousSegLib.diffusion.noise import RowNoise
 from AmbiguousSegLib.diffusion.samplers import Denoised, Denoiser, OnStep
 from AmbiguousSegLib.diffusion.schedule import Schedule
@@ -52,6 +52,25 @@ class MaskDiffusion(Diffusion):
         """Masks in [0, 1] as the process knows them: float of the same shape, on ``mask_levels``."""
         low, high = self.config.mask_levels
         return low + (high - low) * mask
+
+    def bound(self, x0: Tensor, x_t: Tensor, index: Tensor, estimate: Tensor, v: Tensor) -> Tensor:
+        """One term of the variational bound, ``(B,)`` in bits per pixel, for a learned variance.
+
+        It trains the variance only: the mean is cut off from the gradient (Nichol & Dhariwal § 3.1).
+
+        Args:
+            x0, x_t: mask on its levels and its noisy state, ``(B, K, H, W)``.
+            index: int64 ``(B,)``, place in the schedule.
+            estimate: of the mask, not clipped.
+            v: what the network says of the variance, see ``process.learned_range_log_variance``.
+        """
+        # In float32 the discretised likelihood cancels to about 4e-3; MPS has no float64.
+        dtype = torch.float32 if x0.device.type == "mps" else torch.float64
+        given = x0.dtype
+        x0, x_t, estimate, v = (tensor.to(dtype) for tensor in (x0, x_t, estimate.detach(), v))
+        mean = process.posterior_mean(self.schedule, estimate, x_t, index)
+        log_variance = process.learned_range_log_variance(self.schedule, v, index)
+        return losses.vlb_term(self.schedule, x0, x_t, index, mean, log_variance).to(given)
 
     def run_sampler(
         self,

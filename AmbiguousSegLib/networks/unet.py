@@ -249,8 +249,13 @@ class UNet(nn.Module):
         if config.condition_dim:
             self.condition_embed = nn.Linear(config.condition_dim, embedding)
 
-    def forward(self, x: Tensor, timesteps: Tensor, condition: Tensor | None = None) -> Tensor:
-        """As the class says; ``condition`` is ``(B, condition_dim)``, or None where that is 0."""
+    def forward(
+        self, x: Tensor, timesteps: Tensor, condition: Tensor | None = None, features: Tensor | None = None
+    ) -> Tensor:
+        """As the class says; ``condition`` is ``(B, condition_dim)``, or None where that is 0.
+
+        ``features`` ``(B, model_channels, H, W)`` are added to what the first convolution makes of ``x``.
+        """
         if x.shape[1] != self.config.in_channels:
             raise ValueError(f"The network takes {self.config.in_channels} channels, got {x.shape[1]}.")
         multiple = self.config.size_multiple
@@ -263,10 +268,12 @@ class UNet(nn.Module):
             raise ValueError(f"The network takes a condition of {self.config.condition_dim} numbers, got {got}.")
         if condition is not None:
             embedding = embedding + self.condition_embed(condition.to(dtype))
-        skips = []
+        skips: list[Tensor] = []
         h = x.to(dtype)
         for block in self.input_blocks:
             h = block(h, embedding)
+            if features is not None and not skips:
+                h = h + features.to(h.dtype)
             skips.append(h)
         h = self.middle_block(h, embedding)
         for block in self.output_blocks:

@@ -202,8 +202,8 @@ def test_the_number_of_draws_does_not_depend_on_the_configuration():
         rng = np.random.default_rng(6)
         return draw_augmentation(AugmentationConfig(*ranges), rng), rng.random()
 
-    everything, after = draw(True, 10.0, 0.1, 0.2, 0.3, 0.4)
-    for ranges in ((), (True,), (False, 5.0), (False, 0.0, 0.0, 0.0, 0.1)):
+    everything, after = draw(True, 10.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+    for ranges in ((), (True,), (False, 5.0), (False, 0.0, 0.0, 0.0, 0.1), (False, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)):
         assert draw(*ranges)[1] == after
     assert draw(False, 0.0, 0.0, 0.0, 0.3)[0].gain == everything.gain
     np.testing.assert_array_equal(draw(False, 0.0, 0.0, 0.2)[0].shift, everything.shift)

@@ -50,6 +50,8 @@ NAN = float("nan")
         ("augmentation", "gain", -0.1, "0 or more"),
         ("augmentation", "offset", -0.1, "0 or more"),
         ("augmentation", "offset", NAN, "0 or more"),
+        ("augmentation", "dark_corners", 1.5, r"in \[0, 1\]"),
+        ("augmentation", "dark_corners", NAN, r"in \[0, 1\]"),
     ],
 )
 def test_out_of_range_names_the_key(section, key, value, expected):
