@@ -130,12 +130,14 @@ class TrainingConfig:
         check_field(self, self.checkpoint_every_images >= 1, "checkpoint_every_images", "at least 1")
         check_field(self, 0 <= self.seed < 2**63, "seed", "0 or more, and below 2**63")
         check_labels(self.labels)
-        if self.dataset.point is not None and (self.augmentation.gain or self.augmentation.offset):
-            raise ValueError(
-                "augmentation.gain and augmentation.offset change the map of the point with the image, got "
-                f"{self.augmentation.gain:g} and {self.augmentation.offset:g}; leave both at 0 "
-                "where dataset.point is set."
-            )
+        if self.dataset.point is not None:
+            changed = {name: getattr(self.augmentation, name) for name in ("gain", "offset", "blur", "sharpen")}
+            if any(changed.values()):
+                raise ValueError(
+                    "augmentation.gain, offset, blur and sharpen change the map of the point with the image, got "
+                    f"{', '.join(f'{name} {value:g}' for name, value in changed.items() if value)}; leave them at 0 "
+                    "where dataset.point is set."
+                )
         classes = self.method_config.get("classes", len(self.labels))
         if classes != len(self.labels):
             named = ", ".join(label.name for label in self.labels)
