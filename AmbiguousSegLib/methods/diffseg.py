@@ -5,25 +5,25 @@ and with a lesion c₁ (Eq. 1). An image to be segmented is made noisy, and its 
 class: where the predictions differ, there is the lesion (Eq. 2). Each noise level gives a mask, and the ten masks of
 ten levels are the set whose mean and variance are the consistent and the ambiguous areas (Eq. 3 and 4).
 
-Masks are used for nothing but to tell the class and to remove the lesion, so that there are healthy images to learn
-from (section 4.1). What fills the place, the paper does not say: "constant" paints it black, the plain reading;
-"surround" (ours) continues the skin around it, and leaves no trace that tells the class by itself.
+Masks tell the class, and are used to remove the lesion, so that there are healthy images to learn from (section 4.1).
+What fills the place, the paper does not say: "constant" paints it black, the plain reading; "surround" (ours) continues
+the skin around it, see ``methods.removal``.
 
 What else is open or ours:
 
-- T. Section 4.1 has "a noise addition count t = 100" but samples at 60, 70, … 150; so T is none of these.
+- T. Section 4.1 has "a noise addition count t = 100" but samples at 60, 70, … 150, so that T is not 100.
 - The two models that the paper trains, "with a total of 13.8M parameters": Eq. 1 and 2 have one, told the class; so
   has this.
 - Eq. 1 prints a norm; here it is squared, as in Ho et al. 2020, which it is taken from.
 - |·| of several channels is the mean of their absolute differences.
-- δ: Otsu's threshold of each difference, whose paper is cited but not where; or ``threshold``.
+- δ: Otsu's threshold of each difference, among the classic methods of section 2; or ``threshold``.
 - One noise for each mask, as in the paper, leaves speckle: ``draws`` takes the mean difference of several noises of one
   level, ``smoothing`` a Gaussian mean over pixels.
 
-By Bayes' rule the difference is √(ā/(1 − ā))·|E(x₀ | x_t, c₀) − E(x₀ | x_t, c₁)|: what the classes would make of the
-image, in standard deviations of the noise. Where there is no lesion nothing bounds it from below, and Otsu's threshold
-parts any image into two: some of a healthy one is marked as well. ``least_threshold`` (ours) leaves empty what differs
-by less; all images of the paper show a lesion. DenseCRF (section 3.3) is no part of this method.
+Of the best predictor the difference is √(ā/(1 − ā))·|E(x₀ | x_t, c₀) − E(x₀ | x_t, c₁)|: what the classes would make of
+the image, in standard deviations of the noise. Where there is no lesion nothing bounds it from below, and Otsu's
+threshold parts any image into two: some of a healthy one is marked as well. ``least_threshold`` (ours) leaves empty
+what differs by less; all images of the paper show a lesion. DenseCRF (section 3.3) is no part of this method.
 """
 
 from __future__ import annotations
