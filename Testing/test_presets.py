@@ -17,6 +17,7 @@ from AmbiguousSegLib.cli.common import CommandError
 from AmbiguousSegLib.cli.train import parse
 from AmbiguousSegLib.data.readers import READERS
 from AmbiguousSegLib.data.split import split_cases
+from AmbiguousSegLib.data.transforms import AugmentationConfig
 from AmbiguousSegLib.diffusion import samplers
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.methods import build_method
@@ -212,6 +213,24 @@ def test_what_the_report_on_segdiff_sets(tmp_path):
     split = split_cases(dataset, READERS[dataset.kind](tmp_path, dataset, config.labels))
     assert [len(part) for part in (split.train, split.validation, split.test)] == [855, 45, 379]
     assert int(1279 * dataset.test_fraction) == 379  # where no folder tells it
+
+
+def test_what_the_diffseg_paper_sets():
+    """Section 4.1; 13.8M weights as far as a U-Net of whole multiples comes near it."""
+    config = read("isic2018-diffseg-128")
+    assert (config.method, config.dataset.kind, config.dataset.size) == ("diffseg", "isic", (128, 128))
+    settings = config.method_config
+    assert settings["levels"] == list(range(60, 151, 10)) and max(settings["levels"]) <= settings["schedule"]["steps"]
+    as_in_the_paper = {"removal": "constant", "margin": 0, "draws": 1, "smoothing": 0.0, "threshold": None}
+    assert {name: settings[name] for name in as_in_the_paper} == as_in_the_paper
+    optimisation = config.optimisation
+    assert (optimisation.batch_size, optimisation.learning_rate, optimisation.images) == (4, 5e-4, 500 * 2500)
+    changed = config.augmentation
+    assert min(changed.blur, changed.rotate_degrees, changed.sharpen) > 0
+    assert changed == AugmentationConfig(rotate_degrees=180.0, blur=changed.blur, sharpen=changed.sharpen)
+    assert config.validation.samples == 10
+    assert parameters(built(config)) == pytest.approx(13.8e6, rel=0.01)
+    assert sorted(read("systems/diffseg").method_config["levels"]) == settings["levels"]
 
 
 def test_the_published_layout_is_read_by_the_lidc_preset():

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import affine_transform
+from scipy.ndimage import affine_transform, gaussian_filter
 
 from AmbiguousSegLib.configuration import check_field
 from AmbiguousSegLib.data.dark_corners import DarkCorners, draw_dark_corners
 from AmbiguousSegLib.label_maps import label_map_of
+
+MOST_BLUR = 100.0  # pixels
+_SHARPENED = 1.0  # pixels: standard deviation of the blur that sharpening takes away
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class AugmentationConfig:
         translate: shift as a share of the side, uniform in ± this, each axis on its own.
         gain: intensity factor, uniform in 1 ± this.
         offset: intensity shift, uniform in ± this (images lie in [0, 1] and are clipped back to it).
+        blur: standard deviation in pixels of a Gaussian blur, uniform from 0 to this.
+        sharpen: a of image + a·(image − the image blurred by one pixel), uniform from 0 to this, after the blur.
         dark_corners: probability of a round field of view that is dark beyond its edge, as dermatoscopes have it; see
             ``data.dark_corners``. The mask stays as it is.
     """
@@ -33,23 +38,29 @@ class AugmentationConfig:
     translate: float = 0.0
     gain: float = 0.0
     offset: float = 0.0
+    blur: float = 0.0
+    sharpen: float = 0.0
     dark_corners: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("rotate_degrees", "scale", "translate", "gain", "offset"):
+        for name in ("rotate_degrees", "scale", "translate", "gain", "offset", "sharpen"):
             check_field(self, 0 <= getattr(self, name) < np.inf, name, "0 or more")
         check_field(self, 0 <= self.dark_corners <= 1, "dark_corners", "in [0, 1]")
+        check_field(self, 0 <= self.blur <= MOST_BLUR, "blur", f"from 0 to {MOST_BLUR:g}")
 
 
 @dataclass(frozen=True)
 class Augmentation:
     """One change: ``matrix`` (2, 2) maps new to old (row, column) about the centre, then ``shift`` (share of the side)
-    is added; intensities become gain·value + offset, and last of all come dark corners."""
+    is added; the patch is blurred and sharpened, its border repeated; intensities become gain·value + offset, and last
+    of all come dark corners."""
 
     matrix: np.ndarray
     shift: np.ndarray
     gain: float
     offset: float
+    blur: float = 0.0
+    sharpen: float = 0.0
     corners: DarkCorners | None = None
 
     def __call__(
@@ -83,6 +94,10 @@ class Augmentation:
             image = np.stack([self._warp(channel, "nearest", corner, size) for channel in image])
             masks = [self._warped_mask(one, corner, size) for one in mask.reshape(-1, *mask.shape[-3:])]
             mask = np.stack(masks).reshape(*mask.shape[:-2], *size)
+        if self.blur > 0.0:
+            image = _blurred(image, self.blur)
+        if self.sharpen > 0.0:
+            image = np.clip(image + self.sharpen * (image - _blurred(image, _SHARPENED)), 0.0, 1.0)
         if self.gain != 1.0 or self.offset != 0.0:
             image = np.clip(self.gain * image + self.offset, 0.0, 1.0)
         if self.corners is not None:
@@ -112,6 +127,10 @@ class Augmentation:
         return image[:, rows, columns], mask[..., rows, columns], (corner[0] - int(first[0]), corner[1] - int(first[1]))
 
 
+def _blurred(image: np.ndarray, sigma: float) -> np.ndarray:
+    return np.asarray(gaussian_filter(image, (0, sigma, sigma), mode="nearest"))
+
+
 def one_hot(label_map: np.ndarray, classes: int) -> np.ndarray:
     """A label map uint8 ``(*spatial)`` as float32 ``(classes, *spatial)``: a channel of zeros and ones per class."""
     return np.stack([label_map == label for label in range(1, classes + 1)]).astype(np.float32)
@@ -121,6 +140,7 @@ def draw_augmentation(config: AugmentationConfig, rng: np.random.Generator) -> A
     """A random change; always takes the same number of draws from ``rng``."""
     flips = np.where((rng.random(2) < 0.5) & config.flip, -1.0, 1.0)
     angle, scale, row, column, gain, offset = rng.uniform(-1, 1, 6)
+    blur, sharpen = rng.random(2)  # behind the others, whose numbers are those of trainings before there were these
     angle = np.deg2rad(config.rotate_degrees) * angle
     factor = (1 + config.scale) ** scale
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -129,5 +149,7 @@ def draw_augmentation(config: AugmentationConfig, rng: np.random.Generator) -> A
         shift=config.translate * np.array([row, column]),
         gain=1 + config.gain * gain,
         offset=config.offset * offset,
+        blur=config.blur * blur,
+        sharpen=config.sharpen * sharpen,
         corners=draw_dark_corners(config.dark_corners, rng),
     )

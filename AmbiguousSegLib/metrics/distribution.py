@@ -132,13 +132,16 @@ def hm_iou(samples: ArrayLike, raters: ArrayLike) -> float:
 def sample_spread(maps: ArrayLike) -> float:
     """Mean over all N² ordered pairs of the root mean squared difference of two maps (DiffSeg Eq. 5–7).
 
-    DiffSeg calls it GED; it has no reference term. Pairs of a map with itself count as 0, as in Eq. 5.
+    DiffSeg calls it GED; it has no reference term. Pairs of a map with itself count as 0, as in Eq. 5. Its range, given
+    there as [0, √2/2]: of N masks k mark a pixel, and k(N − k) ≤ ⌊N²/4⌋ of the pairs differ in it; the mean of roots is
+    at most the root of the mean. So (N − 1)/N · √(2⌊N²/4⌋ / (N(N − 1))) bounds the figure, √((N − 1)/(2N)) for even N;
+    reached where every half of the masks marks as many pixels. √2/2 is the limit, which no N reaches.
 
     Args:
         maps: ``(N, *spatial)``, bool, or float and finite, such as probabilities in [0, 1].
 
     Returns:
-        a value in [0, (N − 1)/N · range of the maps].
+        a value in [0, bound · range of the maps].
 
     Raises:
         ValueError: maps that are neither bool nor float, not finite, or no map.

@@ -130,13 +130,15 @@ class TrainingConfig:
         check_field(self, self.checkpoint_every_images >= 1, "checkpoint_every_images", "at least 1")
         check_field(self, 0 <= self.seed < 2**63, "seed", "0 or more, and below 2**63")
         check_labels(self.labels)
-        varied = {name: getattr(self.augmentation, name) for name in ("gain", "offset", "dark_corners")}
-        if self.dataset.point is not None and any(varied.values()):
-            raise ValueError(
-                f"{', '.join(f'augmentation.{name}' for name in varied)} change the map of the point with the image, "
-                f"got {', '.join(f'{value:g}' for value in varied.values())}; leave them at 0 where dataset.point is "
-                "set."
-            )
+        if self.dataset.point is not None:
+            varied = ("gain", "offset", "blur", "sharpen", "dark_corners")
+            changed = {name: getattr(self.augmentation, name) for name in varied}
+            if any(changed.values()):
+                got = ", ".join(f"{name} {value:g}" for name, value in changed.items() if value)
+                raise ValueError(
+                    f"augmentation.{', '.join(varied[:-1])} and {varied[-1]} change the map of the point with the "
+                    f"image, got {got}; leave them at 0 where dataset.point is set."
+                )
         classes = self.method_config.get("classes", len(self.labels))
         if classes != len(self.labels):
             named = ", ".join(label.name for label in self.labels)

@@ -195,6 +195,48 @@ def test_drawn_flips_are_fair_and_independent():
             assert abs(share - 0.25) < 4 * np.sqrt(0.25 * 0.75 / 800)
 
 
+def focus(blur: float = 0.0, sharpen: float = 0.0) -> Augmentation:
+    return Augmentation(EYE, np.zeros(2), 1.0, 0.0, blur, sharpen)
+
+
+def test_blur_and_sharpening_of_what_has_a_closed_form(pair):
+    """A constant stays one. cos(2πx/P) of whole periods, mirrored at its extremes, is damped by exp(−2π²σ²/P²), and
+    sharpening adds a times what a blur of one pixel takes away. Masks are left alone."""
+    constant = np.full((2, SIDE, SIDE), 0.3, np.float32)
+    for change_of in (focus(2.0), focus(sharpen=3.0), focus(1.0, 1.0)):
+        np.testing.assert_allclose(change_of(constant, pair[1])[0], 0.3, atol=1e-6)
+        np.testing.assert_array_equal(change_of(constant, pair[1])[1], pair[1])
+    period, columns, inner = 16, np.arange(96), slice(24, 72)
+    wave = np.cos(2 * np.pi * columns / period)
+    image = np.broadcast_to(0.5 + 0.2 * wave, (1, 8, 96)).astype(np.float32)
+    mask = np.zeros((1, 8, 96), np.float32)
+    damped = {sigma: np.exp(-2 * (np.pi * sigma / period) ** 2) for sigma in (1.0, 2.5)}
+    blurred = focus(2.5)(image, mask)[0]
+    np.testing.assert_allclose(blurred[0, 4, inner], 0.5 + 0.2 * damped[2.5] * wave[inner], atol=2e-4)
+    sharp = focus(sharpen=2.0)(image, mask)[0]
+    np.testing.assert_allclose(sharp[0, 4, inner], 0.5 + 0.2 * (1 + 2 * (1 - damped[1.0])) * wave[inner], atol=2e-4)
+    both = focus(2.5, 2.0)(image, mask)[0]
+    expected = 0.5 + 0.2 * damped[2.5] * (1 + 2 * (1 - damped[1.0])) * wave
+    np.testing.assert_allclose(both[0, 4, inner], expected[inner], atol=2e-4)
+    assert_float32(blurred, sharp, both)
+
+
+def test_sharpened_images_stay_in_their_range(pair):
+    sharp = focus(sharpen=5.0)(*pair)[0]
+    assert sharp.min() == 0 and sharp.max() == 1
+
+
+def test_drawn_blur_and_sharpening_fill_their_ranges_and_change_nothing_drawn_before():
+    rng, past = np.random.default_rng(8), np.random.default_rng(8)
+    drawn = [draw_augmentation(AugmentationConfig(blur=2.0, sharpen=0.5), rng) for _ in range(300)]
+    for values, most in (([a.blur for a in drawn], 2.0), ([a.sharpen for a in drawn], 0.5)):
+        assert 0 <= min(values) < 0.05 * most and 0.95 * most < max(values) <= most
+        assert np.mean(values) == pytest.approx(most / 2, abs=4 * most / np.sqrt(12 * 300))
+    past.random(2)
+    gain = 1 + 0.3 * past.uniform(-1, 1, 6)[4]  # as it was drawn when nothing was blurred
+    assert draw_augmentation(AugmentationConfig(gain=0.3), np.random.default_rng(8)).gain == gain
+
+
 def test_the_number_of_draws_does_not_depend_on_the_configuration():
     """What is drawn after it stays the same when ranges change, and so does each part of the change itself."""
 
@@ -202,8 +244,8 @@ def test_the_number_of_draws_does_not_depend_on_the_configuration():
         rng = np.random.default_rng(6)
         return draw_augmentation(AugmentationConfig(*ranges), rng), rng.random()
 
-    everything, after = draw(True, 10.0, 0.1, 0.2, 0.3, 0.4, 0.5)
-    for ranges in ((), (True,), (False, 5.0), (False, 0.0, 0.0, 0.0, 0.1), (False, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)):
+    everything, after = draw(True, 10.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+    for ranges in ((), (True,), (False, 5.0), (False, 0.0, 0.0, 0.0, 0.1), (False, *[0.0] * 7, 1.0)):
         assert draw(*ranges)[1] == after
     assert draw(False, 0.0, 0.0, 0.0, 0.3)[0].gain == everything.gain
     np.testing.assert_array_equal(draw(False, 0.0, 0.0, 0.2)[0].shift, everything.shift)

@@ -220,6 +220,35 @@ def test_sample_spread_by_hand():
     assert distribution.sample_spread(rows("xx", "..")) == 0.5
 
 
+def most_spread(n: int) -> float:
+    """Bound of the spread of n masks: at most ⌊n²/4⌋ of the pairs differ in a pixel."""
+    return (n - 1) / n * math.sqrt(2 * (n * n // 4) / (n * (n - 1)))
+
+
+@pytest.mark.parametrize(("n", "pixels"), [(2, 3), (3, 3), (4, 3), (5, 2)])
+def test_no_masks_spread_more_than_the_bound(n, pixels):
+    """All sets of n masks of so few pixels, by loops over Eq. 5 to 7; DiffSeg's bound √2/2 holds for each."""
+    columns = list(itertools.product((0, 1), repeat=n))
+    for chosen in itertools.combinations_with_replacement(columns, pixels):  # the order of pixels means nothing
+        drawn = np.array(chosen, bool).T
+        d = [[math.sqrt(sum(p != q for p, q in zip(a, b)) / pixels) for b in drawn] for a in drawn]
+        eq_5 = 2 / n**2 * sum(d[i][j] for i, j in itertools.combinations(range(n), 2)) - 2 / n**2 * sum(
+            d[i][i] for i in range(n)
+        )
+        assert distribution.sample_spread(drawn) == pytest.approx(eq_5, abs=1e-12)
+        assert eq_5 <= most_spread(n) + 1e-12 < math.sqrt(0.5)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 6, 9, 10])
+def test_the_bound_of_the_spread_is_reached(n):
+    """By a pixel for every half of the masks, which all pairs differ in equally often."""
+    halves = itertools.combinations(range(n), n // 2)
+    drawn = np.array([[i in half for i in range(n)] for half in halves]).T
+    assert distribution.sample_spread(drawn) == pytest.approx(most_spread(n), abs=1e-12)
+    if n % 2 == 0:
+        assert most_spread(n) == pytest.approx(math.sqrt((n - 1) / (2 * n)), abs=1e-12)
+
+
 def test_sample_spread_agrees_with_loops(monkeypatch):
     monkeypatch.setattr(distribution, "_CHUNK_ELEMENTS", 4 * 7)  # 7 pixels at a time of 20
     maps = np.random.default_rng(1).random((4, 4, 5)).astype(np.float32)

@@ -338,8 +338,8 @@ def test_a_network_can_be_told_where_somebody_pointed(cases, data):
     assert empty == {True, False}
     for case in opened.held_out:  # judged by pointing at the middle
         assert np.ptp(np.argwhere(case.image[-1] == case.image[-1].max()), axis=0).max() <= 1
-    for varied in ({"gain": 0.1}, {"dark_corners": 0.1}):
-        with pytest.raises(ValueError, match="augmentation.gain, .* change the map of the point with the image, got "):
-            tiny_config({**told, "augmentation": varied})
+    for name in ("gain", "offset", "blur", "sharpen", "dark_corners"):
+        with pytest.raises(ValueError, match=rf"augmentation.gain.*got {name} 0\.1; leave"):
+            tiny_config({**told, "augmentation": {name: 0.1}})
     with pytest.raises(ValueError, match=r"DataConfig\.point must be null"):
         tiny_config({"dataset": {"kind": "phantom", "spacing_mm": 1.0, "point": point}})
