@@ -196,7 +196,8 @@ def find_predictions(folder: Path) -> Predictions:
     files: dict[str, list[Path]] = {}
     described = {}
     for place in places:
-        found = next((own for own in (place, *place.parents) if (own / DESCRIPTION).is_file() or own == folder), folder)
+        above = folder.parents[1] if folder.name == _HELD_OUT and _FOLD.fullmatch(folder.parent.name) else folder
+        found = next((own for own in (place, *place.parents) if (own / DESCRIPTION).is_file() or own == above), above)
         told = read_json(found / DESCRIPTION) if (found / DESCRIPTION).is_file() else None
         ending = str(told.get("file_ending", "")) if isinstance(told, dict) and describes_nnunet(told) else ""
         if isinstance(told, dict) and describes_nnunet(told):

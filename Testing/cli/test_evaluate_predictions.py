@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -208,3 +209,21 @@ def test_what_does_not_fit_is_one_line_and_writes_nothing(world, tmp_path, capsy
     assert not (tmp_path / "out").exists()
     assert main(["evaluate", "--data", "phantom", "--predictions", nnunet, "--out", str(tmp_path / "out")]) == 2
     assert "held-out phantoms are generated" in capsys.readouterr().err
+
+
+def test_compare_takes_one_case_of_predictions(world, tmp_path, capsys):
+    raters = []
+    for number, shift in enumerate((0, 1)):
+        raters.append(str(tmp_path / f"r{number}.nii.gz"))
+        nifti(tmp_path / f"r{number}.nii.gz", blobs(1, shift).astype(np.uint8))
+    command = ["compare", str(world / "folds"), "--raters", *raters, "--no-figure"]
+    assert main([*command, "--case", "p2", "--out", str(tmp_path / "out")]) == 0
+    told = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
+    samples, drawn = (np.stack(m) for m in ([blobs(1), blobs(2), blobs(3)], [blobs(1), blobs(1, 1)]))
+    whole = figures_of(MaskSets(samples, drawn, spacing_mm=(3.0, 1.5, 0.5)))
+    (row,) = [row for row in told["tables"]["summary"]["rows"] if "whole" in json.dumps(row)]
+    for key in ("ged_u", "hm_iou", "hd95_mm"):
+        assert row[key] == pytest.approx(whole[key]), key
+    assert [Path(file).name for file in told["samples"]["predictions"]] == 3 * ["p2.nii.gz"]
+    assert main([*command, "--case", "p9", "--out", str(tmp_path / "none")]) == 2
+    assert "holds no prediction of p9; it has p1, p2, p3." in capsys.readouterr().err

@@ -80,6 +80,7 @@ def test_folders_are_samples_and_folds_go_before_what_lies_beside_them(tmp_path,
         "a": [("fold_0", "validation", "a.nii.gz")],
         "b": [("fold_1", "validation", "b.nii.gz")],
     }
+    assert [label.name for label in find_predictions(run / "fold_1" / "validation").labels()] == ["PZ", "TZ"]
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
             swapped = found.sample_set("b", GRID, (TZ,))
