@@ -97,7 +97,7 @@ def native_set(options: argparse.Namespace, predicted: Sources) -> EvaluationSet
     cases, how = _part(options, read_all(folder, config, labels))
     if not cases:
         raise CommandError(f"{folder}: the {options.part} part holds no case; choose another --part or --split.")
-    for name, source in predicted:
+    for name, source in predicted if options.cases is None else []:  # at once; otherwise when they are read
         _check_there(name, source, [case.identity for case in cases])
     found = native_cases(cases, len(labels), plane, options.cases, SHEET_CASES)
     if not found:

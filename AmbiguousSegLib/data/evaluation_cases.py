@@ -98,7 +98,8 @@ def native_cases(
         seen = inspect(case, classes)
         flat = seen.geometry.size[2] == 1
         total, marked = seen.marked_slices("stored" if flat else plane)
-        slices += [Slice(case, number, number in set(marked), total) for number in range(total)]
+        marks = set(marked)
+        slices += [Slice(case, number, number in marks, total) for number in range(total)]
     chosen = _in_turn(slices)[:count]
     found: dict[str, EvaluationCase] = {}
     for case in dict.fromkeys(one.case for one in chosen):

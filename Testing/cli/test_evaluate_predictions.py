@@ -211,6 +211,48 @@ def test_what_does_not_fit_is_one_line_and_writes_nothing(world, tmp_path, capsy
     assert "held-out phantoms are generated" in capsys.readouterr().err
 
 
+def test_two_classes_are_matched_by_their_names(tmp_path):
+    """A prediction that is the rater's mask with other numbers, and probabilities that are sure of it."""
+    data, out = tmp_path / "data", tmp_path / "pred"
+    mask = blobs(0).astype(np.uint8)
+    mask[:2, 5:7, 5:7] = 2
+    nifti(data / "imagesTs" / "a_0000.nii.gz", np.random.default_rng(0).normal(size=mask.shape))
+    nifti(data / "labelsTs" / "a.nii.gz", mask)
+    nifti(data / "imagesTr" / "t_0000.nii.gz", np.random.default_rng(1).normal(size=mask.shape))
+    nifti(data / "labelsTr" / "t.nii.gz", mask)
+    swapped = np.array([0, 2, 1], np.uint8)[mask]
+    nifti(out / "a.nii.gz", swapped)
+    np.savez(out / "a.npz", probabilities=np.stack([swapped == k for k in range(3)]).astype(np.float32))
+    for place, values in ((data, (1, 2)), (out, (2, 1))):
+        labels = {"background": 0, **dict(zip(("halo", "core"), values, strict=True))}
+        (place / "dataset.json").write_text(json.dumps(DESCRIBED | {"labels": labels}), encoding="utf-8")
+    for how, n in (("masks", 1), ("draws", 3)):
+        command = [
+            "evaluate",
+            "--data",
+            str(data),
+            "--predictions",
+            str(out),
+            "--predictions-as",
+            how,
+            "--samples",
+            "3",
+        ]
+        command += ["--ensemble-sizes", "1", "--no-figure", "--overwrite", "--out", str(tmp_path / "out")]
+        assert main(command) == 0
+        summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
+        rows = summary["table"]["rows"]
+        assert [row["label"] for row in rows] == ["halo", "core", "all classes"] and summary["labels"] == [
+            "halo",
+            "core",
+        ]
+        assert all(row["mean_dice"] == 1 and row["hd95_mm"] == 0 for row in rows)
+        assert summary["results"][0]["averages"]["n_samples"] == n
+        told = json.loads((tmp_path / "out" / "ensemble_size.json").read_text(encoding="utf-8"))
+        assert [curve["label"] for curve in told["curves"]] == ["halo", "core", "all classes"]
+        assert all(case["dice"] == [1] for curve in told["curves"] for case in curve["cases"])
+
+
 def test_compare_takes_one_case_of_predictions(world, tmp_path, capsys):
     raters = []
     for number, shift in enumerate((0, 1)):
