@@ -81,7 +81,7 @@ def shown_table(table: Table) -> Table:
     columns = (
         *((_HEAD[0], _LABEL, _HEAD[1]) if labelled else _HEAD),
         *(Column("dice", "Dice [not empty]"), Column("interval", "95 %"), Column("hd95", "HD95 mm")),
-        *(Column("iou", "Jaccard [not empty]"), Column("empty", "empty"), Column("gain", "gain in Dice (95 %)")),
+        *(Column("iou", "Jaccard [not empty]"), Column("empty", "empty", 1), Column("gain", "gain in Dice (95 %)")),
     )
     rows: list[dict[str, Any]] = []
     seen = set()

@@ -51,11 +51,6 @@ class Predictions:
     described: dict[Path, tuple[Path, dict]] = field(repr=False)
     _meant: dict[Any, tuple[tuple[int, int], ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    @property
-    def samples(self) -> int:
-        """The least number of masks that a case has."""
-        return min(len(files) for files in self.files.values())
-
     def labels(self) -> tuple[Label, ...]:
         """Labels that the first ``dataset.json`` names; none where there is none, or they are regions that overlap."""
         return next((named_labels(told, file) for file, told in self.described.values()), ())
@@ -202,7 +197,7 @@ def find_predictions(folder: Path) -> Predictions:
         ending = str(told.get("file_ending", "")) if isinstance(told, dict) and describes_nnunet(told) else ""
         if isinstance(told, dict) and describes_nnunet(told):
             described[place] = (found / DESCRIPTION, told)
-        for name, path in _masks(place, ending).items():
+        for name, path in (_masks(place, ending) or _masks(place, "")).items():
             files.setdefault(name, []).append(path)
     if not files:
         raise ValueError(

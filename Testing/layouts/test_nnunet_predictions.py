@@ -55,7 +55,7 @@ def test_one_mask_is_one_sample_with_its_labels_by_name(tmp_path):
     p = softmax()
     place = write(tmp_path / "out", "a", p.argmax(0).astype(np.uint8), p)
     found = find_predictions(place)
-    assert found.files == {"a": (place / "a.nii.gz",)} and found.samples == 1
+    assert found.files == {"a": (place / "a.nii.gz",)}
     assert [label.name for label in found.labels()] == ["PZ", "TZ"]
     samples = found.sample_set("a", GRID, (Label("tz"), Label("pz")))  # numbered the other way round
     assert np.array_equal(samples.masks[0], np.array([0, 2, 1], np.uint8)[p.argmax(0)])
@@ -87,6 +87,8 @@ def test_folders_are_samples_and_folds_go_before_what_lies_beside_them(tmp_path,
     assert np.array_equal(swapped.masks[0], masks[1] == 2)
     assert len(caplog.records) == 1  # that PZ is background is told once
     write(tmp_path / "plain", "patient_1", (masks[0] > 0).astype(np.uint8), described=None)
+    write(tmp_path / "converted", "a", masks[0], described=DESCRIBED | {"file_ending": ".mha"})
+    assert list(find_predictions(tmp_path / "converted").files) == ["a"]  # of another ending than is told
     plain = find_predictions(tmp_path / "plain")
     assert plain.labels() == () and len(plain.of("patient/1")) == 1 and plain.of("patient/2") == ()
 
