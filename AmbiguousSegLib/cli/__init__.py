@@ -11,7 +11,7 @@ SUBCOMMANDS = {
     "sample": "sample plausible segmentations of a volume or image",
     "plan": "write a training configuration that fits the data and this machine",
     "train": "train a method from a configuration file",
-    "evaluate": "score models against several raters on held-out cases",
+    "evaluate": "score models, or masks predicted elsewhere, against several raters on held-out cases",
     "calibrate": "fit what a model's samples are worth to several raters of validation cases",
     "benchmark": "train, sample and judge a list of systems alike, and print one table",
     "compare": "compare the samples of a volume with several raters' segmentations",

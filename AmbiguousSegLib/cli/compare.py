@@ -19,10 +19,13 @@ from AmbiguousSegLib.evaluation.comparison import Result
 from AmbiguousSegLib.evaluation.rater_comparison import RaterComparison, compare_with_raters
 from AmbiguousSegLib.evaluation.rater_tables import TABLE_TITLES
 from AmbiguousSegLib.files import said, write_together
-from AmbiguousSegLib.labels import SEGMENTS_ARE
+from AmbiguousSegLib.labels import DEFAULT_LABELS, SEGMENTS_ARE
+from AmbiguousSegLib.layouts.names import some
+from AmbiguousSegLib.layouts.nnunet_predictions import find_predictions
 from AmbiguousSegLib.outputs.result_folder import ResultFolder, read_result_folder
 from AmbiguousSegLib.volume.crops import Crop, joint_box, stack
 from AmbiguousSegLib.volume.geometry import Geometry
+from AmbiguousSegLib.volume.headers import read_header
 from AmbiguousSegLib.volume.io import file_stem, is_flat, placed_on
 from AmbiguousSegLib.volume.scan_kind import is_picture
 from AmbiguousSegLib.volume.segments import read_rater_maps
@@ -33,6 +36,7 @@ JSON_FILE, MARKDOWN_FILE, FIGURE_FILE = "comparison.json", "comparison.md", "dis
 _KEPT = (
     *("label", "model", "seed", "first_sample", "sampler", "coherence_mm", "linked", "slice_range", "region_lps_mm"),
     "window",
+    "predictions",
     *("input_warnings", "notes"),
 )
 _TOLD = ("input_warnings", "notes")  # sentences of it, for the reader of the table
@@ -51,7 +55,13 @@ class _Rater:
 def parser() -> argparse.ArgumentParser:
     """Arguments of the subcommand."""
     p = argparse.ArgumentParser(prog=program("compare"), description=HELP, allow_abbrev=False)
-    p.add_argument("results", type=Path, metavar="RESULTS", help="folder that the subcommand sample has written")
+    p.add_argument(
+        "results",
+        type=Path,
+        metavar="RESULTS",
+        help="folder that the subcommand sample has written; with --case, one of predictions as for evaluate",
+    )
+    p.add_argument("--case", metavar="NAME", help="compare the predictions of this case, nnU-Net's or any masks")
     p.add_argument(
         "--raters",
         nargs="+",
@@ -82,7 +92,7 @@ def main(arguments: list[str]) -> int:
     options = parser().parse_args(arguments)
     write_figure = _checked(options)  # None: none is wanted
     try:
-        result = read_result_folder(options.results)
+        result = read_result_folder(options.results) if options.case is None else _predicted(options)
         raters = [rater for file in options.raters for rater in _read_raters(file, result, options)]
     except (OSError, ImportError) as error:
         raise CommandError(said(error)) from error
@@ -133,6 +143,19 @@ def _checked(options: argparse.Namespace) -> Callable[[Path, Sequence[Result]], 
     """What writes the figure, None if none is wanted; CommandError for what can be refused at once."""
     check_out(options.out, (*_files(), FIGURE_FILE), options.overwrite)
     return None if options.no_figure else figure_writer(FIGURE_FILE)
+
+
+def _predicted(options: argparse.Namespace) -> ResultFolder:
+    """Masks of one case in a folder of predictions, on the grid of the first."""
+    found = find_predictions(options.results)
+    if not (files := found.of(options.case)):
+        raise CommandError(
+            f"{options.results} holds no prediction of {options.case}; it has {some(list(found.files))}."
+        )
+    labels, geometry = found.labels() or DEFAULT_LABELS, read_header(files[0]).geometry
+    samples = [Crop.of(mask).copy() for mask in found.masks(options.case, geometry, labels)]
+    summary = {"model": {"name": options.results.resolve().name}, "predictions": [str(file) for file in files]}
+    return ResultFolder(summary, geometry, [f"sample {k}" for k in range(1, 1 + len(files))], labels, samples)
 
 
 def _read_raters(file: Path, result: ResultFolder, options: argparse.Namespace) -> list[_Rater]:

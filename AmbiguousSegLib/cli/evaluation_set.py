@@ -51,6 +51,12 @@ class EvaluationSet:
     spacing_mm: float | None
     notes: tuple[str, ...]
 
+    def spacing_of(self, case: EvaluationCase) -> tuple[float, float] | None:
+        """Spacing in mm along rows and columns of a case: its own, or that of all; None: unknown."""
+        if case.spacing_mm is not None or self.spacing_mm is None:
+            return case.spacing_mm
+        return self.spacing_mm, self.spacing_mm
+
 
 def add_data_arguments(p: argparse.ArgumentParser, part: str | None = None) -> None:
     """Arguments that choose the cases.

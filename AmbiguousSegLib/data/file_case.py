@@ -85,7 +85,7 @@ class FileCase:
             ValueError: as ``read_raters``; a mask on another grid; values that are no labels; JPEG of several classes.
         """
         geometry = self._grid()
-        return np.stack([self._mask(rater, geometry) for rater in self.raters])
+        return np.stack([load_rater(rater, geometry, self.label_names) for rater in self.raters])
 
     def _grid(self) -> Geometry:
         """That of the first image, by its header; of DICOM only the whole tells it."""
@@ -100,23 +100,25 @@ class FileCase:
             spacing = (self.field_mm[0] / geometry.shape[1], self.field_mm[1] / geometry.shape[2])
         return geometry if spacing is None else replace(geometry, spacing_mm=(spacing[1], spacing[0], 1.0))
 
-    def _mask(self, rater: RaterFile, geometry: Geometry) -> np.ndarray:
-        if rater.path is None:
-            return np.zeros(geometry.shape, np.uint8)
-        if rater.path.suffix.lower() in JPEG:
-            return _jpeg_mask(rater.path, geometry, len(self.label_names))
-        if rater.labels:
-            return _renumbered(rater.path, geometry, rater.labels)
-        kind = "raters" if rater.segment is not None else "auto"
-        masks, grid, part = read_rater_maps(rater.path, self.label_names, kind, geometry)
-        if rater.segment is not None and rater.segment not in masks:
-            raise ValueError(f"{rater.path} has no segment {rater.segment!r}; it has {', '.join(masks)}.")
-        if rater.segment is None and len(masks) != 1:
-            raise ValueError(
-                f"{rater.path} holds the raters {', '.join(masks)}, expected one; name the segment that is meant, or "
-                "the classes by the labels of the configuration."
-            )
-        return on_grid(geometry, masks[rater.segment or next(iter(masks))], grid, part, rater.path)
+
+def load_rater(rater: RaterFile, geometry: Geometry, label_names: Sequence[str]) -> np.ndarray:
+    """One rater's mask on the grid of the image: label map, uint8 ``(Z, Y, X)``; errors as ``FileCase.load_masks``."""
+    if rater.path is None:
+        return np.zeros(geometry.shape, np.uint8)
+    if rater.path.suffix.lower() in JPEG:
+        return _jpeg_mask(rater.path, geometry, len(label_names))
+    if rater.labels:
+        return _renumbered(rater.path, geometry, rater.labels)
+    kind = "raters" if rater.segment is not None else "auto"
+    masks, grid, part = read_rater_maps(rater.path, label_names, kind, geometry)
+    if rater.segment is not None and rater.segment not in masks:
+        raise ValueError(f"{rater.path} has no segment {rater.segment!r}; it has {', '.join(masks)}.")
+    if rater.segment is None and len(masks) != 1:
+        raise ValueError(
+            f"{rater.path} holds the raters {', '.join(masks)}, expected one; name the segment that is meant, or "
+            "the classes by the labels of the configuration."
+        )
+    return on_grid(geometry, masks[rater.segment or next(iter(masks))], grid, part, rater.path)
 
 
 def _jpeg_mask(path: Path, geometry: Geometry, classes: int) -> np.ndarray:

@@ -99,6 +99,10 @@ class SliceStore:
             self._slices.put((case, number), found, sum(array.nbytes for array in found))
         return found
 
+    def label_maps(self, case: Case, number: int, masks: np.ndarray) -> np.ndarray:
+        """Other label maps on a case's grid, uint8 ``(R, Z, Y, X)``, as ``load`` gives the raters' of a slice."""
+        return self._open(case)[0].label_maps(masks, number)
+
     def _open(self, case: Case) -> tuple[PreparedVolume, np.ndarray]:
         found = self._cases.get(case)
         if found is None:
