@@ -13,6 +13,7 @@ import numpy as np
 from AmbiguousSegLib import __version__
 from AmbiguousSegLib.cli.common import CommandError, check_out, figure_writer, program, progress_bar
 from AmbiguousSegLib.cli.evaluation_set import EvaluationSet, add_data_arguments, choose_cases
+from AmbiguousSegLib.cli.refinement_arguments import add_refinement_arguments, refinement_asked
 from AmbiguousSegLib.cli.sample import add_sampler_arguments, given_of_sampler, sampler_settings
 from AmbiguousSegLib.configuration import to_dict
 from AmbiguousSegLib.devices import choose_device
@@ -65,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
         "--mode-samples", type=int, default=64, metavar="N", help="masks per phantom case for frequencies (default: 64)"
     )
     add_sampler_arguments(p)
+    add_refinement_arguments(p)
     p.add_argument("--seed", type=int, default=0, help="the same seed gives the same masks (default: 0)")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     p.add_argument("--batch-size", type=int, default=16, metavar="B", help="masks computed together (default: 16)")
@@ -125,6 +127,7 @@ def _checked(options: argparse.Namespace) -> Callable[[Path, Sequence[Result]], 
             raise CommandError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}.")
     if not 0 <= options.seed < 2**63:
         raise CommandError(f"--seed must lie in [0, 2**63), got {options.seed}.")
+    refinement_asked(options)
     check_out(options.out, (*_files(options), FIGURE_FILE), options.overwrite)
     return None if options.no_figure else figure_writer(FIGURE_FILE)
 
@@ -153,12 +156,13 @@ def _load_models(options: argparse.Namespace) -> list[tuple[str, Model]]:
 
 def _candidate(name: str, model: Model, evaluation_set: EvaluationSet, options: argparse.Namespace) -> Candidate:
     settings = sampler_settings(model, options) if model.method.samples_by_steps else None
+    config = refinement_asked(options)
+    refine = None if config is None else (config, len(model.preprocessing.channels))
 
     def draw(number: int, samples: int, on_step: OnBatchStep) -> np.ndarray:
         case, used = evaluation_set.cases[number], settings or model.sampling
-        return sample_case(
-            model.method, case.identity, case.image, samples, options.seed, used, options.batch_size, on_step
-        )
+        how = (options.seed, used, options.batch_size, on_step, refine)
+        return sample_case(model.method, case.identity, case.image, samples, *how)
 
     return Candidate(name, draw, model, settings)
 
@@ -222,6 +226,8 @@ def _notes(results: Sequence[Result], options: argparse.Namespace) -> list[str]:
     levels = "binarised at the midpoint of the two mask levels"
     cut = "given the largest class, background among them" if results[0].label else levels
     lines = [f"seed {options.seed}; a sample is {cut}"]
+    if (refine := refinement_asked(options)) is not None:
+        lines.append("refined, each sample by itself: " + ", ".join(f"{k} {v}" for k, v in refine.in_json().items()))
     modes = next(result for result in results if result.overall).modes()
     if modes is not None:
         lines.append(

@@ -34,6 +34,7 @@ from AmbiguousSegLib.volume.segments import read_raters
 from AmbiguousSegLib.volume.writing import write_segmentation, write_volume
 
 SUMMARY, CONSENSUS, ENTROPY, OVERVIEW = "samples.json", "consensus.seg.nrrd", "entropy.nrrd", "overview.png"
+FUSED = "fused.seg.nrrd"  # only where it is asked for
 SAMPLE_FILE = re.compile(r"sample_([0-9]+)\.seg\.nrrd")
 
 
@@ -49,7 +50,7 @@ def earlier_files(folder: Path | str, labels: Sequence[Label] = DEFAULT_LABELS) 
         labels: of the set that is to be written; the names of the result that lies there, if any, count besides.
     """
     folder = Path(folder)
-    own = set(_other_files(labels))
+    own = {FUSED, *_other_files(labels)}
     with suppress(OSError, ValueError):  # there is none, or it is somebody else's
         own.update(_other_files(_read_summary(folder)[2]))
     # In lower case, because Mean.nrrd is mean.nrrd on Windows and macOS; elsewhere the second does not exist.
@@ -57,7 +58,13 @@ def earlier_files(folder: Path | str, labels: Sequence[Label] = DEFAULT_LABELS) 
     return [name for name in names if (name in own or SAMPLE_FILE.fullmatch(name)) and (folder / name).exists()]
 
 
-def write_outputs(sample_set: SampleSet, volume: np.ndarray, folder: Path | str, overwrite: bool = False) -> list[Path]:
+def write_outputs(
+    sample_set: SampleSet,
+    volume: np.ndarray,
+    folder: Path | str,
+    overwrite: bool = False,
+    fused: np.ndarray | None = None,
+) -> list[Path]:
     """Write every mask, the maps, the consensus, an overview and, last, ``samples.json``.
 
     All files are complete in a temporary folder before the first one takes its place, so that a full disk leaves
@@ -66,6 +73,7 @@ def write_outputs(sample_set: SampleSet, volume: np.ndarray, folder: Path | str,
     Args:
         volume: float32 ``(C, Z, Y, X)``, for the overview.
         overwrite: replace an earlier result (and remove its surplus maps and samples, ``sample_<digits>.seg.nrrd``).
+        fused: one more consensus, uint8 ``(Z, Y, X)``, as ``ensemble.fusion`` makes it; None: there is none.
 
     Returns:
         The files written.
@@ -79,7 +87,7 @@ def write_outputs(sample_set: SampleSet, volume: np.ndarray, folder: Path | str,
         raise FileExistsError(
             f"{folder} holds {earlier[0]}, as an earlier result does; choose another folder, or overwrite it."
         )
-    return write_together(folder, lambda temporary: _write_all(sample_set, volume, temporary), surplus=earlier)
+    return write_together(folder, lambda temporary: _write_all(sample_set, volume, temporary, fused), surplus=earlier)
 
 
 def summary(sample_set: SampleSet) -> dict[str, Any]:
@@ -227,7 +235,7 @@ def _other_files(labels: Sequence[Label]) -> list[str]:
     return [*(name for pair in _map_files(labels) for name in pair), *entropy, CONSENSUS, OVERVIEW, SUMMARY]
 
 
-def _write_all(sample_set: SampleSet, volume: np.ndarray, folder: Path) -> list[str]:
+def _write_all(sample_set: SampleSet, volume: np.ndarray, folder: Path, fused: np.ndarray | None) -> list[str]:
     grid, labels, names = sample_set.geometry, sample_set.labels, []
 
     def write(file: str, mask: np.ndarray, title: str, identity: str) -> None:
@@ -237,6 +245,9 @@ def _write_all(sample_set: SampleSet, volume: np.ndarray, folder: Path) -> list[
         names.append(sample_file(number))
         write(names[-1], mask, f"{labels[0].name} {number}", f"sample_{number:02d}")
     write(CONSENSUS, sample_set.consensus(), f"{labels[0].name} (consensus)", "consensus")
+    if fused is not None:
+        names.append(FUSED)
+        write(FUSED, fused, f"{labels[0].name} (fused)", "fused")
     for number, (mean, variance) in enumerate(_map_files(labels), start=1):
         write_volume(folder / mean, sample_set.mean(number), grid)
         write_volume(folder / variance, sample_set.variance(number), grid)

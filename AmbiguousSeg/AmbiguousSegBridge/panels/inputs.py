@@ -19,6 +19,7 @@ from AmbiguousSegBridge.parameters import CHANNELS
 from AmbiguousSegBridge.runner import Failure, Job, Listener
 from AmbiguousSegLib.card import card_html, quality_lines
 from AmbiguousSegLib.description import ModelDescription, read_description
+from AmbiguousSegLib.ensemble.refinement import DenseCRFConfig
 from AmbiguousSegLib.quality import Quality, sampler_of
 from AmbiguousSegLib.resources import DEFAULT_MODEL, DEMO_MODEL, bundled_models, find_model
 from AmbiguousSegLib.volume.geometry import SliceAxes
@@ -115,6 +116,7 @@ class InputsPanel:
             parameters.device,
             parameters.region,
             slices,
+            refine=DenseCRFConfig() if parameters.refineBorders else None,
         )
 
     def ask_estimate(self) -> None:
