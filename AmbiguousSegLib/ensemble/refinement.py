@@ -36,10 +36,10 @@ class DenseCRFConfig:
         method: "filtered", or "exact" over all pairs of pixels, for images of at most ``MOST_EXACT_PIXELS``.
     """
 
-    w1: float = 1.5
+    w1: float = 1.25
     theta_alpha: float = 3.0
     theta_beta: float = 0.1
-    w2: float = 1.5
+    w2: float = 1.25
     theta_gamma: float = 1.0
     iterations: int = 5
     confidence: float = 0.7
