@@ -110,6 +110,7 @@ def sampling(model_folder, **changes) -> dict:
         "sampler": None,
         "slice_range": None,
         "pointing": None,
+        "refine": None,
         "region": None,
         "modality": "",
         "picture": False,

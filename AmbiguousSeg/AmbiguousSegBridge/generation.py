@@ -18,8 +18,10 @@ from AmbiguousSegBridge.live_run import LiveRun
 from AmbiguousSegBridge.runner import Failure, Job, Listener, Runner, Steps
 from AmbiguousSegBridge.runs import Run, find_runs, mask_ids, unique_run_name
 from AmbiguousSegBridge.tables import COMPARISON
+from AmbiguousSegLib.configuration import from_dict
 from AmbiguousSegLib.description import ModelDescription, read_description
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.ensemble.refinement import DenseCRFConfig
 from AmbiguousSegLib.inference.point_sampling import Pointing
 from AmbiguousSegLib.quality import Quality, sampler_of
 from AmbiguousSegLib.resources import find_model
@@ -47,6 +49,7 @@ class Settings:
         lesion: what is pointed at, by name; the run is named after it.
         device: "auto", or a device by its torch name.
         sampler: None: what the quality stands for.
+        refine: by what the border of each sample is moved to that of the image; None: nothing does.
     """
 
     model: ModelDescription
@@ -62,6 +65,7 @@ class Settings:
     window_mm: float | None = None
     grow_window: bool = False
     lesion: str = ""
+    refine: DenseCRFConfig | None = None
 
     def pointing(self, geometry: Geometry) -> Pointing | None:
         """What is pointed at in the first volume, on its grid; ValueError where it cannot be sampled."""
@@ -130,6 +134,7 @@ def sample_job(settings: Settings, first_sample: int = 0, kind: str = "sample") 
         "slice_range": None if settings.slice_range is None else list(settings.slice_range),
         "region": None if region is None else [list(corner) for corner in region],
         "pointing": None if (pointing := settings.pointing(geometry)) is None else asdict(pointing),
+        "refine": None if settings.refine is None else asdict(settings.refine),
         "modality": modality,
         "picture": picture,
     }
@@ -165,6 +170,7 @@ def more_of(run: Run, samples: int, device: str) -> Settings:
         device,
         slice_range=slices and tuple(slices),
         sampler=sampler and SamplerSettings.from_json(sampler),
+        refine=from_dict(DenseCRFConfig, refine, "refine") if (refine := request.get("refine")) else None,
     )
 
 
@@ -228,7 +234,7 @@ class Generation:
             "weights_sha256": settings.model.weights_sha256,
             "quality": settings.quality.value,
             **{key: job.arguments[key] for key in ("seed", "sampler", "slice_range", "region")},
-            **{key: job.arguments[key] for key in ("pointing",) if job.arguments[key] is not None},
+            **{key: job.arguments[key] for key in ("pointing", "refine") if job.arguments[key] is not None},
             "channels": [volume.GetName() for volume in settings.volumes],
         }
         volume = settings.volumes[0]

@@ -41,6 +41,7 @@ def given(kind: str, arguments: Mapping[str, Any]) -> Given:
 
 @cache
 def _types() -> dict[str, dict[str, Any]]:
+    from AmbiguousSegLib.ensemble.refinement import DenseCRFConfig
     from AmbiguousSegLib.inference.point_sampling import Pointing
     from AmbiguousSegLib.labels import Label
     from AmbiguousSegLib.volume.geometry import Geometry
@@ -49,7 +50,7 @@ def _types() -> dict[str, dict[str, Any]]:
     sampling = {
         **{"model": str, "device": str, "geometry": Geometry, "samples": int, "first_sample": int, "seed": int},
         **{"sampler": dict[str, Any] | None, "slice_range": tuple[int, int] | None, "modality": str, "picture": bool},
-        **{"region": tuple[Corner, Corner] | None, "pointing": Pointing | None},
+        **{"region": tuple[Corner, Corner] | None, "pointing": Pointing | None, "refine": DenseCRFConfig | None},
     }
     raters = {"samples": masks, "raters": masks, "sample_names": names, "rater_names": names, "geometry": Geometry}
     files = {"masks": masks, "maps": dict[str, str], "geometry": Geometry, "folder": str, "form": str}

@@ -64,6 +64,7 @@ def sample(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any]
     numbers), "geometry", "samples", "first_sample", "seed", "sampler" ({"name", "steps", "grid", "options"}, null: the
     model's own), "slice_range" ([first, last] or null), "region" ([[x, y, z], [x, y, z]] in LPS mm, or null),
     "pointing" (in place of both: {"point_mm": [x, y, z] in LPS mm, "window_mm": its size or null, "grow"}, or null),
+    "refine" (fields of ``DenseCRFConfig``, or null: the masks as they are drawn),
     "modality" (as DICOM names it, or empty), "picture" (whether it does not tell the size of its pixels).
 
     Returns "provenance" of the ``SampleSet``, and "labels" ({"name", "color", "terminology"} each).
@@ -225,11 +226,12 @@ def _geometry(arguments: Arguments) -> Geometry:
 def _request(arguments: Arguments, model: Model) -> SampleRequest:
     from AmbiguousSegLib.configuration import from_dict
     from AmbiguousSegLib.diffusion.settings import SamplerSettings
+    from AmbiguousSegLib.ensemble.refinement import DenseCRFConfig
     from AmbiguousSegLib.inference.point_sampling import Pointing
     from AmbiguousSegLib.inference.volume_sampling import SampleRequest
 
     sampler, slices, region = (arguments[key] for key in ("sampler", "slice_range", "region"))
-    pointing = arguments["pointing"]
+    pointing, refine = arguments["pointing"], arguments["refine"]
     return SampleRequest(
         arguments["samples"],
         first_sample=arguments["first_sample"],
@@ -238,6 +240,7 @@ def _request(arguments: Arguments, model: Model) -> SampleRequest:
         slice_range=None if slices is None else tuple(slices),
         region=None if region is None else tuple(tuple(corner) for corner in region),
         pointing=None if pointing is None else from_dict(Pointing, pointing, "pointing"),
+        refine=None if refine is None else from_dict(DenseCRFConfig, refine, "refine"),
     )
 
 

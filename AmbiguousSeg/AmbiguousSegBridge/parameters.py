@@ -67,6 +67,7 @@ class AmbiguousSegParameterNode:
     quality - Sampler and number of steps.
     seed - Everything random follows from it.
     device - "auto", or a device by its torch name.
+    refineBorders - Whether the border of each sample is moved to that of the image.
     run - Mean map of the run that the panels show.
     shownSample - Its position in the run, from 1; 0: all.
     consensusThreshold - Share of samples above which the consensus of one class takes a voxel.
@@ -98,6 +99,7 @@ class AmbiguousSegParameterNode:
     quality: Quality = Quality.FAST
     seed: Annotated[int, WithinRange(0, LARGEST_INT)] = 0
     device: str = "auto"
+    refineBorders: bool = False
     run: vtkMRMLScalarVolumeNode
     shownSample: Annotated[int, WithinRange(0, 10_000)] = 0
     consensusThreshold: Annotated[float, WithinRange(0.0, 0.99)] = DEFAULT_THRESHOLD

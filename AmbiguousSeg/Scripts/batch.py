@@ -250,6 +250,7 @@ def request_of(job: Job, options: argparse.Namespace) -> dict:
 
     Raises FileNotFoundError if a channel or the model does not exist.
     """
+    from AmbiguousSegLib.cli.refinement_arguments import refinement_asked
     from AmbiguousSegLib.configuration import to_dict
 
     return {
@@ -266,6 +267,8 @@ def request_of(job: Job, options: argparse.Namespace) -> dict:
         "spacing_mm": options.spacing_mm,
         "pointing": None if (pointing := pointing_of(job, options)) is None else to_dict(pointing),
         "computation": [options.precision, options.cuda_graph, options.random_source],
+        "refinement": None if (refine := refinement_asked(options)) is None else refine.in_json(),
+        "fuse": options.fuse,
     }
 
 
@@ -291,8 +294,8 @@ def is_done(folder: Path, request: dict, mrb: bool) -> bool:
     if not all(path.is_file() for path in wanted):
         return False
     earlier = json.loads(wanted[0].read_text(encoding="utf-8"))
-    unnamed = dict.fromkeys(("grid", "spacing_mm", "series", "pointing"))  # in earlier versions
-    return {**unnamed, "computation": [None, False, None], **earlier} == request
+    unnamed = dict.fromkeys(("grid", "spacing_mm", "series", "pointing", "refinement"))  # in earlier versions
+    return {**unnamed, "computation": [None, False, None], "fuse": False, **earlier} == request
 
 
 def run_jobs(
@@ -393,8 +396,10 @@ def library_sampler(options: argparse.Namespace) -> Sample:
 
     from AmbiguousSegLib.cli.common import CommandError
     from AmbiguousSegLib.cli.computation import computation_of
+    from AmbiguousSegLib.cli.refinement_arguments import check_fusion, refinement_asked
     from AmbiguousSegLib.cli.sample import sampler_settings
     from AmbiguousSegLib.devices import device_of_process
+    from AmbiguousSegLib.ensemble.fusion import with_fusion
     from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
     from AmbiguousSegLib.model import load_model
     from AmbiguousSegLib.outputs.result_folder import write_outputs
@@ -406,7 +411,8 @@ def library_sampler(options: argparse.Namespace) -> Sample:
     try:
         model = load_model(options.model, device_of_process(options.device))
         sampler = sampler_settings(model, options)
-        computation = computation_of(options, model.method, model.device)
+        computation, refine = computation_of(options, model.method, model.device), refinement_asked(options)
+        check_fusion(options)
     except CommandError as error:
         raise ValueError(str(error)) from error
     print(f"Model {model.card.name!r} on {model.device}, {model.card.intended_use}", flush=True)
@@ -415,14 +421,17 @@ def library_sampler(options: argparse.Namespace) -> Sample:
         volume, geometry = read_volume(job.channels, job.series)
         seed = options.seed if job.seed is None else job.seed
         part = {"slice_range": job.slices, "pointing": pointing_of(job, options)}
-        request = SampleRequest(options.samples, seed=seed, sampler=sampler, computation=computation, **part)
+        request = SampleRequest(
+            options.samples, seed=seed, sampler=sampler, computation=computation, refine=refine, **part
+        )
         modality, picture = modality_of(job.channels, job.series), any(map(is_picture, job.channels))
         if picture and options.spacing_mm is not None:
             geometry, picture = with_pixels_of(options.spacing_mm, geometry, job.channels), False
         samples = sample_volume(model, volume, geometry, request, modality=modality, picture=picture)
         if options.mrb:
             write_scene(samples, volume, job.name, folder / SCENE)
-        write_outputs(samples, volume, folder, overwrite=True)
+        samples, fused = with_fusion(samples) if options.fuse else (samples, None)
+        write_outputs(samples, volume, folder, overwrite=True, fused=fused)
 
     return sample
 
@@ -474,6 +483,7 @@ def how_to_install() -> str:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     from AmbiguousSegLib.cli.computation import add_computation_arguments
+    from AmbiguousSegLib.cli.refinement_arguments import add_fusion_argument, add_refinement_arguments
     from AmbiguousSegLib.quality import Quality
 
     parser = argparse.ArgumentParser("batch.py", None, __doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -499,6 +509,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--grow-window", action="store_true", help=grow_help)
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps ... (default: a GPU if there is one)")
     add_computation_arguments(parser)
+    add_refinement_arguments(parser)
+    add_fusion_argument(parser)
     parser.add_argument("--mrb", action="store_true", help=f"write a Slicer scene per volume, {SCENE}")
     parser.add_argument("--overwrite", action="store_true", help="sample again what is done already")
     return parser.parse_args(argv)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import sys
@@ -84,6 +85,21 @@ def figure_writer(file: str) -> Callable[[Path, Sequence[Result]], None]:
             f"{file} needs {error.name}; install AmbiguousSegLib[figures], or give --no-figure."
         ) from error
     return write_figure
+
+
+def name_and_value(text: str) -> tuple[str, float | str]:
+    """An option of the form NAME=VALUE, whose value is a number where it can be one.
+
+    Raises:
+        argparse.ArgumentTypeError: another form.
+    """
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
+    try:
+        return name, float(value)
+    except ValueError:
+        return name, value
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from AmbiguousSegLib import __version__
 from AmbiguousSegLib.cli import ensemble_size, predictions
 from AmbiguousSegLib.cli.common import CommandError, check_out, figure_writer, program, progress_bar
 from AmbiguousSegLib.cli.evaluation_set import EvaluationSet, add_data_arguments, choose_cases
+from AmbiguousSegLib.cli.refinement_arguments import add_refinement_arguments, refinement_asked
 from AmbiguousSegLib.cli.sample import add_sampler_arguments, given_of_sampler, sampler_settings
 from AmbiguousSegLib.configuration import to_dict
 from AmbiguousSegLib.description import ONE_MASK
@@ -76,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
         "--mode-samples", type=int, default=64, metavar="N", help="masks per phantom case for frequencies (default: 64)"
     )
     add_sampler_arguments(p)
+    add_refinement_arguments(p)
     p.add_argument("--seed", type=int, default=0, help="the same seed gives the same masks (default: 0)")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     p.add_argument("--batch-size", type=int, default=16, metavar="B", help="masks computed together (default: 16)")
@@ -149,6 +151,8 @@ def _checked(options: argparse.Namespace) -> Callable[[Path, Sequence[Result]], 
             raise CommandError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(options, name)}.")
     if not 0 <= options.seed < 2**63:
         raise CommandError(f"--seed must lie in [0, 2**63), got {options.seed}.")
+    if refinement_asked(options) is not None and not options.model:
+        raise CommandError("--refine belongs to models, which are sampled; leave it out with --predictions alone.")
     check_out(options.out, (*_files(options), FIGURE_FILE, *ensemble_size.FILES), options.overwrite)
     return None if options.no_figure else figure_writer(FIGURE_FILE)
 
@@ -179,12 +183,13 @@ def _load_models(options: argparse.Namespace) -> list[tuple[str, Model]]:
 
 def _candidate(name: str, model: Model, evaluation_set: EvaluationSet, options: argparse.Namespace) -> Candidate:
     settings = sampler_settings(model, options) if model.method.samples_by_steps else None
+    config = refinement_asked(options)
+    refine = None if config is None else (config, len(model.preprocessing.channels))
 
     def draw(number: int, samples: int, on_step: OnBatchStep) -> np.ndarray:
         case, used = evaluation_set.cases[number], settings or model.sampling
-        return sample_case(
-            model.method, case.identity, case.image, samples, options.seed, used, options.batch_size, on_step
-        )
+        how = (options.seed, used, options.batch_size, on_step, refine)
+        return sample_case(model.method, case.identity, case.image, samples, *how)
 
     return Candidate(name, draw, model, settings)
 
@@ -274,6 +279,8 @@ def _notes(results: Sequence[Result], options: argparse.Namespace) -> list[str]:
     cut = "given the largest class, background among them" if results[0].label else levels
     lines = [f"seed {options.seed}; a sample is {cut}"] if options.model else []
     lines += [predictions.how_taken(options)] if options.predictions else []
+    if (refine := refinement_asked(options)) is not None:
+        lines.append("refined, each sample by itself: " + ", ".join(f"{k} {v}" for k, v in refine.in_json().items()))
     modes = next(result for result in results if result.overall).modes()
     if modes is not None:
         lines.append(

@@ -15,14 +15,21 @@ from typing import Any
 import numpy as np
 
 from AmbiguousSegLib.calibration.figures import calibrated_lines
-from AmbiguousSegLib.cli.common import CommandError, check_out, program, progress_bar
+from AmbiguousSegLib.cli.common import CommandError, check_out, name_and_value, program, progress_bar
 from AmbiguousSegLib.cli.computation import add_computation_arguments, computation_of
 from AmbiguousSegLib.cli.quality_arguments import ParserWithQualities, add_quality_argument
+from AmbiguousSegLib.cli.refinement_arguments import (
+    add_fusion_argument,
+    add_refinement_arguments,
+    check_fusion,
+    refinement_asked,
+)
 from AmbiguousSegLib.devices import device_of_process
 from AmbiguousSegLib.diffusion import samplers
 from AmbiguousSegLib.diffusion.samplers import SAMPLERS
 from AmbiguousSegLib.diffusion.settings import FLOW, SamplerSettings
 from AmbiguousSegLib.diffusion.step_grids import STEP_GRIDS
+from AmbiguousSegLib.ensemble.fusion import with_fusion
 from AmbiguousSegLib.files import said, shown
 from AmbiguousSegLib.inference.point_sampling import Pointing
 from AmbiguousSegLib.inference.shared_drawing import Sharing, forget_parts
@@ -129,6 +136,8 @@ def add_sampling_arguments(p: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     add_computation_arguments(p)
+    add_refinement_arguments(p)
+    add_fusion_argument(p)
     p.add_argument("--batch-size", type=int, help="slices computed together (default: what fits the device)")
 
 
@@ -139,22 +148,12 @@ def add_sampler_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--grid", choices=list(STEP_GRIDS), help="which of the training steps (default: the model's own)")
     p.add_argument(
         "--sampler-option",
-        type=_sampler_option,
+        type=name_and_value,
         action="append",
         metavar="NAME=VALUE",
         help="option of the sampler, such as eta=1 for ddim; may be given several times",
     )
     p.add_argument("--eta", type=float, help=argparse.SUPPRESS)  # for one version: --sampler-option eta=…
-
-
-def _sampler_option(text: str) -> tuple[str, float | str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
-    try:
-        return name, float(value)
-    except ValueError:
-        return name, value
 
 
 def given_of_sampler(options: argparse.Namespace) -> list[str]:
@@ -233,6 +232,7 @@ def _request(options: argparse.Namespace, model: Model) -> SampleRequest:
         batch_size=options.batch_size,
         computation=computation_of(options, model.method, model.device),
         linked=options.link_slices,
+        refine=refinement_asked(options),
     )
 
 
@@ -256,6 +256,7 @@ def main(arguments: list[str]) -> int:
 def _run(options: argparse.Namespace, sharing: Sharing | None) -> int:
     speaks = sharing is None or sharing.processes.first
     check_out(options.out, earlier_files(options.out), options.overwrite)
+    check_fusion(options)
     try:
         model = load_model(find_model(options.model), device_of_process(options.device))
         own = earlier_files(options.out, model.labels, model.method.own_map_names)  # maps of each class, and its own
@@ -283,7 +284,8 @@ def _run(options: argparse.Namespace, sharing: Sharing | None) -> int:
         raise CommandError(f"{', '.join(map(shown, options.volume))}: {error}") from error
     if not speaks:
         return 0
-    write_outputs(sample_set, volume, options.out, overwrite=options.overwrite)
+    sample_set, fused = with_fusion(sample_set) if options.fuse else (sample_set, None)
+    write_outputs(sample_set, volume, options.out, options.overwrite, fused)
     forget_parts(options.out)
     volumes = _in_words(sample_set.volume_summary())
     print(f"{len(sample_set)} samples in {time.monotonic() - started:.1f} s on {model.device}: {volumes}")

@@ -23,6 +23,7 @@ def calibrated(
     point_mm: Point | None = None,
     slice_range: Sequence[int] | None = None,
     window_mm: Sequence[float] | None = None,
+    refined: bool = False,
 ) -> dict[str, Any]:
     """For the provenance of samples: ``calibrated_figures`` of one slice and of the volumes; nothing without any.
 
@@ -30,7 +31,7 @@ def calibrated(
     several: then the samples chose it, and its figures say "not validated". "slice" says which, counted as
     ``Preprocessing.prepare`` does; there is none where no sample marks anything to choose by. A volume of one slice has
     no figures of volumes. A window of another size than the field of view, which all cases of a calibration have, has
-    no figures.
+    no figures; neither have samples that were refined, which no calibration has seen.
 
     Args:
         settings: how the masks were drawn.
@@ -38,12 +39,15 @@ def calibrated(
         point_mm: LPS.
         slice_range: first and last of the slices that the masks are of, both included; None: all.
         window_mm: height and width of what was looked at around the point; None: no window was chosen.
+        refined: whether the borders of the masks were moved after they were drawn.
 
     Raises:
         ValueError: a point outside of the volume.
     """
     if not model.calibrations:
         return {}
+    if refined:
+        return {KEY: {"absent": "the model is calibrated for samples as they are drawn; these are refined"}}
     if window_mm is not None and (told := _other_window(model.preprocessing, window_mm)):
         return {KEY: {"absent": told}}
     axes = SliceAxes.of(geometry, model.preprocessing.plane)

@@ -10,7 +10,9 @@ import torch
 
 from AmbiguousSegLib.data.lung_phantom import Phantom
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.ensemble.refinement import DenseCRFConfig
 from AmbiguousSegLib.inference.batches import OnBatchStep, draw_masks
+from AmbiguousSegLib.inference.refining import refined
 from AmbiguousSegLib.label_maps import label_map_of
 from AmbiguousSegLib.methods import Method
 
@@ -37,6 +39,7 @@ def sample_case(
     settings: SamplerSettings,
     batch_size: int,
     on_step: OnBatchStep | None = None,
+    refine: tuple[DenseCRFConfig, int] | None = None,
 ) -> np.ndarray:
     """Masks of one case: label maps, uint8 ``(samples, H, W)``.
 
@@ -47,8 +50,10 @@ def sample_case(
         identity: of the case; with ``seed`` and a sample's number it fixes the noise of that sample.
         image: float32 ``(C, H, W)`` in [0, 1].
         settings, batch_size, on_step: as ``draw_masks``, whose errors these are too.
+        refine: by what the masks are refined (``refining.refined``), and how many of the image's channels, the first,
+            are a picture; None: the masks as they are drawn.
     """
-    return sample_cases(method, [(identity, image)], samples, seed, settings, batch_size, on_step)[0]
+    return sample_cases(method, [(identity, image)], samples, seed, settings, batch_size, on_step, refine)[0]
 
 
 def sample_cases(
@@ -59,6 +64,7 @@ def sample_cases(
     settings: SamplerSettings,
     batch_size: int,
     on_step: OnBatchStep | None = None,
+    refine: tuple[DenseCRFConfig, int] | None = None,
 ) -> np.ndarray:
     """Masks of several cases, drawn in batches that go across them: label maps, uint8 ``(cases, samples, H, W)``.
 
@@ -83,8 +89,10 @@ def sample_cases(
         return torch.from_numpy(np.pad(images[number], room))
 
     drawn = draw_masks(method, padded, list(images), range(samples), seed, settings, batch_size, on_step=on_step)
+    config, channels = refine or (None, 0)
+    inner = (slice(0, height), slice(0, width))
     masks = np.empty((len(images), samples, height, width), np.uint8)
-    for rows, values in drawn:
+    for rows, values in refined(drawn, padded, channels, inner, config):
         for (number, sample), value in zip(rows, values[..., :height, :width].numpy(), strict=True):
             masks[place[number], sample] = label_map_of(value)
     return masks

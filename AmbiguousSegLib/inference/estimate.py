@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.ensemble.dense_crf import DenseCRF
 from AmbiguousSegLib.inference.batches import KEPT_BYTES, draw_masks, prepare_slices
 from AmbiguousSegLib.inference.computation import Computation
 from AmbiguousSegLib.inference.volume_sampling import SampleRequest, fitting_batch_size
@@ -58,8 +59,8 @@ def estimate(
     """Time and memory that ``sample_volume`` will take for a volume on the grid ``geometry``.
 
     A batch of the size that sampling uses is evaluated two to four times, on an image of zeros; the first time is
-    left out, because it warms the network up (so that sampling itself starts warm). Reading and preparing a slice, and
-    writing a mask, are timed as well.
+    left out, because it warms the network up (so that sampling itself starts warm). Reading and preparing a slice,
+    refining a mask, and writing it, are timed as well.
 
     What it does not know: whether other programs will take the processor or the graphics memory meanwhile, or a
     laptop will slow down when it gets hot; smaller last batches count by their share, although a GPU may need as long
@@ -99,7 +100,7 @@ def estimate(
     else:
         kept = min(slices * slice_bytes, max(KEPT_BYTES, batch_size * slice_bytes))
         memory = kept + _host_memory(model, geometry, request.samples, batch_size, slice_bytes, prepared.canvas)
-    seconds = slices * reading + rows * (steps * evaluation + writing)
+    seconds = slices * reading + rows * (steps * evaluation + writing + _time_refining(model, prepared, request))
     return Estimate(
         seconds=seconds,
         seconds_per_sample=seconds / request.samples,
@@ -172,6 +173,18 @@ def _time_slice(model: Model, prepared: PreparedVolume, count: int) -> tuple[flo
         reading.append((middle - start) / count)
         writing.append(perf_counter() - middle)
     return min(reading), min(writing), sum(part[0].numel() * part.element_size() for part in made)
+
+
+def _time_refining(model: Model, prepared: PreparedVolume, request: SampleRequest) -> float:
+    """Seconds to refine a mask, of an image of all intensities: the more there are, the longer it takes."""
+    if request.refine is None:
+        return 0.0
+    height, width = (part.stop - part.start for part in prepared.inner)
+    ramp = torch.linspace(0, 1, height * width).reshape(1, height, width)
+    field = DenseCRF(ramp.expand(len(model.preprocessing.channels), -1, -1), request.refine)
+    start = perf_counter()
+    field.probabilities((ramp > 0.5).numpy().astype(np.uint8), model.method.classes)
+    return perf_counter() - start
 
 
 def _host_memory(

@@ -17,6 +17,7 @@ from AmbiguousSegLib import __version__
 from AmbiguousSegLib.description import ONE_MASK
 from AmbiguousSegLib.diffusion import samplers
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.ensemble.refinement import DenseCRFConfig
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.inference.batches import Row, draw_masks
 from AmbiguousSegLib.inference.calibrated import calibrated
@@ -24,6 +25,7 @@ from AmbiguousSegLib.inference.computation import Computation
 from AmbiguousSegLib.inference.linking import link
 from AmbiguousSegLib.inference.own_maps import own_maps
 from AmbiguousSegLib.inference.point_sampling import Drawing, Pointing, sample_around
+from AmbiguousSegLib.inference.refining import refined
 from AmbiguousSegLib.inference.shared_drawing import SharedDrawing, Sharing
 from AmbiguousSegLib.label_maps import label_map_of
 from AmbiguousSegLib.model import Model
@@ -64,6 +66,8 @@ class SampleRequest:
         linked: whether the masks of neighbouring slices are paired anew at the end (``inference.linking``). Sample k
             then depends on how many samples there are, and more of them can not be added later; no slice's set of
             masks does. Not together with ``pointing``.
+        refine: what moves the border of each sample to that of the image, in its slice and on the model's pixels,
+            before it goes back onto the volume's grid (``inference.refining``); None: nothing does.
 
     Raises:
         ValueError: a number out of its range, or a sampler that ``samplers.check`` refuses.
@@ -80,6 +84,7 @@ class SampleRequest:
     batch_size: int | None = None
     computation: Computation = field(default_factory=Computation)
     linked: bool = False
+    refine: DenseCRFConfig | None = None
 
     def __post_init__(self) -> None:
         if self.samples < 1:
@@ -133,7 +138,7 @@ def sample_volume(
         on_sample: called with the number and the label map, uint8 ``(Z, Y, X)``, of each sample as it is finished: one
             after the other, or, of a volume too large for that, all towards the end; linked ones all at the end.
         modality, picture: what is known of the volume, as ``check_inputs`` takes it.
-        sharing: of the slices among several processes, each of which gets the whole result; None: this one is alone.
+        sharing: of the slices among several processes, each of which gets the whole result; None: alone.
 
     Raises:
         ValueError: channels, slice range, region, point or sampler that do not fit; as ``check_pointed``.
@@ -188,10 +193,12 @@ def sample_volume(
         prepared = around.prepared
         part = {"slice_range": list(around.slices), "region_lps_mm": _plain(around.region), "window": around.window}
     provenance = {**_provenance(model, settings, request, prepared), **part, "input_warnings": warnings}
-    point_mm, window_mm = (None, None) if pointing is None else (pointing.point_mm, part["window"]["asked_mm"])
-    provenance |= calibrated(model, settings, masks, geometry, point_mm, part["slice_range"], window_mm)
     provenance |= {"notes": notes} if notes else {}
-    maps = own_maps(model, prepared, range(part["slice_range"][0], part["slice_range"][1] + 1), request.computation)
+    point_mm, window_mm = (None, None) if pointing is None else (pointing.point_mm, part["window"]["asked_mm"])
+    told_of = (point_mm, part["slice_range"], window_mm, request.refine is not None)
+    provenance |= calibrated(model, settings, masks, geometry, *told_of)
+    first, last = part["slice_range"]
+    maps = own_maps(model, prepared, range(first, last + 1), request.computation)
     return SampleSet(masks, geometry, provenance, model.labels, maps)
 
 
@@ -228,7 +235,8 @@ class _Drawing:
             on_step=step,
             computation=request.computation,
         )
-        for batch, values in drawn:
+        channels, inner = len(self._model.preprocessing.channels), prepared.inner
+        for batch, values in refined(drawn, prepared.image, channels, inner, request.refine):
             # Continuous values are brought to the volume's grid before a class is chosen: borders stay smooth.
             for (z, k), value in zip(batch, prepared.restore(values).numpy(), strict=True):
                 prepared.write(self._masks[k - request.first_sample], z, label_map_of(value))
@@ -282,6 +290,7 @@ def _provenance(
         "linked": request.linked,
         "network_size": list(prepared.canvas),
         "computation": request.computation.in_json(model.device),
+        **({} if request.refine is None else {"refinement": request.refine.in_json()}),
     }
 
 

@@ -35,6 +35,7 @@ from AmbiguousSegLib.volume.segments import read_raters
 from AmbiguousSegLib.volume.writing import write_segmentation, write_volume
 
 SUMMARY, CONSENSUS, ENTROPY, OVERVIEW = "samples.json", "consensus.seg.nrrd", "entropy.nrrd", "overview.png"
+FUSED = "fused.seg.nrrd"  # only where it is asked for
 SAMPLE_FILE = re.compile(r"sample_([0-9]+)\.seg\.nrrd")
 
 
@@ -51,7 +52,7 @@ def earlier_files(folder: Path | str, labels: Sequence[Label] = DEFAULT_LABELS, 
             any, count besides.
     """
     folder = Path(folder)
-    own = set(_other_files(labels, maps))
+    own = {FUSED, *_other_files(labels, maps)}
     with suppress(OSError, ValueError, TypeError):  # there is none, or it is somebody else's
         content, _, earlier = _read_summary(folder)
         own.update(_other_files(earlier, content.get("own_maps", [])))
@@ -60,7 +61,13 @@ def earlier_files(folder: Path | str, labels: Sequence[Label] = DEFAULT_LABELS, 
     return [name for name in names if (name in own or SAMPLE_FILE.fullmatch(name)) and (folder / name).exists()]
 
 
-def write_outputs(sample_set: SampleSet, volume: np.ndarray, folder: Path | str, overwrite: bool = False) -> list[Path]:
+def write_outputs(
+    sample_set: SampleSet,
+    volume: np.ndarray,
+    folder: Path | str,
+    overwrite: bool = False,
+    fused: np.ndarray | None = None,
+) -> list[Path]:
     """Write every mask, the maps, the consensus, an overview and, last, ``samples.json``.
 
     All files are complete in a temporary folder before the first one takes its place, so that a full disk leaves
@@ -69,6 +76,7 @@ def write_outputs(sample_set: SampleSet, volume: np.ndarray, folder: Path | str,
     Args:
         volume: float32 ``(C, Z, Y, X)``, for the overview.
         overwrite: replace an earlier result (and remove its surplus maps and samples, ``sample_<digits>.seg.nrrd``).
+        fused: one more consensus, uint8 ``(Z, Y, X)``, as ``ensemble.fusion`` makes it; None: there is none.
 
     Returns:
         The files written.
@@ -82,7 +90,7 @@ def write_outputs(sample_set: SampleSet, volume: np.ndarray, folder: Path | str,
         raise FileExistsError(
             f"{folder} holds {earlier[0]}, as an earlier result does; choose another folder, or overwrite it."
         )
-    return write_together(folder, lambda temporary: _write_all(sample_set, volume, temporary), surplus=earlier)
+    return write_together(folder, lambda temporary: _write_all(sample_set, volume, temporary, fused), surplus=earlier)
 
 
 def summary(sample_set: SampleSet) -> dict[str, Any]:
@@ -232,7 +240,7 @@ def _other_files(labels: Sequence[Label], maps: Sequence[str]) -> list[str]:
     return [*of_labels, *entropy, *own, CONSENSUS, OVERVIEW, SUMMARY]
 
 
-def _write_all(sample_set: SampleSet, volume: np.ndarray, folder: Path) -> list[str]:
+def _write_all(sample_set: SampleSet, volume: np.ndarray, folder: Path, fused: np.ndarray | None) -> list[str]:
     grid, labels, names = sample_set.geometry, sample_set.labels, []
 
     def write(file: str, mask: np.ndarray, title: str, identity: str) -> None:
@@ -242,6 +250,9 @@ def _write_all(sample_set: SampleSet, volume: np.ndarray, folder: Path) -> list[
         names.append(sample_file(number))
         write(names[-1], mask, f"{labels[0].name} {number}", f"sample_{number:02d}")
     write(CONSENSUS, sample_set.consensus(), f"{labels[0].name} (consensus)", "consensus")
+    if fused is not None:
+        names.append(FUSED)
+        write(FUSED, fused, f"{labels[0].name} (fused)", "fused")
     for number, (mean, variance) in enumerate(_map_files(labels), start=1):
         write_volume(folder / mean, sample_set.mean(number), grid)
         write_volume(folder / variance, sample_set.variance(number), grid)

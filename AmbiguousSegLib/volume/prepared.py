@@ -63,6 +63,11 @@ class PreparedVolume:
         """Rows and columns of the region in the slices of the volume."""
         return self._crop
 
+    @property
+    def inner(self) -> tuple[slice, slice]:
+        """Rows and columns of the canvas that show the region; around them it is padded."""
+        return self._inner
+
     def image(self, i: int) -> torch.Tensor:
         """Slice ``i``: float32 ``(C, H, W)`` in [0, 1] on the CPU, 0 around the region; after ``point_at`` C + 1."""
         self._check_slice(i)

@@ -2027,6 +2027,7 @@ def requests(base: Path, rng: np.random.Generator) -> Iterator[Case]:
             "slice_range": None,
             "region": None,
             "pointing": None,
+            "refine": None,
         }
         return {
             "type": "job",

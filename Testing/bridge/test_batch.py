@@ -118,7 +118,7 @@ def test_what_version_0_1_did_is_skipped_unless_a_grid_is_asked_for(study):
     study.run()
     for path in study.out.glob("*/request.json"):
         request = json.loads(path.read_text(encoding="utf-8"))
-        for key in ("grid", "spacing_mm", "pointing"):  # it had one grid, and did not name it
+        for key in ("grid", "spacing_mm", "pointing", "refinement", "fuse"):  # it had one grid, and did not name it
             del request[key]
         path.write_text(json.dumps(request), encoding="utf-8")
     assert study.run() == 0 and study.asked == []
@@ -136,7 +136,7 @@ def test_resumes_with_what_an_interruption_left(study):
     "arguments",
     [
         *(("--samples", 9), ("--seed", 1), ("--steps", 3), ("--sampler", "ddim"), ("--quality", "fast")),
-        *(("--mrb",), ("--overwrite",), ("--spacing-mm", 0.5)),
+        *(("--mrb",), ("--overwrite",), ("--spacing-mm", 0.5), ("--refine", "dense-crf"), ("--fuse",)),
     ],
 )
 def test_other_settings_are_sampled_again(study, arguments):

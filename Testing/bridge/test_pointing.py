@@ -1,4 +1,4 @@
-"""A point in the scene, and what becomes of it in the request to the worker and in the run."""
+"""A point in the scene, and borders that are refined: what becomes of them in the request to the worker and the run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 import vtk  # noqa: E402
 from AmbiguousSegBridge import jobs, report  # noqa: E402
-from AmbiguousSegBridge.generation import Events, Generation, Settings, more_of, sample_job  # noqa: E402
+from AmbiguousSegBridge.generation import Events, Generation, Settings, more_of, request_of, sample_job  # noqa: E402
 from AmbiguousSegBridge.grid import point_of  # noqa: E402
 from AmbiguousSegBridge.job_arguments import given  # noqa: E402
 from AmbiguousSegBridge.runs import crops_of  # noqa: E402
@@ -21,6 +21,7 @@ from tiny_models import tiny_model  # noqa: E402
 
 from AmbiguousSegLib.description import read_description  # noqa: E402
 from AmbiguousSegLib.diffusion.settings import SamplerSettings  # noqa: E402
+from AmbiguousSegLib.ensemble.refinement import DenseCRFConfig  # noqa: E402
 from AmbiguousSegLib.inference.point_sampling import Pointing  # noqa: E402
 from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume  # noqa: E402
 from AmbiguousSegLib.model import load_model, save_model  # noqa: E402
@@ -137,3 +138,32 @@ def test_a_run_around_a_point_and_more_of_it(scene, volume, model, tmp_path, mon
     assert failure is None and len(run.samples) == 4
     masks = np.stack([crop.full() for crop in crops_of(run)])
     assert np.array_equal(masks[2:], expected(first_sample=2, pointing=Pointing(LPS, 48.0)))
+
+
+def test_borders_are_refined_where_that_is_asked_for(scene, volume, model, tmp_path):
+    """What arrives is what the library refines; more of it is refined the same way; unasked, nothing says so."""
+    refine, ended, runner = DenseCRFConfig(w1=4.0, iterations=2), [], Runner(tmp_path)
+    events = Events(ended=lambda run, failure: ended.append((run, failure)))
+    Generation(scene, runner, Settings(model, (volume,), 2, seed=3, refine=refine), events)
+    assert runner.jobs[0][0].arguments["refine"] == vars(refine)
+    runner.work()
+    run, failure = ended[-1]
+    assert failure is None and run.provenance["refinement"] == {"name": "dense-crf", **vars(refine)}
+    voxels = np.random.default_rng(0).random(GRID.shape, dtype=np.float32)[None]
+    sampler = SamplerSettings.from_json(runner.jobs[0][0].arguments["sampler"])
+    request = SampleRequest(4, seed=3, sampler=sampler, refine=refine)
+    expected = sample_volume(load_model(model.folder), voxels, GRID, request).masks
+    assert np.array_equal(np.stack([crop.full() for crop in crops_of(run)]), expected[:2])
+    assert request_of(run)["refine"] == vars(refine)
+    more = more_of(run, 2, "cpu")
+    assert more.refine == refine
+    Generation(scene, runner, more, events, extends=run)
+    runner.work()
+    assert np.array_equal(np.stack([crop.full() for crop in crops_of(ended[-1][0])]), expected)
+
+    Generation(scene, runner, Settings(model, (volume,), 2, seed=3), events)
+    assert runner.jobs[-1][0].arguments["refine"] is None
+    runner.work()
+    plain = ended[-1][0]
+    assert "refine" not in request_of(plain) and "refinement" not in plain.provenance
+    assert more_of(plain, 2, "cpu").refine is None

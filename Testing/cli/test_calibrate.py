@@ -156,6 +156,17 @@ def test_between_two_slices_it_is_the_one_that_sampling_takes(calibrated, turn, 
     assert slice_at(model.preprocessing, grid, point) == place
 
 
+def test_refined_samples_have_no_calibrated_figures(calibrated):
+    from AmbiguousSegLib.inference.calibrated import calibrated as figures
+
+    model, grid = (
+        load_model(calibrated[0]),
+        Geometry((4, 4, 1), (1.0,) * 3, (0.0,) * 3, (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)),
+    )
+    told = figures(model, model.sampling, np.ones((6, 1, 4, 4), np.uint8), grid, refined=True)
+    assert told == {KEY: {"absent": "the model is calibrated for samples as they are drawn; these are refined"}}
+
+
 def test_a_slice_is_chosen_by_samples_only_where_there_is_a_choice(calibrated):
     from AmbiguousSegLib.inference.calibrated import calibrated as figures
 

@@ -18,6 +18,8 @@ from AmbiguousSegLib.configuration import to_dict
 from AmbiguousSegLib.data.config import DataConfig
 from AmbiguousSegLib.description import Card
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.ensemble.dense_crf import refined_label_maps
+from AmbiguousSegLib.ensemble.refinement import DenseCRFConfig
 from AmbiguousSegLib.evaluation.comparison import ALL_CLASSES
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label
 from AmbiguousSegLib.methods import METHODS, Method
@@ -133,6 +135,24 @@ def test_what_differs_from_training_is_warned_of_and_noted(tmp_path, data, caplo
     summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
     assert note in summary["table"]["notes"]
     assert not any(str(fitting) in message for message in caplog.messages)
+
+
+def test_refined_masks_are_scored_where_that_is_asked_for(tmp_path, data):
+    model, out = save(tmp_path / "known", Alternating(AlternatingConfig()), FOLDER), tmp_path / "out"
+    arguments = ["--data", str(data), "--part", "all", "--cases", "2", "--samples", "2", "--no-figure"]
+    told = ["--refine", "dense-crf", "--refine-option", "w1=8", "--refine-option", "theta_beta=0.5"]
+    assert main(["evaluate", "--model", model, *arguments, *told, "--out", str(out)]) == 0
+    for row in rows_of(out):
+        case = data / row["case"]
+        image = sitk.GetArrayFromImage(sitk.ReadImage(str(case / "image.png")))[None] / np.float32(255)
+        drawn = np.stack([A, B]).astype(np.uint8)
+        masks = refined_label_maps(image, drawn, 1, DenseCRFConfig(w1=8.0, theta_beta=0.5))
+        raters = [sitk.GetArrayFromImage(sitk.ReadImage(str(case / f"rater_{name}.png"))) > 0 for name in "ab"]
+        expected = compare(masks, np.stack(raters))
+        assert float(row["ged_v"]) == pytest.approx(expected["ged_v"], abs=1e-6)
+        assert not np.array_equal(masks, drawn)
+    notes = json.loads((out / "summary.json").read_text(encoding="utf-8"))["table"]["notes"]
+    assert any(note.startswith("refined, each sample by itself: name dense-crf, w1 8.0") for note in notes)
 
 
 def test_figures_by_hand_and_files_that_agree(tmp_path, data, capsys):

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +22,8 @@ from AmbiguousSegLib import cli
 from AmbiguousSegLib.card import quality_lines
 from AmbiguousSegLib.description import read_description
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.ensemble.fusion import Fusion, fused
+from AmbiguousSegLib.ensemble.refinement import DenseCRFConfig
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
 from AmbiguousSegLib.labels import Label
@@ -122,6 +125,43 @@ def test_slices_are_linked_where_that_is_asked_for(study):
     expected = sample_volume(load_model(study / "model"), volume, geometry, request).masks
     for k in range(3):
         assert np.array_equal(read_mask(study / f"out/sample_{k + 1:02d}.seg.nrrd", GRID), expected[k])
+
+
+def test_samples_are_refined_and_fused_where_that_is_asked_for(study):
+    """As the library does it; an earlier fused mask goes with the result it belongs to."""
+    options = ("--samples", "5", "--seed", "2")
+    told = ("--refine", "dense-crf", "--refine-option", "w1=4", "--refine-option", "iterations=2", "--fuse")
+    assert run(study, *options, *told) == 0
+    volume, geometry = read_volume([study / "scan.nrrd"])
+    refine = DenseCRFConfig(w1=4.0, iterations=2)
+    expected = sample_volume(load_model(study / "model"), volume, geometry, SampleRequest(5, seed=2, refine=refine))
+    for k in range(5):
+        assert np.array_equal(read_mask(study / f"out/sample_{k + 1:02d}.seg.nrrd", GRID), expected.masks[k])
+    assert np.array_equal(read_mask(study / "out/fused.seg.nrrd", GRID), fused(expected.masks, 1, 2))
+    summary = summary_of(study)
+    assert summary["refinement"] == {"name": "dense-crf", **vars(refine)}
+    assert summary["fusion"]["samples"] == [[k + 1 for k in subset] for subset in Fusion().subsets(5, 2)]
+    assert run(study, *options, "--overwrite") == 0
+    assert not (study / "out/fused.seg.nrrd").exists()
+    assert not {"refinement", "fusion"} & summary_of(study).keys()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--refine-option", "w1=4"), "--refine-option belongs to --refine; give --refine dense-crf, too"),
+        (("--refine", "dense-crf", "--refine-option", "w1=-1"), "DenseCRFConfig.w1 must be 0 or more"),
+        (("--refine", "dense-crf", "--refine-option", "w3=1"), "Unknown key refinement.w3; known keys: w1"),
+        (("--samples", "3", "--fuse"), "--fuse: Fusion draws 4 different samples, but there are 3; sample more"),
+        (("--refine", "crf"), "invalid choice: 'crf'"),
+        (("--refine", "dense-crf", "--refine-option", "w1"), "expected NAME=VALUE, got 'w1'"),
+    ],
+)
+def test_refinement_that_cannot_be_is_refused_in_one_line(study, capsys, arguments, told):
+    with suppress(SystemExit):  # argparse's way
+        assert run(study, *arguments) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told in error and not (study / "out").exists()
 
 
 def test_a_photograph_is_a_volume_of_one_slice(study):

@@ -22,6 +22,7 @@ from SlicerHost import dialogs
 from SlicerHost.processes import alive
 
 from AmbiguousSegLib.__main__ import main as command_line
+from AmbiguousSegLib.ensemble.refinement import DenseCRFConfig
 from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.segments import read_segments
 from AmbiguousSegLib.volume.writing import write_volume
@@ -224,6 +225,19 @@ def test_the_chosen_device_samples(driver, runner):
     assert runner.last("sample")[1].arguments["device"] == driver.parameters.device == "cuda:0"
     driver.settle()
     assert selector.currentText == "Some GPU, 11.9 GB free"
+
+
+def test_borders_are_refined_if_the_box_is_checked(driver, runner):
+    box = driver.ui.refineCheckBox
+    assert not box.checked
+    driver.start(2)
+    assert runner.last("sample")[1].arguments["refine"] is None
+    list(runner.last("sample")[2].cancelled())
+    driver.settle()
+    box.click()
+    assert driver.parameters.refineBorders
+    driver.start(2)
+    assert runner.last("sample")[1].arguments["refine"] == vars(DenseCRFConfig())
 
 
 def test_no_more_than_a_hundred_are_sampled_at_a_time(driver):

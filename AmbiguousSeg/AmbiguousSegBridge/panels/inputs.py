@@ -21,6 +21,7 @@ from AmbiguousSegBridge.parameters import CHANNELS
 from AmbiguousSegBridge.runner import Failure, Job, Listener
 from AmbiguousSegLib.card import card_html, quality_lines
 from AmbiguousSegLib.description import ModelDescription, read_description
+from AmbiguousSegLib.ensemble.refinement import DenseCRFConfig
 from AmbiguousSegLib.quality import Quality, sampler_of
 from AmbiguousSegLib.resources import DEFAULT_MODEL, DEMO_MODEL, bundled_models, find_model
 from AmbiguousSegLib.volume.geometry import SliceAxes
@@ -112,7 +113,13 @@ class InputsPanel:
         if missing:
             raise ValueError(_("Choose a volume for: {names}").format(names=", ".join(missing)))
         everywhere = Settings(
-            model, tuple(volumes), parameters.samples, parameters.quality, parameters.seed, parameters.device
+            model,
+            tuple(volumes),
+            parameters.samples,
+            parameters.quality,
+            parameters.seed,
+            parameters.device,
+            refine=DenseCRFConfig() if parameters.refineBorders else None,
         )
         if parameters.points is not None:
             lesions = lesions_of(parameters.points)
