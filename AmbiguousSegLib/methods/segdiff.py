@@ -5,9 +5,9 @@ residual-in-residual dense blocks over the image, E and D are the way down and u
 F is the U-Net's own first convolution, and the sum is what its first block reads, and its last one by the skip
 connection. G knows neither x_t nor t, so that it is computed once for all masks and steps of an image.
 
-As published: T = 100 steps of the linear schedule, ε-prediction, a variance that is not learned. The published code
-takes β for it, the upper bound, and does not clip the mask estimate; the paper says neither. Its mask is the mean of
-several samples, cut at one half: the consensus of the samples here.
+As in the published code: T = 100 steps of the linear schedule, ε-prediction, a variance that is not learned but β, the
+upper bound, and a mask estimate that is not clipped. The published mask is the mean of several samples, cut at one
+half: the consensus of the samples here.
 
 Several classes are a reading of ours: F reads one noisy mask channel for each, all at the same timestep.
 """
