@@ -221,7 +221,7 @@ def test_what_the_diffseg_paper_sets():
     assert (config.method, config.dataset.kind, config.dataset.size) == ("diffseg", "isic", (128, 128))
     settings = config.method_config
     assert settings["levels"] == list(range(60, 151, 10)) and max(settings["levels"]) <= settings["schedule"]["steps"]
-    as_in_the_paper = {"removal": "constant", "margin": 0, "draws": 1, "smoothing": 0.0, "threshold": None}
+    as_in_the_paper = {"level_order": "turn", "draws": 1, "smoothing": 0.0, "threshold": None}
     assert {name: settings[name] for name in as_in_the_paper} == as_in_the_paper
     optimisation = config.optimisation
     assert (optimisation.batch_size, optimisation.learning_rate, optimisation.images) == (4, 5e-4, 500 * 2500)
