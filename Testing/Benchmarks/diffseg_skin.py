@@ -39,7 +39,7 @@ SETTINGS = {  # row of the table: removal, what sampling is told
     "the same; least_threshold .1": ("surround", {"least_threshold": 0.1}),
     "surround, margin 1; smoothing 0": ("surround", {"smoothing": 0.0}),
     "constant, margin 0; smoothing 1": ("constant", {}),
-    "constant, margin 0; smoothing 0 (the paper's)": ("constant", {"smoothing": 0.0}),
+    "constant, margin 0; smoothing 0 (the paper, read plainly)": ("constant", {"smoothing": 0.0}),
 }
 TRAINED = {"surround": {"removal": "surround"}, "constant": {"removal": "constant", "margin": 0}}
 TRAINING_PICTURES, BATCH, RATE = 300, 8, 2e-3
