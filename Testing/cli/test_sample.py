@@ -138,7 +138,13 @@ def test_samples_are_refined_and_fused_where_that_is_asked_for(study):
     for k in range(5):
         assert np.array_equal(read_mask(study / f"out/sample_{k + 1:02d}.seg.nrrd", GRID), expected.masks[k])
     assert np.array_equal(read_mask(study / "out/fused.seg.nrrd", GRID), fused(expected.masks, 1, 2))
+    with batch_script() as batch:
+        script = [str(study / "scan.nrrd"), "--model", str(study / "model"), "--out", str(study / "batch"), *options]
+        assert batch.main([*script, *told, "--device", "cpu"]) == 0
+    for file in (*(f"sample_{k + 1:02d}.seg.nrrd" for k in range(5)), "fused.seg.nrrd"):
+        assert np.array_equal(read_mask(study / "batch/scan" / file, GRID), read_mask(study / "out" / file, GRID))
     summary = summary_of(study)
+    assert summary == json.loads((study / "batch/scan/samples.json").read_text(encoding="utf-8"))
     assert summary["refinement"] == {"name": "dense-crf", **vars(refine)}
     assert summary["fusion"]["samples"] == [[k + 1 for k in subset] for subset in Fusion().subsets(5, 2)]
     assert run(study, *options, "--overwrite") == 0
