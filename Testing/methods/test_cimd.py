@@ -309,8 +309,8 @@ def test_build_method():
     assert isinstance(method, METHODS["cimd"]) and method.name == "cimd"
     assert (method.image_channels, method.size_multiple, method.samples_by_steps) == (3, 2, True)
     assert method.unet.config.in_channels == 4 and method.amn.config.in_channels == 4
-    with pytest.raises(ValueError, match="Unknown method 'segnet'; known: .*cimd, .*probabilistic_unet"):
-        build_method("segnet", {})
+    with pytest.raises(ValueError, match="Unknown method 'medt'; known: .*cimd, .*probabilistic_unet"):
+        build_method("medt", {})
     with pytest.raises(ValueError, match=r"Unknown key method_config\.unet\.width"):
         build_method("cimd", {"unet": {"width": 3}})
 
