@@ -234,7 +234,7 @@ class AmbiguousSegLogic(ScriptedLoadableModuleLogic):
         :param modelFolder: folder with ``model.json``, or the name of a bundled model; None: the default one.
         :param events: whom to tell (``AmbiguousSegBridge.generation.Events``).
         :param settings: further fields of ``AmbiguousSegBridge.generation.Settings``: samples, seed, quality, device,
-            region, slice_range, sampler; or point (RAS mm, as Slicer shows it), window_mm, grow_window.
+            region, slice_range, sampler, refine; or point (RAS mm, as Slicer shows it), window_mm, grow_window, lesion.
         :raises ValueError: the volumes do not fit each other or the model; nothing was started.
         """
         model = read_description(find_model(modelFolder))

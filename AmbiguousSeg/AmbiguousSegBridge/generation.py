@@ -118,6 +118,9 @@ def sample_job(settings: Settings, first_sample: int = 0, kind: str = "sample") 
             f"The model reads {wanted} volume(s) ({', '.join(settings.model.channels)}), "
             f"{sum(volume is not None for volume in settings.volumes)} chosen. Choose one for each channel."
         )
+    gone = [volume.GetName() for volume in settings.volumes if volume.GetScene() is None]
+    if gone:
+        raise ValueError(f"The volume {', '.join(gone)} is no longer in the scene. Choose one that is.")
     arrays, geometry = channel_arrays(settings.volumes)
     files = [f"channel_{number}.npy" for number in range(len(arrays))]
     region = None if settings.region is None else region_of(settings.region, settings.volumes[0])

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 import slicer
+from AmbiguousSegBridge import packages
 from AmbiguousSegBridge.generation import request_of
 from AmbiguousSegBridge.runner import Failure
 from AmbiguousSegBridge.runs import crops_of, find_runs
 from module_driver import FakeRunner
+from shared_data import REPOSITORY
+from SlicerHost import dialogs
 
 INSIDE, OTHER = (-25.0, -30.0, 20.0), (-40.0, -25.0, 30.0)  # RAS mm, in the sample data
 
@@ -116,3 +121,103 @@ def test_after_an_early_end_no_further_lesion_is_begun(pointing, monkeypatch, en
     pointing.settle()
     assert not pointing.widget.generate.busy
     assert not [job for job, _ in runner.jobs[number:] if job.kind == "sample"]
+
+
+def test_the_selector_lists_the_points_and_none_leads_back_to_the_volume(pointing):
+    selector = pointing.ui.pointsSelector
+    assert selector.enabled and selector.currentNode() is pointing.parameters.points
+    selector.setCurrentNode(None)
+    pointing.settle()
+    assert pointing.parameters.points is None and pointing.ui.generateButton.enabled
+
+
+def test_whatever_shows_nodes_is_handed_the_scene():
+    root = ElementTree.parse(REPOSITORY / "AmbiguousSeg" / "Resources" / "UI" / "AmbiguousSeg.ui").getroot()
+    shown = {w.get("name") for w in root.iter("widget") if w.get("class", "").startswith("qMRML")} - {"AmbiguousSeg"}
+    told = {c.findtext("receiver") for c in root.iter("connection") if c.findtext("slot").startswith("setMRMLScene(")}
+    assert shown == told
+
+
+def test_the_estimate_follows_the_number_of_lesions(pointing, monkeypatch):
+    """The first lesion is asked for again, as the text speaks of all of them."""
+    runner = FakeRunner()
+    monkeypatch.setattr(pointing.widget.context, "runner", runner)
+    monkeypatch.setattr(packages, "incomplete", lambda: False)
+    estimate = {"seconds": 3.0, "memory_bytes": 1e6, "device": "cpu", "slices": 2, "evaluations": 8}
+    texts = []
+    for place in (INSIDE, OTHER, None):
+        if place is None:
+            pointing.parameters.points.RemoveNthControlPoint(1)
+        else:
+            click(pointing, place)
+        pointing.widget.inputs.ask_estimate()
+        runner.last("estimate")[2].finished(estimate, None)
+        texts.append(pointing.ui.estimateLabel.text)
+    assert texts[1] == f"{texts[0]}, for each of 2 lesions" and texts[2] == texts[0]
+
+
+def test_of_several_lesions_the_one_that_lies_outside_is_named(pointing):
+    click(pointing, INSIDE)
+    click(pointing, (1000.0, 0.0, 0.0))
+    tip = pointing.ui.generateButton.toolTip
+    assert not pointing.ui.generateButton.enabled and tip.startswith("lesion 2: The point") and "outside" in tip
+
+
+@pytest.fixture
+def three(pointing, monkeypatch):
+    """Three lesions, the first of which is being sampled by nobody."""
+    monkeypatch.setattr(pointing.widget.context, "runner", FakeRunner())
+    for place in (INSIDE, OTHER, INSIDE):
+        click(pointing, place)
+    pointing.press("generateButton")
+    dialogs.shown.clear()
+    return pointing
+
+
+def sampled_points(driver) -> list[list[float]]:
+    jobs = driver.widget.context.runner.jobs
+    return [job.arguments["pointing"]["point_mm"] for job, _ in jobs if job.kind == "sample"]
+
+
+def end(driver, how: str, *arguments) -> None:
+    """What the runner tells of the last sampling."""
+    for _ in getattr(driver.widget.context.runner.last("sample")[2], how)(*arguments):
+        pass
+    driver.settle()
+
+
+def test_what_was_not_begun_is_told(three):
+    three.press("generateButton")
+    end(three, "cancelled")
+    assert three.ui.statusLabel.text == "Cancelled; nothing was added.\nNot begun: lesion 2, lesion 3"
+    three.press("generateButton")
+    end(three, "finished", {"provenance": {}}, None)  # without any sample, as when the user removed all of them
+    assert sampled_points(three) == [lps(INSIDE), lps(INSIDE), lps(OTHER)]
+    end(three, "failed", Failure("bad_input", "It cannot be.", ""))
+    ((_, text),) = dialogs.shown
+    assert text == "No segmentations were made of lesion 2.\nNot begun: lesion 3\n\nIt cannot be."
+    assert not three.widget.generate.busy and len(sampled_points(three)) == 3
+
+
+def test_a_volume_that_is_removed_on_the_way_ends_it(three):
+    slicer.mrmlScene.RemoveNode(three.parameters.channel1)
+    end(three, "finished", {"provenance": {}}, None)
+    ((_, text),) = dialogs.shown
+    assert "made of lesion 2.\nNot begun: lesion 3" in text and "no longer in the scene" in text
+    assert not three.widget.generate.busy and len(sampled_points(three)) == 1
+
+
+def test_points_that_are_removed_on_the_way_are_sampled_as_they_were(three):
+    slicer.mrmlScene.RemoveNode(three.parameters.points)
+    three.settle()
+    end(three, "finished", {"provenance": {}}, None)
+    assert sampled_points(three) == [lps(INSIDE), lps(OTHER)]
+
+
+def test_no_further_lesion_is_begun_in_a_scene_that_was_closed(three):
+    listener = three.widget.context.runner.last("sample")[2]
+    slicer.mrmlScene.Clear()
+    for _ in listener.cancelled():
+        pass
+    three.settle()
+    assert len(sampled_points(three)) == 1 and not three.widget.generate.busy and not dialogs.shown

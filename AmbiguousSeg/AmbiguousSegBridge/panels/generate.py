@@ -35,6 +35,7 @@ class GeneratePanel:
         self.context, self.ui, self.inputs = context, context.ui, inputs
         self._on_sample, self._on_run = on_sample, on_run
         self._generation: Generation | None = None
+        self._lesion = ""  # that is sampled, by name; empty where none is pointed at
         self._waiting: list[Settings] = []  # of further lesions
         self._cancelling = False
         self._told_of: slicer.vtkMRMLScalarVolumeNode | None = None  # mean map of the run that the status speaks of
@@ -85,7 +86,7 @@ class GeneratePanel:
 
     def _on_generate(self, _checked: bool = False) -> None:
         if self.busy:
-            self._waiting, self._cancelling = [], True
+            self._cancelling = True
             self._generation.cancel()
             self.refresh()
             return
@@ -100,16 +101,18 @@ class GeneratePanel:
             raise ValueError(_("There is no run to add to"))
         return more_of(run, parameters.moreSamples, parameters.device)
 
-    def _start(self, settings: Callable[[], list[Settings]], extends: Run | None = None) -> None:
-        nothing = _("No segmentations were made.")
+    def _start(self, settings: Callable[[], list[Settings]], extends: Run | None = None, nothing: str = "") -> None:
+        """Begin with the first of the settings; ``nothing`` says what is not made where that cannot be."""
+        nothing = nothing or _nothing("", [])
         with self.context.errors_shown(nothing):
             if not self.context.packages_there(nothing):
                 return
             events = Events(self._show_progress, lambda _node: self._on_sample(), self._on_end)
             self._cancelling = False
             threshold = self.context.parameters.consensusThreshold
-            first, *self._waiting = settings()
+            first, *waiting = settings()
             self._generation = Generation(self.context.scene, self.context.runner, first, events, extends, threshold)
+            self._lesion, self._waiting = first.lesion, waiting
             self.inputs.cancel_estimate()  # sampling is not to wait for it
             self.inputs.show_warnings(self._generation.warnings)
             self.context.generating = True
@@ -138,21 +141,39 @@ class GeneratePanel:
 
     def _on_end(self, run: Run | None, failure: Failure | None) -> None:
         cancelled, self._generation, self._cancelling = self._cancelling, None, False
+        waiting, self._waiting = self._waiting, []
         self.context.generating = False
         self.ui.progressBar.hide()
         if self.context.parameters is None:  # the scene is being closed
             self._notify("")
             return
+        left = waiting if cancelled or failure is not None else []
         if run is None:
-            self._notify(_("Cancelled; nothing was added.") if cancelled else "")
+            self._notify(_and_not_begun(_("Cancelled; nothing was added."), left) if cancelled else "")
         else:
-            self._notify(_("{count} samples in run {name}").format(count=len(run.samples), name=run.name), run)
+            made = _("{count} samples in run {name}").format(count=len(run.samples), name=run.name)
+            self._notify(_and_not_begun(made, left), run)
             self._on_run(run)
-        waiting, self._waiting = self._waiting, []
-        if waiting and run is not None and failure is None:
-            self._start(lambda: waiting)
+        if waiting and not left:
+            self._start(lambda: waiting, nothing=_nothing(waiting[0].lesion, waiting[1:]))
         self.refresh()
         self.context.refresh_soon()
         if failure is not None:
-            stopped = _("Sampling stopped early; the samples made so far are kept.")
-            self.context.show_failure(failure, stopped if run is not None else _("No segmentations were made."))
+            stopped = _and_not_begun(_("Sampling stopped early; the samples made so far are kept."), left)
+            self.context.show_failure(failure, stopped if run is not None else _nothing(self._lesion, left))
+
+
+def _nothing(lesion: str, waiting: list[Settings]) -> str:
+    """That no run was made: of which lesion, if one was pointed at, and which others are not begun for it."""
+    text = _("No segmentations were made.")
+    if lesion:
+        text = _("No segmentations were made of {lesion}.").format(lesion=lesion)
+    return _and_not_begun(text, waiting)
+
+
+def _and_not_begun(text: str, waiting: list[Settings]) -> str:
+    """A sentence, and below it the lesions that were to follow, if there are any."""
+    if not waiting:
+        return text
+    names = ", ".join(settings.lesion for settings in waiting)
+    return _("{text}\nNot begun: {lesions}").format(text=text, lesions=names)

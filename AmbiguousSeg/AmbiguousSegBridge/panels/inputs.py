@@ -95,10 +95,15 @@ class InputsPanel:
         refused, reason = self._refused
         asked = self._chosen()
         for settings in asked:
-            job = sample_job(settings, kind="estimate")
-            _check_region(settings)
-            if _text_of(job) == refused:
-                raise ValueError(reason)
+            try:
+                job = sample_job(settings, kind="estimate")
+                _check_region(settings)
+                if _text_of(job) == refused:
+                    raise ValueError(reason)
+            except ValueError as error:
+                if len(asked) == 1:
+                    raise
+                raise ValueError(_("{lesion}: {reason}").format(lesion=settings.lesion, reason=error)) from error
         return asked
 
     def _chosen(self) -> list[Settings]:
@@ -151,7 +156,7 @@ class InputsPanel:
             self._show_estimate(reason)
             return
         asked = _text_of(job)
-        if asked == self._estimated:
+        if asked == self._estimated and self._lesions == 1 + len(others):
             return
         if packages.incomplete():
             self._show_estimate(_("Time and memory are estimated once the needed packages are installed."))
