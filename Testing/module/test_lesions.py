@@ -43,6 +43,7 @@ def test_the_button_arms_the_mouse_for_one_click(pointing):
     assert not interaction().GetPlaceModePersistence()
     assert selection.GetActivePlaceNodeID() == points.GetID()
     assert selection.GetActivePlaceNodeClassName() == "vtkMRMLMarkupsFiducialNode"
+    assert pointing.ui.pointsSelector.currentNode() is points and pointing.ui.pointsSelector.enabled
     assert pointing.ui.pointsTextLabel.text == "Click a lesion in a slice view."
     assert not pointing.ui.generateButton.enabled and "Click a lesion" in pointing.ui.generateButton.toolTip
     points.AddControlPoint(*INSIDE)
