@@ -15,6 +15,7 @@ import SimpleITK as sitk
 
 from AmbiguousSegLib import __version__
 from AmbiguousSegLib.cli.common import CommandError, check_out, figure_writer, program, progress_bar
+from AmbiguousSegLib.ensemble.refinement import refinement_in_words
 from AmbiguousSegLib.evaluation.comparison import Result
 from AmbiguousSegLib.evaluation.rater_comparison import RaterComparison, compare_with_raters
 from AmbiguousSegLib.evaluation.rater_tables import TABLE_TITLES
@@ -35,7 +36,7 @@ JSON_FILE, MARKDOWN_FILE, FIGURE_FILE = "comparison.json", "comparison.md", "dis
 # What of samples.json is told again
 _KEPT = (
     *("label", "model", "seed", "first_sample", "sampler", "coherence_mm", "linked", "slice_range", "region_lps_mm"),
-    "window",
+    *("window", "refinement"),
     "predictions",
     *("input_warnings", "notes"),
 )
@@ -120,7 +121,9 @@ def main(arguments: list[str]) -> int:
         ],
     }
     part = _sampled_part(result.summary)
-    notes = [*([] if part is None else [part]), *(t for key in _TOLD for t in result.summary.get(key, []))]
+    refined = result.summary.get("refinement")
+    told = [] if refined is None else [refinement_in_words(refined)]
+    notes = [*([] if part is None else [part]), *told, *(t for key in _TOLD for t in result.summary.get(key, []))]
     summary = comparison.tables["summary"]
     comparison.tables["summary"] = replace(summary, notes=(*notes, *summary.notes))
     _write(comparison, origin, options.out, write_figure if comparison.slices.cases else None)

@@ -20,6 +20,7 @@ from AmbiguousSegLib.configuration import to_dict
 from AmbiguousSegLib.description import ONE_MASK
 from AmbiguousSegLib.devices import choose_device
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
+from AmbiguousSegLib.ensemble.refinement import refinement_in_words
 from AmbiguousSegLib.evaluation.comparison import CaseResult, Result, by_label, case_table, evaluate_case
 from AmbiguousSegLib.evaluation.mode_frequencies import mode_frequencies
 from AmbiguousSegLib.evaluation.tables_by_samples import most_samples, tables_of
@@ -280,7 +281,7 @@ def _notes(results: Sequence[Result], options: argparse.Namespace) -> list[str]:
     lines = [f"seed {options.seed}; a sample is {cut}"] if options.model else []
     lines += [predictions.how_taken(options)] if options.predictions else []
     if (refine := refinement_asked(options)) is not None:
-        lines.append("refined, each sample by itself: " + ", ".join(f"{k} {v}" for k, v in refine.in_json().items()))
+        lines.append(refinement_in_words(refine.in_json()))
     modes = next(result for result in results if result.overall).modes()
     if modes is not None:
         lines.append(

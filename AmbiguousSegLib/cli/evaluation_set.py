@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -140,8 +141,10 @@ def _folder(options: argparse.Namespace, models: Sequence[tuple[str, Model]]) ->
     if len(own - {AUTO}) > 1:
         kinds = ", ".join(f"{name} {config.kind}" for name, config in configs.items())
         raise CommandError(f"The models read data of different kinds ({kinds}); evaluate each kind on its own.")
+    # Which multiples of pixels a network takes beyond its size is no other way to prepare: all take the common ones.
     ways = {
-        name: replace(model.preprocessing, channels=("",) * len(model.preprocessing.channels)) for name, model in models
+        name: replace(model.preprocessing, channels=("",) * len(model.preprocessing.channels), size_multiple=1)
+        for name, model in models
     }
     if len(set(ways.values())) > 1:
         described = "; ".join(
@@ -154,6 +157,8 @@ def _folder(options: argparse.Namespace, models: Sequence[tuple[str, Model]]) ->
     if options.subject_pattern is None and len(patterns) > 1:
         raise CommandError("The models were trained with different subject patterns; give one with --subject-pattern.")
     first = models[0][1]
+    multiple = math.lcm(*(model.preprocessing.size_multiple for _, model in models))
+    preprocessing = replace(first.preprocessing, size_multiple=multiple)
     config = next(iter(configs.values()), DataConfig())
     pattern = options.subject_pattern or next(iter(patterns), None)
     config = replace(config, kind=next(iter(own), AUTO), subject_pattern=pattern)
@@ -162,11 +167,11 @@ def _folder(options: argparse.Namespace, models: Sequence[tuple[str, Model]]) ->
     chosen, how = _part(options, configs, cases)
     if not chosen:
         raise CommandError(f"{options.data}: the {options.part} part holds no case; choose another --part or --split.")
-    slices, seen, limits = index(chosen, first.preprocessing, len(first.labels), leave_out=config.leave_out)
+    slices, seen, limits = index(chosen, preprocessing, len(first.labels), leave_out=config.leave_out)
     notes = [f"{name}: {note}" for name, model in models for note in _differences(model, seen)]
     for text in notes:
         log.warning("%s", text)
-    store = SliceStore(first.preprocessing, len(first.labels), limits, config.cache_mb * 2**20)
+    store = SliceStore(preprocessing, len(first.labels), limits, config.cache_mb * 2**20)
     loaded = tuple(loaded_cases(slices, store, options.cases))
     spacing, pixels = _spacing(options, configs)
     note = f"{options.data}: {len(loaded)} cases, {how}; {pixels}"

@@ -59,6 +59,11 @@ class DenseCRFConfig:
         return {"name": DENSE_CRF, **to_dict(self)}
 
 
+def refinement_in_words(told: Mapping[str, Any]) -> str:
+    """For the notes of a table; ``told``: as ``DenseCRFConfig.in_json``."""
+    return "refined, each sample by itself: " + ", ".join(f"{key} {value}" for key, value in told.items())
+
+
 def refinement_of(name: str | None, options: Mapping[str, Any]) -> DenseCRFConfig | None:
     """What a command line asks for by its name and options; None: nothing.
 

@@ -13,6 +13,7 @@ import SimpleITK as sitk
 
 from AmbiguousSegLib import cli
 from AmbiguousSegLib.cli import compare
+from AmbiguousSegLib.ensemble.refinement import DenseCRFConfig
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.evaluation.rater_comparison import compare_with_raters
 from AmbiguousSegLib.evaluation.table import Table
@@ -108,6 +109,18 @@ def test_a_part_of_the_slices_is_told(study, slices, notes):
     assert run(study, "--no-figure", results="part") == 0
     told = read(study)["tables"]["summary"]["notes"]
     assert [note.split(":")[0] for note in told if "SAMPLED" in note] == notes
+
+
+def test_that_samples_were_refined_is_told(study):
+    refinement = DenseCRFConfig(w1=3.0).in_json()
+    settings = {"seed": 7, "model": {"name": "toy"}, "refinement": refinement}
+    write_outputs(SampleSet(SAMPLES, GRID, settings), np.zeros((1, *GRID.shape), np.float32), study / "moved")
+    for results, expected in (("moved", ["refined, each sample by itself: name dense-crf, w1 3.0"]), ("results", [])):
+        assert run(study, "--no-figure", results=results, out=f"{results}_out") == 0
+        told = read(study, f"{results}_out")
+        assert told["samples"].get("refinement") == (refinement if expected else None)
+        notes = [note for note in told["tables"]["summary"]["notes"] if note.startswith("refined")]
+        assert [note.partition(", theta")[0] for note in notes] == expected
 
 
 def test_every_segment_of_a_file_is_a_rater(study):

@@ -296,6 +296,17 @@ def test_models_of_one_name_are_told_apart(tmp_path, data):
     assert {row["model"] for row in rows_of(tmp_path / "o")} == {f"twin $x_{{$ ({model})" for model in models}
 
 
+def test_networks_of_other_multiples_are_one_way_to_prepare_slices(tmp_path, data):
+    folder, arguments = tmp_path / "by_1", ["--data", str(data), "--part", "all", "--samples", "2", "--no-figure"]
+    model = load_model(save(folder, Alternating(AlternatingConfig()), FOLDER))
+    save_model(replace(model, preprocessing=replace(model.preprocessing, size_multiple=8)), tmp_path / "by_8")
+    models = [str(folder), str(tmp_path / "by_8")]
+    assert main(["evaluate", "--model", *models, *arguments, "--out", str(tmp_path / "both")]) == 0
+    assert main(["evaluate", "--model", models[0], *arguments, "--out", str(tmp_path / "alone")]) == 0
+    rows, alone = rows_of(tmp_path / "both"), rows_of(tmp_path / "alone")
+    assert len(rows) == 24 and [row["ged_v"] for row in rows] == 2 * [row["ged_v"] for row in alone]
+
+
 def test_bad_input_is_one_line_and_writes_nothing(tmp_path, data, capsys):
     known = save(tmp_path / "known", Alternating(AlternatingConfig()), FOLDER)
     colour = save(tmp_path / "colour", Alternating(AlternatingConfig(3)), FOLDER)
