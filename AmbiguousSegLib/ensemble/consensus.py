@@ -95,6 +95,20 @@ def majority(masks: np.ndarray) -> np.ndarray:
     return 2 * count > len(masks)
 
 
+def majority_of(masks: np.ndarray, classes: int) -> np.ndarray:
+    """What most of the masks say: label map, uint8 ``(*spatial)``.
+
+    One class: as ``majority``. Several: the rule of ``consensus_of_means``.
+
+    Args:
+        masks: label maps, uint8 ``(N, *spatial)``, N ≥ 1.
+        classes: K.
+    """
+    if classes == 1:
+        return majority(masks.view(bool)).view(np.uint8)
+    return consensus_of_means([(masks == label).mean(axis=0, dtype=np.float32) for label in range(1, classes + 1)])
+
+
 def staple(masks: np.ndarray) -> StapleResult:
     """STAPLE (Warfield et al. 2004, IEEE TMI 23:903–921) as SimpleITK computes it, prior: the mean of the masks.
 

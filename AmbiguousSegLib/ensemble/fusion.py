@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from AmbiguousSegLib.diffusion.noise import philox
-from AmbiguousSegLib.ensemble.consensus import consensus_of_means
+from AmbiguousSegLib.ensemble.consensus import majority_of
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
-from AmbiguousSegLib.label_maps import class_mask
 
 FUSION = 2  # purpose of random numbers, beside sampling and training
 
@@ -70,8 +68,8 @@ def fused(masks: np.ndarray, classes: int = 1, seed: int = 0, fusion: Fusion | N
         ValueError: fewer samples than a draw takes.
     """
     chosen = fusion or Fusion()
-    drawn = [_consensus([masks[k] for k in subset], classes) for subset in chosen.subsets(len(masks), seed)]
-    return _consensus(drawn, classes)
+    drawn = [majority_of(masks[subset], classes) for subset in chosen.subsets(len(masks), seed)]
+    return majority_of(np.stack(drawn), classes)
 
 
 def with_fusion(sample_set: SampleSet, fusion: Fusion | None = None) -> tuple[SampleSet, np.ndarray]:
@@ -87,13 +85,3 @@ def with_fusion(sample_set: SampleSet, fusion: Fusion | None = None) -> tuple[Sa
     mask = fused(sample_set.masks, sample_set.classes, seed, chosen)
     drawn = [[first + k for k in subset] for subset in chosen.subsets(len(sample_set), seed)]
     return replace(sample_set, provenance={**told, "fusion": {**asdict(chosen), "samples": drawn}}), mask
-
-
-def _consensus(masks: Sequence[np.ndarray], classes: int) -> np.ndarray:
-    means = []
-    for label in range(1, classes + 1):
-        count = np.zeros(masks[0].shape, np.float32)
-        for mask in masks:
-            count += class_mask(mask, label, classes)
-        means.append(count / np.float32(len(masks)))
-    return consensus_of_means(means)

@@ -1,4 +1,4 @@
-"""One label map of several, by majority and by STAPLE, in a box of a volume."""
+"""One label map of several by STAPLE, in a box of a volume."""
 
 from __future__ import annotations
 
@@ -7,25 +7,11 @@ import math
 import numpy as np
 
 from AmbiguousSegLib.boxes import bounding_box
-from AmbiguousSegLib.ensemble.consensus import consensus_of_means, majority, staple
+from AmbiguousSegLib.ensemble.consensus import staple
 from AmbiguousSegLib.label_maps import class_mask, label_map_of
 from AmbiguousSegLib.volume.geometry import Geometry
 
 STAPLE_MARGIN_MM = 5.0
-
-
-def majority_of(masks: np.ndarray, classes: int) -> np.ndarray:
-    """What most of the masks say: label map, uint8 ``(Z, Y, X)``.
-
-    One class: voxels that more than half of them mark. Several: the rule of ``consensus_of_means``.
-
-    Args:
-        masks: label maps, uint8 ``(N, Z, Y, X)``.
-        classes: K.
-    """
-    if classes == 1:
-        return majority(masks.view(bool)).view(np.uint8)
-    return consensus_of_means([(masks == label).mean(axis=0, dtype=np.float32) for label in range(1, classes + 1)])
 
 
 def staple_of(

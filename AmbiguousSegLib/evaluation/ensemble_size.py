@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from AmbiguousSegLib.ensemble.consensus import majority_of
 from AmbiguousSegLib.evaluation.comparison import by_label
-from AmbiguousSegLib.evaluation.consensus_masks import majority_of
 from AmbiguousSegLib.metrics.mask_sets import SPACING, MaskSets
 
 REFERENCES = ("majority", "each")

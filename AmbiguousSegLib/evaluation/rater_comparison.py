@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from AmbiguousSegLib.ensemble.consensus import NoEstimate
+from AmbiguousSegLib.ensemble.consensus import NoEstimate, majority_of
 from AmbiguousSegLib.evaluation.comparison import CaseResult, Result, by_label, evaluate_case
-from AmbiguousSegLib.evaluation.consensus_masks import STAPLE_MARGIN_MM, majority_of, staple_of
+from AmbiguousSegLib.evaluation.consensus_masks import STAPLE_MARGIN_MM, staple_of
 from AmbiguousSegLib.evaluation.findings import Agreement, Findings, Slice
 from AmbiguousSegLib.evaluation.rater_tables import rater_tables
 from AmbiguousSegLib.evaluation.table import Table
