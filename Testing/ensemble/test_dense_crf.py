@@ -14,8 +14,9 @@ from scipy.ndimage import gaussian_filter
 
 from AmbiguousSegLib.ensemble import dense_crf
 from AmbiguousSegLib.ensemble.dense_crf import RANGE_ERROR, DenseCRF, refined_label_maps
-from AmbiguousSegLib.ensemble.refinement import EXACT, DenseCRFConfig, refinement_of
+from AmbiguousSegLib.ensemble.refinement import EXACT, FILTERED, DenseCRFConfig, refinement_of
 
+METHODS = EXACT, FILTERED
 CONFIG = DenseCRFConfig(w1=1.5, theta_alpha=2.5, theta_beta=0.2, w2=0.7, theta_gamma=1.2, iterations=4, confidence=0.8)
 
 
@@ -185,6 +186,32 @@ def test_nothing_stays_nothing_and_everything_everything(method):
         masks = np.full((2, 16, 16), label, np.uint8)
         strong = DenseCRFConfig(w1=50.0, w2=20.0, iterations=20, confidence=0.6, method=method)
         assert np.array_equal(refined_label_maps(image.numpy(), masks, 2, strong), masks)
+
+
+@pytest.mark.parametrize("label", [0, 1, 2])
+def test_a_kernel_that_errs_brings_no_class_that_the_mask_lacks(label):
+    """Noise of all values in two channels, of which the factors miss some: between some pixels theirs is negative."""
+    image, masks = np.random.default_rng(1).random((2, 24, 40)), np.full((1, 24, 40), label, np.uint8)
+    strong = DenseCRFConfig(w1=50.0, theta_beta=0.03, w2=0.0)
+    assert np.array_equal(refined_label_maps(image, masks, 2, strong), masks)
+
+
+def test_a_gradient_of_all_values_stays_within_the_stated_error():
+    y, x = np.mgrid[:64, :64]
+    masks = (np.hypot(y - 32, x - 30) < 14).astype(np.uint8)[None]
+    image = torch.from_numpy(np.broadcast_to(x / 63, (1, 64, 64)).copy())
+    exact, filtered = (DenseCRF(image, DenseCRFConfig(method=m)).probabilities(masks, 1) for m in METHODS)
+    assert 1e-4 < (exact - filtered).abs().max() < 1e-3  # and not 2e-5, as of a nodule
+    assert (exact - filtered).abs().mean() < 1e-4
+
+
+def test_two_classes_that_are_tied_are_background():
+    """Between a pixel of each of two classes, which tell it the same."""
+    tied = DenseCRFConfig(w1=0.0, w2=20.0, theta_gamma=3.0, iterations=1, method=EXACT)
+    mask = np.array([[[1, 0, 2]]], np.uint8)
+    q = DenseCRF(torch.zeros(1, 1, 3), tied).probabilities(mask, 2)[0, :, 0, 1]
+    assert q[1] == q[2] > q[0]
+    assert refined_label_maps(np.zeros((1, 1, 3)), mask, 2, tied)[0, 0, 1] == 0
 
 
 def test_without_anything_to_see_only_smoothness_counts():
