@@ -88,6 +88,7 @@ def test_a_point_that_is_moved_out_of_the_volume_disables_the_button(pointing, m
 
 
 def test_each_lesion_is_a_run_of_its_own(pointing):
+    pointing.parameters.model = "lung-nodule"  # of one pass
     click(pointing, INSIDE)
     click(pointing, OTHER)
     assert pointing.ui.pointsTextLabel.text.startswith("2 lesions")
