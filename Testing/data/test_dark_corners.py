@@ -15,7 +15,7 @@ EYE = np.eye(2)
 
 
 def varied(corners: DarkCorners | None) -> Augmentation:
-    return Augmentation(EYE, np.zeros(2), 1.0, 0.0, corners)
+    return Augmentation(EYE, np.zeros(2), 1.0, 0.0, corners=corners)
 
 
 @pytest.fixture

@@ -100,7 +100,10 @@ def encoders() -> dict[str, tuple[GaussianEncoderConfig, int, float]]:
     for path in sorted(PRESETS.glob("*.yaml")):
         preset = yaml.safe_load(path.read_text(encoding="utf-8"))
         config = from_dict(METHODS[preset["method"]].Config, preset["method_config"])
-        if hasattr(config, "encoder") and getattr(config, "beta_ambiguity", 1.0) > 0:
+        if (
+            isinstance(getattr(config, "encoder", None), GaussianEncoderConfig)
+            and getattr(config, "beta_ambiguity", 1.0) > 0
+        ):
             low = getattr(config, "mask_levels", (0.0, 1.0))[0]
             found[path.stem] = (config.encoder, config.image_channels, low)
     encoder, channels, low = found["lidc-cimd-128"]
