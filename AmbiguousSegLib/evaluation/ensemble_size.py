@@ -3,7 +3,8 @@
 Wolleb et al., Diffusion Models for Implicit Image Segmentation Ensembles, MIDL 2022: Table 1 (one sample and the
 ensemble of five, cases of an empty prediction counted and left out in square brackets) and Fig. 4 (Dice against the
 number of samples). The ensemble is the mean of the masks thresholded at 0.5; here a pixel must be marked by *more* than
-half of the n masks (the paper is silent on exactly one half), so that an even n marks no more than n − 1 would.
+half of the n masks (the paper is silent on exactly one half), so that an even n marks no more than n − 1 would
+(of several classes, where the most frequent one is marked, it may: the last sample can break a tie).
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ _FIGURES = ("dice", "dice_marked", "iou", "iou_marked", "hd95_mm", "gain")
 _HEAD = (Column("model", "model"), Column("n", "samples n"))
 _LABEL = Column("label", "label")
 NOTES = (
-    "the consensus of n samples marks what more than half of them mark (several classes: the most frequent one); at "
-    "exactly one half it is background, so that at n = 2 both must mark a pixel",
+    "the consensus of n samples marks what more than half of them mark (several classes: the most frequent one); "
+    "ties, as exactly one half is, are background, so that at n = 2 both must mark a pixel",
     "Dice [Dice]: mean over all cases, where an empty consensus counts 0, and in square brackets over the cases whose "
     "consensus is not empty; Jaccard likewise; HD95 where it is defined, so without the cases of an empty consensus",
     "gain: Dice less that of the smallest n, case by case; intervals of 95 % by the bootstrap over subjects",
