@@ -126,10 +126,13 @@ def main(arguments: list[str]) -> int:
     notes = [*([] if part is None else [part]), *told, *(t for key in _TOLD for t in result.summary.get(key, []))]
     summary = comparison.tables["summary"]
     comparison.tables["summary"] = replace(summary, notes=(*notes, *summary.notes))
-    _write(comparison, origin, options.out, write_figure if comparison.slices.cases else None)
+    nothing = "one sample disagrees with no other" if len(result.samples) == 1 else None
+    if not comparison.slices.cases:
+        nothing = "no sample and no rater marks anything"
+    _write(comparison, origin, options.out, None if nothing else write_figure)
     print(comparison.tables["summary"].text(), end="")
-    if write_figure is not None and not comparison.slices.cases:
-        print(f"No sample and no rater marks anything, so that there is no {FIGURE_FILE}.", file=sys.stderr)
+    if write_figure is not None and nothing:
+        print(f"There is no {FIGURE_FILE}, as {nothing}.", file=sys.stderr)
     return 0
 
 

@@ -34,6 +34,7 @@ def ensemble_size_figure(table: Table) -> Figure:
         for k, name in enumerate(names):
             _curve(axes, [row for row in rows if row["model"] == name], key, f"C{k}", name.replace("$", r"\$"))
         axes.set(xlabel="samples n in the ensemble", ylabel=title)
+        axes.xaxis.get_major_locator().set_params(integer=True)
         if key == "empty":
             axes.set_ylabel(f"{title}, of {', '.join(dict.fromkeys(str(row['cases']) for row in rows))}")
             axes.set_ylim(bottom=0)

@@ -123,6 +123,13 @@ def test_that_samples_were_refined_is_told(study):
         assert [note.partition(", theta")[0] for note in notes] == expected
 
 
+def test_one_sample_has_no_picture_of_disagreement(study, capsys):
+    write_outputs(SampleSet(SAMPLES[:1], GRID, {}), np.zeros((1, *GRID.shape), np.float32), study / "one")
+    assert run(study, results="one") == 0
+    assert {path.name for path in (study / "out").iterdir()} == FILES - {"disagreement.png"}
+    assert "There is no disagreement.png, as one sample disagrees with no other." in capsys.readouterr().err
+
+
 def test_every_segment_of_a_file_is_a_rater(study):
     both = sitk.Compose([GRID.image(mask) for mask in RATERS])
     for k, name in enumerate("XY"):

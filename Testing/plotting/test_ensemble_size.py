@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -39,6 +41,11 @@ def test_every_source_is_a_curve_of_the_tables_values():
     assert drawn(dice) == 2 * [pytest.approx([0.4, 0.8]), pytest.approx([0.6, 0.8])]  # all cases, then not empty
     assert drawn(distance) == 2 * [pytest.approx([1, 1])] and drawn(empty) == 2 * [[1, 0]]
     assert [text.get_text() for text in dice.get_legend().get_texts()] == [r"a \$x", "b"]
+
+
+def test_sizes_are_whole_numbers_on_the_axis():
+    for axes in ensemble_size_figure(size_table([replace(curve("a"), sizes=(1, 3))])).axes:
+        assert all(float(n).is_integer() for n in axes.get_xticks())
 
 
 def test_all_classes_together_and_no_panel_without_a_spacing():
