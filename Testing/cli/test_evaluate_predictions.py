@@ -275,4 +275,6 @@ def test_compare_takes_one_case_of_predictions(world, tmp_path, capsys):
         assert row[key] == pytest.approx(whole[key]), key
     assert [Path(file).name for file in told["samples"]["predictions"]] == 3 * ["p2.nii.gz"]
     assert main([*command, "--case", "p9", "--out", str(tmp_path / "none")]) == 2
-    assert "holds no prediction of p9; it has p1, p2, p3." in capsys.readouterr().err
+    assert "holds no prediction of 'p9'; it has p1, p2, p3." in capsys.readouterr().err
+    assert main([*command, "--case", "p\n9", "--out", str(tmp_path / "other")]) == 2
+    assert r"holds no prediction of 'p\n9'; it has" in capsys.readouterr().err
