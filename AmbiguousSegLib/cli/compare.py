@@ -156,7 +156,7 @@ def _predicted(options: argparse.Namespace) -> ResultFolder:
     found = find_predictions(options.results)
     if not (files := found.of(options.case)):
         raise CommandError(
-            f"{options.results} holds no prediction of {options.case}; it has {some(list(found.files))}."
+            f"{options.results} holds no prediction of {options.case!r}; it has {some(list(found.files))}."
         )
     labels, geometry = found.labels() or DEFAULT_LABELS, read_header(files[0]).geometry
     samples = [Crop.of(mask).copy() for mask in found.masks(options.case, geometry, labels)]

@@ -23,6 +23,7 @@ from AmbiguousSegLib.evaluation.table import Table
 from AmbiguousSegLib.metrics.mask_sets import MaskSets
 
 _STEM = "ensemble_size"
+MOST_SUBSETS = 1000
 PICTURE = f"{_STEM}.png"
 FILES = (f"{_STEM}.csv", f"{_STEM}.json", f"{_STEM}.md", PICTURE)
 
@@ -115,8 +116,11 @@ class EnsembleSizes:
 
 def ensemble_sizes(options: argparse.Namespace) -> EnsembleSizes | None:
     """What was asked for, None if nothing. CommandError: sizes beyond the samples, settings without sizes."""
-    if options.ensemble_subsets < 0:
-        raise CommandError(f"--ensemble-subsets must be 0 or more, got {options.ensemble_subsets}.")
+    if not 0 <= options.ensemble_subsets <= MOST_SUBSETS:
+        raise CommandError(
+            f"--ensemble-subsets must be 0 or more, at most {MOST_SUBSETS}, got {options.ensemble_subsets}; the "
+            "masks of all are made at once, take fewer."
+        )
     if options.ensemble_sizes is None:
         if options.ensemble_subsets or options.ensemble_reference != REFERENCES[0]:
             raise CommandError("--ensemble-subsets and --ensemble-reference need --ensemble-sizes; give the sizes.")

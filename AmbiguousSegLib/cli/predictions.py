@@ -14,7 +14,7 @@ from AmbiguousSegLib.data.config import PHANTOM, DataConfig
 from AmbiguousSegLib.data.evaluation_cases import native_cases
 from AmbiguousSegLib.data.readers import LAYOUTS, Case, read_all, with_reader
 from AmbiguousSegLib.data.split import split_by_file, split_cases
-from AmbiguousSegLib.files import said
+from AmbiguousSegLib.files import check_name, said
 from AmbiguousSegLib.inference.case_sampling import case_number
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label
 from AmbiguousSegLib.layouts.names import some
@@ -63,6 +63,10 @@ def find_all(options: argparse.Namespace) -> Sources:
     names = options.names or [Path(folder).resolve().name for folder in options.predictions]
     if len(names) != len(options.predictions):
         raise CommandError(f"--names gives {len(names)} names for {len(options.predictions)} --predictions.")
+    for name in names:
+        check_name(name)
+        if not name.strip() or not name.isprintable():
+            raise CommandError(f"--names takes names of one line that can be read, got {name!r}; give another by it.")
     try:
         return [(name, find_predictions(Path(folder))) for name, folder in zip(names, options.predictions)]
     except OSError as error:

@@ -12,6 +12,7 @@ from AmbiguousSegLib.data.dark_corners import DarkCorners, draw_dark_corners
 from AmbiguousSegLib.label_maps import label_map_of
 
 MOST_BLUR = 100.0  # pixels
+MOST_SHARPEN = 100.0
 _SHARPENED = 1.0  # pixels: standard deviation of the blur that sharpening takes away
 
 
@@ -43,10 +44,11 @@ class AugmentationConfig:
     dark_corners: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("rotate_degrees", "scale", "translate", "gain", "offset", "sharpen"):
+        for name in ("rotate_degrees", "scale", "translate", "gain", "offset"):
             check_field(self, 0 <= getattr(self, name) < np.inf, name, "0 or more")
         check_field(self, 0 <= self.dark_corners <= 1, "dark_corners", "in [0, 1]")
-        check_field(self, 0 <= self.blur <= MOST_BLUR, "blur", f"from 0 to {MOST_BLUR:g}")
+        for name, most in (("blur", MOST_BLUR), ("sharpen", MOST_SHARPEN)):
+            check_field(self, 0 <= getattr(self, name) <= most, name, f"from 0 to {most:g}")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,8 @@ DENSE_CRF = "dense-crf"
 REFINEMENTS = (DENSE_CRF,)
 EXACT, FILTERED = "exact", "filtered"
 MOST_EXACT_PIXELS = 4096  # their pairs take 134 MB
+MOST_WEIGHT, MOST_ITERATIONS = 1000.0, 1000  # 50 and 20 are strong
+LEAST_WIDTH, MOST_WIDTH = 0.001, 10_000.0  # their squares, and what is divided by them, stay finite
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,13 @@ class DenseCRFConfig:
 
     def __post_init__(self) -> None:
         for key in ("w1", "w2"):
-            check_field(self, 0 <= getattr(self, key) < math.inf, key, "0 or more, and finite")
+            check_field(self, 0 <= getattr(self, key) <= MOST_WEIGHT, key, f"0 or more, at most {MOST_WEIGHT:g}")
         for key in ("theta_alpha", "theta_beta", "theta_gamma"):
-            check_field(self, 0 < getattr(self, key) < math.inf, key, "positive, and finite")
-        check_field(self, self.iterations >= 1, "iterations", "1 or more")
+            within = LEAST_WIDTH <= getattr(self, key) <= MOST_WIDTH
+            check_field(self, within, key, f"positive, from {LEAST_WIDTH:g} to {MOST_WIDTH:g}")
+        check_field(
+            self, 1 <= self.iterations <= MOST_ITERATIONS, "iterations", f"1 or more, at most {MOST_ITERATIONS}"
+        )
         check_field(self, 0.5 < self.confidence < 1, "confidence", "between 0.5 and 1, both left out")
         check_field(self, self.method in (EXACT, FILTERED), "method", f"{EXACT} or {FILTERED}")
 

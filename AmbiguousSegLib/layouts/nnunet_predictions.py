@@ -33,6 +33,7 @@ from AmbiguousSegLib.volume.scan_kind import is_picture
 _FOLD = re.compile(r"fold_(\d+|all)")
 _HELD_OUT = "validation"  # the folder of a fold with the predictions of the cases that it did not train on
 _KEYS = ("probabilities", "softmax")  # version 2, version 1
+MOST_CHANNELS = 65_536  # that an .npz is believed to have: as many values as a mask of nnU-Net can hold
 _ROUNDING = 0.02  # by which stored probabilities may leave [0, 1] or sum to other than 1: they may be float16
 
 
@@ -128,7 +129,7 @@ class Predictions:
         headers = array_headers(file)
         key = next((key for key in _KEYS if key in headers), None)
         if key is None or headers[key].dtype.kind != "f":
-            held = ", ".join(f"{name} ({header.dtype})" for name, header in headers.items())
+            held = some([f"{name} ({header.dtype})" for name, header in headers.items()], 10)
             raise ValueError(
                 f"{shown(file)} holds {held or 'nothing'}, expected floats under {' or '.join(_KEYS)}; predict with "
                 "--save_probabilities."
@@ -157,7 +158,7 @@ class Predictions:
         """Which label each channel is, 0: background."""
         if mask.parent not in self.described:
             alike = tuple(range(len(labels) + 1))
-            return (0, *(1,) * (count - 1)) if len(labels) == 1 and count > 1 else alike
+            return (0, *(1,) * (count - 1)) if len(labels) == 1 and 1 < count <= MOST_CHANNELS else alike
         description, told = self.described[mask.parent]
         values = [value for own in classes_of(told, description).values() for value in own]
         if "regions_class_order" in told or len(set(values)) < len(values):

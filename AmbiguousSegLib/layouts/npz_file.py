@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import math
 import re
 import struct
@@ -84,12 +85,27 @@ def _one_line(file: Path) -> Iterator[None]:
     """What zip files and numpy say of damage, in one line that names the file."""
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError, ValueError, struct.error) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        EOFError,
+        KeyError,
+        RuntimeError,
+        ValueError,
+        struct.error,
+    ) as error:
         if str(error).startswith(shown(file)):
             raise
         told = re.sub(r" on line .*", "", " ".join(str(error).split()))
         raise ValueError(
             f"{shown(file)} cannot be read as .npz: {told[:200]}; save it anew with numpy.savez, without objects."
+        ) from error
+    except OSError as error:
+        if error.errno is not None:  # not of the file's content
+            raise
+        raise ValueError(
+            f"{shown(file)} cannot be read as .npz: its compressed data is damaged; copy it again."
         ) from error
     except HEADER_ERRORS as error:
         raise ValueError(

@@ -44,6 +44,7 @@ from AmbiguousSegLib.methods import METHODS
 from AmbiguousSegLib.methods.base import Batch, Method, Prepared
 from AmbiguousSegLib.methods.otsu import otsu_threshold
 from AmbiguousSegLib.methods.removal import filled, grown
+from AmbiguousSegLib.networks.limits import check_limits
 from AmbiguousSegLib.networks.unet import UNet, UNetConfig
 
 REMOVALS = ("surround", "constant")
@@ -51,6 +52,7 @@ LEVEL_ORDERS = ("turn", "drawn")
 HEALTHY, LESION = 0, 1  # c₀ and c₁
 MOST_DRAWS = 1000
 MOST_SMOOTHING = 100.0  # pixels
+MOST_MARGIN = 1000  # pixels
 
 
 @dataclass(frozen=True)
@@ -91,11 +93,12 @@ class DiffSegConfig:
                 raise ValueError(
                     f"DiffSegConfig.{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}."
                 )
-        if self.image_channels < 1 or self.margin < 0 or not 1 <= self.draws <= MOST_DRAWS:
+        if self.image_channels < 1 or not 0 <= self.margin <= MOST_MARGIN or not 1 <= self.draws <= MOST_DRAWS:
             raise ValueError(
-                f"DiffSegConfig needs image_channels ≥ 1, margin ≥ 0 and draws from 1 to {MOST_DRAWS}, got "
-                f"{self.image_channels}, {self.margin} and {self.draws}."
+                f"DiffSegConfig needs image_channels ≥ 1, margin from 0 to {MOST_MARGIN} and draws from 1 to "
+                f"{MOST_DRAWS}, got {self.image_channels}, {self.margin} and {self.draws}."
             )
+        check_limits(self, self.image_channels, 1)
         if not self.levels or not 1 <= min(self.levels) <= max(self.levels) <= self.schedule.steps:
             raise ValueError(
                 f"DiffSegConfig.levels must be numbers from 1 to {self.schedule.steps}, the steps of the schedule, got "

@@ -14,6 +14,7 @@ Several classes are a reading of ours: F reads one noisy mask channel for each, 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -27,6 +28,7 @@ from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.methods import METHODS
 from AmbiguousSegLib.methods.base import Batch, Prepared
 from AmbiguousSegLib.methods.mask_diffusion import MaskDiffusion, check_mask_diffusion
+from AmbiguousSegLib.networks.limits import check_limits
 from AmbiguousSegLib.networks.rrdb import RRDBConfig, RRDBEncoder
 from AmbiguousSegLib.networks.unet import UNet, UNetConfig
 
@@ -66,11 +68,12 @@ class SegDiffConfig:
         check_mask_diffusion(self)
         if self.variance not in VARIANCES:
             raise ValueError(f"SegDiffConfig.variance must be one of {', '.join(VARIANCES)}, got {self.variance!r}.")
-        if min(self.image_channels, self.classes) < 1 or self.lambda_vlb < 0:
+        if min(self.image_channels, self.classes) < 1 or not 0 <= self.lambda_vlb < math.inf:
             raise ValueError(
-                "SegDiffConfig needs image_channels ≥ 1, classes ≥ 1 and lambda_vlb ≥ 0, got "
+                "SegDiffConfig needs image_channels ≥ 1, classes ≥ 1 and lambda_vlb ≥ 0 (finite), got "
                 f"{self.image_channels}, {self.classes} and {self.lambda_vlb}."
             )
+        check_limits(self, max(self.image_channels, 2 * self.classes), 1)
 
 
 @METHODS.register("segdiff")

@@ -29,11 +29,14 @@ from AmbiguousSegLib.diffusion.samplers import OnStep
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.methods import METHODS
 from AmbiguousSegLib.methods.base import Batch, Method, Prepared
+from AmbiguousSegLib.networks.limits import check_limits
 from AmbiguousSegLib.networks.logits import softmax, softmax_cross_entropy
 from AmbiguousSegLib.networks.segnet import SegNet, SegNetConfig
 
 UNCERTAINTIES = NONE, DROPOUT, ALEATORIC = ("none", "dropout", "aleatoric")
 LOGIT_DEVIATION = "logit_deviation"
+MOST_LOSS_SAMPLES = 10_000
+MOST_LOG_VARIANCE = 80.0  # of which the deviation is finite in float32
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,10 @@ class SegNetMethodConfig:
     classes: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.image_channels, self.loss_samples, self.classes) < 1:
+        if min(self.image_channels, self.loss_samples, self.classes) < 1 or self.loss_samples > MOST_LOSS_SAMPLES:
             raise ValueError(
-                "SegNetMethodConfig needs image_channels ≥ 1, loss_samples ≥ 1 and classes ≥ 1, got "
+                f"SegNetMethodConfig needs image_channels ≥ 1, loss_samples ≥ 1 (at most {MOST_LOSS_SAMPLES:,}) and "
+                "classes ≥ 1, got "
                 f"{self.image_channels}, {self.loss_samples} and {self.classes}."
             )
         if self.uncertainty not in UNCERTAINTIES:
@@ -78,9 +82,11 @@ class SegNetMethodConfig:
                 f"SegNetMethodConfig.dropout_stages must be 1 to {stages - 1}, as the network has {stages} stages, got "
                 f"{self.dropout_stages}."
             )
-        if not math.isfinite(self.log_variance_limit):
+        check_limits(self, max(self.image_channels, 2 * self.classes), 1)
+        if not -MOST_LOG_VARIANCE <= self.log_variance_limit <= MOST_LOG_VARIANCE:
             raise ValueError(
-                f"SegNetMethodConfig.log_variance_limit must be a finite number, got {self.log_variance_limit}."
+                f"SegNetMethodConfig.log_variance_limit must be a finite number, from -{MOST_LOG_VARIANCE:g} to "
+                f"{MOST_LOG_VARIANCE:g}, got {self.log_variance_limit}."
             )
 
 

@@ -22,6 +22,7 @@ from AmbiguousSegLib.methods import METHODS
 from AmbiguousSegLib.methods.base import Batch, Method, Prepared
 from AmbiguousSegLib.networks.block_unet import BlockUNet, BlockUNetConfig
 from AmbiguousSegLib.networks.initialisation import kaiming_normal
+from AmbiguousSegLib.networks.limits import check_limits
 from AmbiguousSegLib.networks.logits import softmax, softmax_cross_entropy
 
 
@@ -45,6 +46,7 @@ class DeterministicUNetConfig:
                 "DeterministicUNetConfig needs image_channels ≥ 1 and classes ≥ 1, got "
                 f"{self.image_channels} and {self.classes}."
             )
+        check_limits(self, max(self.image_channels, self.classes), 1)
 
 
 @METHODS.register("unet")

@@ -53,9 +53,11 @@ def earlier_files(folder: Path | str, labels: Sequence[Label] = DEFAULT_LABELS, 
     """
     folder = Path(folder)
     own = {FUSED, *_other_files(labels, maps)}
-    with suppress(OSError, ValueError, TypeError):  # there is none, or it is somebody else's
+    with suppress(OSError, ValueError):  # there is none, or it is somebody else's
         content, _, earlier = _read_summary(folder)
-        own.update(_other_files(earlier, content.get("own_maps", [])))
+        maps_of = content.get("own_maps")
+        known = maps_of if isinstance(maps_of, list) and all(isinstance(name, str) for name in maps_of) else ()
+        own.update(_other_files(earlier, known))
     # In lower case, because Mean.nrrd is mean.nrrd on Windows and macOS; elsewhere the second does not exist.
     names = sorted({path.name.lower() for path in folder.iterdir()}) if folder.is_dir() else []
     return [name for name in names if (name in own or SAMPLE_FILE.fullmatch(name)) and (folder / name).exists()]

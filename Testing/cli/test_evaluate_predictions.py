@@ -200,6 +200,13 @@ def test_what_does_not_fit_is_one_line_and_writes_nothing(world, tmp_path, capsy
         (["--predictions", nnunet, "--steps", "5"], "No model has a sampler"),
         (["--predictions", nnunet, "--ensemble-sizes", "17"], "must lie in 1 to 16"),
         (["--predictions", nnunet, "--ensemble-subsets", "2"], "need --ensemble-sizes"),
+        (
+            ["--predictions", nnunet, "--ensemble-sizes", "1", "--ensemble-subsets", "1000000000"],
+            "at most 1000, got 10",
+        ),
+        (["--predictions", nnunet, "--names", " "], "names of one line that can be read, got ' '"),
+        (["--predictions", nnunet, "--names", "a\nb"], "names of one line that can be read, got 'a\\nb'"),
+        (["--predictions", nnunet, "--names", "a\udcff"], "the name is not UTF-8"),
         (["--predictions", nnunet, "--ensemble-sizes", "2"], "No source has the 2 samples"),
         (["--predictions", str(world / "folds"), "--predictions-as", "draws"], "p1.npz does not exist"),
     ):
@@ -268,4 +275,6 @@ def test_compare_takes_one_case_of_predictions(world, tmp_path, capsys):
         assert row[key] == pytest.approx(whole[key]), key
     assert [Path(file).name for file in told["samples"]["predictions"]] == 3 * ["p2.nii.gz"]
     assert main([*command, "--case", "p9", "--out", str(tmp_path / "none")]) == 2
-    assert "holds no prediction of p9; it has p1, p2, p3." in capsys.readouterr().err
+    assert "holds no prediction of 'p9'; it has p1, p2, p3." in capsys.readouterr().err
+    assert main([*command, "--case", "p\n9", "--out", str(tmp_path / "other")]) == 2
+    assert r"holds no prediction of 'p\n9'; it has" in capsys.readouterr().err

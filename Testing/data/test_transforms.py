@@ -320,3 +320,10 @@ def test_several_raters_masks_are_changed_as_each_alone(pair, classes, matrix):
         np.testing.assert_array_equal(got, alone)
         np.testing.assert_array_equal(image, alone_image)
     assert_float32(image, together)
+
+
+@pytest.mark.parametrize("name", ["blur", "sharpen", "dark_corners"])
+@pytest.mark.parametrize("value", [-0.1, 1e308, np.nan, np.inf])
+def test_what_no_image_can_be_changed_by_is_refused(name, value):
+    with pytest.raises(ValueError, match=rf"AugmentationConfig\.{name} must be .* got "):
+        AugmentationConfig(**{name: value})

@@ -14,7 +14,15 @@ from scipy.ndimage import gaussian_filter
 
 from AmbiguousSegLib.ensemble import dense_crf
 from AmbiguousSegLib.ensemble.dense_crf import RANGE_ERROR, DenseCRF, refined_label_maps
-from AmbiguousSegLib.ensemble.refinement import EXACT, FILTERED, DenseCRFConfig, refinement_of
+from AmbiguousSegLib.ensemble.refinement import (
+    EXACT,
+    FILTERED,
+    LEAST_WIDTH,
+    MOST_WEIGHT,
+    MOST_WIDTH,
+    DenseCRFConfig,
+    refinement_of,
+)
 
 METHODS = EXACT, FILTERED
 CONFIG = DenseCRFConfig(w1=1.5, theta_alpha=2.5, theta_beta=0.2, w2=0.7, theta_gamma=1.2, iterations=4, confidence=0.8)
@@ -242,10 +250,14 @@ def test_a_mask_does_not_depend_on_the_others_nor_on_the_run():
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"w1": -1.0}, "DenseCRFConfig.w1 must be 0 or more, and finite, got -1.0"),
-        ({"w2": math.inf}, "w2 must be 0 or more, and finite"),
+        ({"w1": -1.0}, "DenseCRFConfig.w1 must be 0 or more, at most 1000, got -1.0"),
+        ({"w2": math.inf}, "w2 must be 0 or more, at most 1000"),
+        ({"w1": 1e15}, "w1 must be 0 or more, at most 1000"),
         ({"theta_beta": 0.0}, "theta_beta must be positive"),
         ({"theta_alpha": math.nan}, "theta_alpha must be positive"),
+        ({"theta_gamma": 1e15}, "theta_gamma must be positive, from 0.001 to 10000"),
+        ({"theta_beta": 1e-300}, "theta_beta must be positive, from 0.001 to 10000"),
+        ({"iterations": 1e9}, "iterations must be 1 or more, at most 1000, got 1000000000"),
         ({"iterations": 0.0}, "iterations must be 1 or more"),
         ({"iterations": 2.5}, "refinement.iterations must be int, got 2.5"),
         ({"confidence": 0.5}, "confidence must be between 0.5 and 1"),
@@ -279,3 +291,14 @@ def test_what_does_not_fit_is_refused():
         DenseCRF(image * math.nan, DenseCRFConfig())
     with pytest.raises(ValueError, match="exact form takes at most 4096 pixels, got 65 × 64; take method=filtered"):
         DenseCRF(torch.zeros(1, 65, 64), DenseCRFConfig(method=EXACT))
+
+
+@pytest.mark.parametrize("method", [EXACT, FILTERED])
+@pytest.mark.parametrize("theta", [LEAST_WIDTH, MOST_WIDTH])
+def test_the_largest_weights_and_both_ends_of_the_widths_give_probabilities(method, theta):
+    image, masks = a_case(16)
+    wide = {"theta_alpha": theta, "theta_beta": theta, "theta_gamma": theta}
+    config = DenseCRFConfig(w1=MOST_WEIGHT, w2=MOST_WEIGHT, method=method, **wide)
+    q = DenseCRF(image, config).probabilities(masks, 1)
+    assert torch.isfinite(q).all()
+    torch.testing.assert_close(q.sum(1), torch.ones_like(q[:, 0]))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import pickle
+import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -155,6 +157,16 @@ def test_what_does_not_fit_is_one_line(tmp_path):
         ("probabilities", np.array([Trap()], object), "expected floats"),
     ):
         assert told in refusal(write(tmp_path / "bad", "a", mask, stored, key), thresholds=[0.5])
+    write(tmp_path / "many", "a", mask, described=None)
+    np.savez(tmp_path / "many" / "a.npz", **{f"a{k}": np.zeros(1) for k in range(50)})
+    assert "a9 (float64) and 40 more, expected floats" in refusal(tmp_path / "many", thresholds=[0.5])
+    for kind in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        with zipfile.ZipFile(tmp_path / "many" / "a.npz", "w", kind) as archive:
+            archive.writestr("probabilities.npy", bytes(range(256)) * 9)
+        data = bytearray((tmp_path / "many" / "a.npz").read_bytes())
+        data[60:90] = bytes(30)
+        (tmp_path / "many" / "a.npz").write_bytes(data)
+        assert "a.npz cannot be read as .npz" in refusal(tmp_path / "many", thresholds=[0.5])
     regions = DESCRIBED | {"labels": {"background": 0, "whole": [1, 2], "core": 2}, "regions_class_order": [1, 2]}
     write(tmp_path / "regions", "a", mask, p[1:], described=regions)
     assert "regions overlap" in refusal(tmp_path / "regions", (Label("core"),), [0.5])
@@ -169,3 +181,13 @@ def test_what_does_not_fit_is_one_line(tmp_path):
     sitk.WriteImage(GRID.image(mask), str(tmp_path / "twice" / "a.nrrd"))
     with pytest.raises(ValueError, match="two masks of a; give each sample a folder of its own"):
         find_predictions(tmp_path / "twice")
+
+
+def test_channels_that_a_header_makes_up_take_no_memory(tmp_path):
+    place = write(tmp_path, "a", softmax(classes=2).argmax(0).astype(np.uint8), described=None)
+    shape = (10**12, *SHAPE)
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    with zipfile.ZipFile(place / "a.npz", "w") as archive:
+        archive.writestr("probabilities.npy", b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header)
+    told = refusal(place, DEFAULT_LABELS, [0.5])
+    assert "probabilities of shape (1000000000000, 3, 4, 5), expected (2, 3, 4, 5)" in told

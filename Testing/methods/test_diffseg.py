@@ -262,7 +262,9 @@ def test_drawn_levels_are_uniform_and_do_not_depend_on_the_batch():
         ({"levels": (0,)}, "from 1 to 1000"),
         ({"schedule": {"steps": 100}}, "from 1 to 100, the steps of the schedule"),  # the paper's t = 100
         ({"draws": 0}, "draws from 1 to"),
-        ({"margin": -1}, "margin ≥ 0"),
+        ({"margin": -1}, "margin from 0 to 1000"),
+        ({"margin": 10**9}, "margin from 0 to 1000 .*got 2, 1000000000"),
+        ({"image_channels": 10**9}, "at most 65,536 channels"),
         ({"smoothing": 101.0}, "at most 100"),
         ({"threshold": -0.1}, "threshold must be 0 or more and finite"),
         ({"least_threshold": math.inf}, "finite"),

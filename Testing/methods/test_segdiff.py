@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -250,7 +251,10 @@ def test_a_recorded_network_is_handed_all_it_reads():
         ({"variance": "fixed"}, "variance must be one of beta, posterior, learned_range, got 'fixed'"),
         ({"prediction": "mask"}, "SegDiffConfig.prediction must be one of epsilon, x0, v, got 'mask'"),
         ({"mask_levels": (0.0, 2.0)}, "SegDiffConfig.mask_levels must be"),
-        ({"classes": 0}, "classes ≥ 1 and lambda_vlb ≥ 0, got 1, 0 and 0.001"),
+        ({"classes": 0}, r"classes ≥ 1 and lambda_vlb ≥ 0 \(finite\), got 1, 0 and 0.001"),
+        ({"lambda_vlb": math.nan}, r"lambda_vlb ≥ 0 \(finite\), got 1, 1 and nan"),
+        ({"classes": 10**9}, "at most 65,536 channels"),
+        ({"image_channels": 10**9}, "at most 65,536 channels"),
         ({"encoder": {"blocks": 0}}, "RRDBConfig takes filters, growth and blocks of at least 1"),
     ],
 )

@@ -191,11 +191,15 @@ def test_samples_do_not_depend_on_their_batch_and_what_they_share_runs_once_a_sl
         ({"image_channels": 0}, "image_channels ≥ 1.*got 0"),
         ({"loss_samples": 0}, "loss_samples ≥ 1.*got 1, 0"),
         ({"classes": 0}, "classes ≥ 1.*and 0"),
+        ({"classes": 10**9}, "at most 65,536 channels.*got 2,000,000,000"),
+        ({"image_channels": 10**9}, "at most 65,536 channels.*got 1,000,000,000"),
+        ({"loss_samples": 10**9}, "at most 10,000.*got 1, 1000000000"),
+        ({"log_variance_limit": 1e300}, "log_variance_limit must be a finite number, from -80 to 80"),
         ({"uncertainty": "some"}, "one of none, dropout, aleatoric, got 'some'"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 1\), got 1.0"),
         ({"uncertainty": "dropout", "dropout_stages": 5}, "dropout_stages must be 1 to 4.*5 stages, got 5"),
         ({"uncertainty": "dropout", "dropout_stages": 0}, "dropout_stages must be 1 to 4.*got 0"),
-        ({"log_variance_limit": math.inf}, "log_variance_limit must be a finite number, got inf"),
+        ({"log_variance_limit": math.inf}, "log_variance_limit must be a finite number.*got inf"),
     ],
 )
 def test_config_errors(changes, named):

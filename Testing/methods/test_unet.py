@@ -71,7 +71,13 @@ def test_samples_do_not_depend_on_their_batch_and_the_network_runs_once_a_slice(
 
 
 @pytest.mark.parametrize(
-    ("changes", "named"), [({"image_channels": 0}, "got 0 and 1"), ({"classes": 0}, "got 1 and 0")]
+    ("changes", "named"),
+    [
+        ({"image_channels": 0}, "got 0 and 1"),
+        ({"classes": 0}, "got 1 and 0"),
+        ({"classes": 10**9}, "at most 65,536 channels.*got 1,000,000,000"),
+        ({"image_channels": 10**9}, "at most 65,536 channels.*got 1,000,000,000"),
+    ],
 )
 def test_config_errors(changes, named):
     with pytest.raises(ValueError, match=named):

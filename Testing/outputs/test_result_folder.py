@@ -192,6 +192,17 @@ def test_an_earlier_result_of_other_classes_goes_whole(sample_set, two_classes, 
     assert (tmp_path / "mean_brain.nrrd").read_text(encoding="utf-8") == "mine"
 
 
+@pytest.mark.parametrize("maps", ["ab", 7, None, {"a": 1}, [{"a": 1}], ["a", 7]])
+def test_own_maps_that_are_no_names_hide_no_file_and_take_none(maps, two_classes, volume, tmp_path):
+    """The maps of each class still count as the earlier result's."""
+    write_outputs(two_classes, volume, tmp_path)
+    before = earlier_files(tmp_path)
+    content = json.loads((tmp_path / "samples.json").read_text(encoding="utf-8"))
+    (tmp_path / "samples.json").write_text(json.dumps(content | {"own_maps": maps}), encoding="utf-8")
+    (tmp_path / "a.nrrd").write_text("mine", encoding="utf-8")
+    assert earlier_files(tmp_path) == before and "mean_core.nrrd" in before
+
+
 def test_a_file_named_as_a_map_of_a_class_is_kept_unless_told(two_classes, volume, tmp_path):
     (tmp_path / "mean_core.nrrd").write_text("mine", encoding="utf-8")
     assert earlier_files(tmp_path) == [] and earlier_files(tmp_path, CLASSES) == ["mean_core.nrrd"]
