@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from lidc_files import FIRST_Z, STEP, nodule, readings, rectangle, roi, write_ct
+from tiny_models import Untrained, UntrainedConfig
 
 from AmbiguousSegLib import cli
 from AmbiguousSegLib.data.config import DataConfig
@@ -24,7 +25,6 @@ from AmbiguousSegLib.data.readers import READERS, read_all, recognised
 from AmbiguousSegLib.data.slices import SliceStore, index
 from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label
-from AmbiguousSegLib.methods import Method
 from AmbiguousSegLib.model import Model
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.io import read_volume
@@ -35,28 +35,14 @@ OBLIQUE = (0.0, 0.0, 1.0, -1.0, 0.0, 0.0, 0.0, -1.0, 0.0)  # stored from left to
 Files = dict[str, list[Path]]  # of the images of each case, by its identity
 
 
-@dataclass(frozen=True)
-class SeenConfig:
-    image_channels: int = 1
-
-
-class Seen(Method):
+class Seen(Untrained):
     """Marks nothing, and remembers every image that it is shown."""
 
-    name = "seen"
-    Config = SeenConfig
     size_multiple = 4
 
     def __init__(self, config):
         super().__init__(config)
-        self.weight, self.images = torch.nn.Parameter(torch.zeros(())), []
-
-    @property
-    def image_channels(self):
-        return self.config.image_channels
-
-    def training_loss(self, batch, noise):
-        raise NotImplementedError
+        self.images = []
 
     def prepare(self, image):
         self.images.extend(image.numpy().copy())
@@ -203,7 +189,7 @@ def fed(files: list[Path], config: DataConfig) -> list[np.ndarray]:
 
 
 def fed_of(values: np.ndarray, geometry: Geometry, config: DataConfig) -> list[np.ndarray]:
-    method = Seen(SeenConfig(len(config.channels)))
+    method = Seen(UntrainedConfig(len(config.channels)))
     sample_volume(Model(method, config.preprocessing(4)), values, geometry, SampleRequest(samples=1, batch_size=3))
     return method.images
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import nn
@@ -15,6 +17,31 @@ from AmbiguousSegLib.methods.cimd import CIMD, CIMDConfig
 from AmbiguousSegLib.model import Model
 from AmbiguousSegLib.networks.unet import UNetConfig
 from AmbiguousSegLib.volume.preprocessing import Intensity, Preprocessing
+
+
+@dataclass(frozen=True)
+class UntrainedConfig:
+    """Channels of the images, and nothing else."""
+
+    image_channels: int = 1
+
+
+class Untrained(Method):
+    """A method whose masks a test knows beforehand: it learns nothing, and is shown the image as it is."""
+
+    name = "untrained"
+    Config = UntrainedConfig
+    size_multiple = 1
+
+    def __init__(self, config=None):
+        super().__init__(self.Config() if config is None else config)
+        self.weight = nn.Parameter(torch.zeros(()))  # it is on some device
+
+    def training_loss(self, batch, noise):
+        raise NotImplementedError  # whoever trains it has made a mistake
+
+    def prepare(self, image):
+        return (image,)
 
 
 def randomised(method: Method, seed: int = 0) -> Method:

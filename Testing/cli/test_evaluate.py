@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from tiny_models import tiny_cimd
+from tiny_models import Untrained, UntrainedConfig, tiny_cimd
 
 from AmbiguousSegLib.cli import main
 from AmbiguousSegLib.configuration import to_dict
@@ -39,27 +39,14 @@ A[4:8, 4:8] = B[4:8, 4:12] = True  # IoU 1/2, Dice 2/3
 
 
 @dataclass(frozen=True)
-class AlternatingConfig:
-    image_channels: int = 1
+class AlternatingConfig(UntrainedConfig):
     classes: int = 1
 
 
-class Alternating(Method):
+class Alternating(Untrained):
     """Draws A for samples of even number, B for those of odd number, whatever is shown, as the last of its classes."""
 
     Config = AlternatingConfig
-    size_multiple = 1
-
-    def __init__(self, config: AlternatingConfig) -> None:
-        super().__init__(config)
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-
-    @property
-    def image_channels(self) -> int:
-        return self.config.image_channels
-
-    def training_loss(self, batch, noise):
-        raise NotImplementedError
 
     def sample(self, prepared, noise, settings, on_step=None):
         masks = np.zeros((len(noise.rows), self.classes, SIZE, SIZE), np.float32)

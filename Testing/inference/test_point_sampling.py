@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from process_threads import results_of
-from tiny_models import tiny_model
+from tiny_models import Untrained, UntrainedConfig, tiny_model
 
 from AmbiguousSegLib.inference import volume_sampling as volume_module
 from AmbiguousSegLib.inference.estimate import estimate, without_voxels
 from AmbiguousSegLib.inference.point_sampling import GROWTH, Pointing
 from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
-from AmbiguousSegLib.methods import Method
 from AmbiguousSegLib.model import Model
 from AmbiguousSegLib.volume.geometry import Geometry, lps_of_ras
 from AmbiguousSegLib.volume.preprocessing import Intensity, Preprocessing
@@ -23,29 +21,12 @@ GRID = Geometry((40, 36, 12), (1.0, 1.0, 2.0), (5.0, -8.0, 30.0), (1.0, 0, 0, 0,
 START, MIDDLE = 5, (20, 18)  # slice, column and row that are pointed at
 
 
-@dataclass(frozen=True)
-class BrightConfig:
-    image_channels: int = 1
-
-
-class Bright(Method):
+class Bright(Untrained):
     """Marks what is brighter than a number in [0.1, 0.9] of each row; it remembers the slices and sizes it is shown."""
 
-    name = "bright"
-    Config = BrightConfig
-    size_multiple = 1
-    samples_by_steps = False
-
-    def __init__(self, config=BrightConfig()):
+    def __init__(self, config=None):
         super().__init__(config)
-        self.weight, self.shown = torch.nn.Parameter(torch.zeros(())), []
-
-    @property
-    def image_channels(self):
-        return self.config.image_channels
-
-    def training_loss(self, batch, noise):
-        raise NotImplementedError
+        self.shown = []
 
     def prepare(self, image):
         self.shown.extend(tuple(one.shape[1:]) for one in image)
@@ -362,7 +343,7 @@ class Near(Bright):
 def told(model):
     """The network reads the image and a map of the place, which is above one half within 1.177 σ."""
     preprocessing = replace(model.preprocessing, point_sigma_mm=3.0)
-    return Model(Near(BrightConfig(2)).eval(), preprocessing, weights_sha256="0" * 64)
+    return Model(Near(UntrainedConfig(2)).eval(), preprocessing, weights_sha256="0" * 64)
 
 
 def test_a_network_that_is_told_of_the_place_is_told_of_the_point_in_every_window(told):

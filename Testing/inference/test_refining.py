@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from process_threads import results_of
+from tiny_models import Untrained, UntrainedConfig
 
 from AmbiguousSegLib.diffusion.noise import RowNoise
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
@@ -20,7 +21,6 @@ from AmbiguousSegLib.inference.point_sampling import Pointing
 from AmbiguousSegLib.inference.volume_sampling import SampleRequest, sample_volume
 from AmbiguousSegLib.label_maps import label_map_of
 from AmbiguousSegLib.labels import Label
-from AmbiguousSegLib.methods import Method
 from AmbiguousSegLib.model import Model
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.preprocessing import Intensity, Preprocessing
@@ -30,32 +30,14 @@ LABELS = (Label("core"), Label("halo"))
 
 
 @dataclass(frozen=True)
-class BlotsConfig:
-    image_channels: int = 1
+class BlotsConfig(UntrainedConfig):
     classes: int = 1
 
 
-class Blots(Method):
+class Blots(Untrained):
     """Noise on what is bright, a class each; whatever the batch, the same bits."""
 
-    name = "blots"
     Config = BlotsConfig
-    size_multiple = 1
-    samples_by_steps = False
-
-    def __init__(self, config=BlotsConfig()):
-        super().__init__(config)
-        self.weight = torch.nn.Parameter(torch.zeros(()))
-
-    @property
-    def image_channels(self):
-        return self.config.image_channels
-
-    def training_loss(self, batch, noise):
-        raise NotImplementedError
-
-    def prepare(self, image):
-        return (image,)
 
     def sample(self, prepared, noise, settings, on_step=None):
         noisy = noise.normal(0, (self.classes, *prepared[0].shape[-2:]))
