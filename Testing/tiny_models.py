@@ -69,16 +69,22 @@ def ignore_mask(posterior: nn.Module, prior: nn.Module, first: str) -> None:
 
 
 @torch.no_grad()
-def check_batches(method: Method, image: torch.Tensor, part: nn.Module) -> None:
+def check_batches(
+    method: Method,
+    image: torch.Tensor,
+    part: nn.Module,
+    settings: SamplerSettings = SamplerSettings(),
+    atol: float = 1e-5,
+) -> None:
     """Masks in batches that go across slices are those of each alone, and ``part`` runs once for them."""
-    calls, any_sampler = [], SamplerSettings()
+    calls: list[int] = []
     part.register_forward_hook(lambda *_: calls.append(1))
-    drawn = draw_masks(method, lambda i: image[i], [0, 2], range(8), 3, any_sampler, batch_size=5)
+    drawn = draw_masks(method, lambda i: image[i], [0, 2], range(8), 3, settings, batch_size=5)
     rows, values = zip(*drawn, strict=True)
     assert len(calls) == 1
     for row, value in zip([r for batch in rows for r in batch], torch.cat(values), strict=True):
-        alone = method.sample(method.prepare(image[row[0], None]), RowNoise(3, [row]), any_sampler)
-        torch.testing.assert_close(value[None], alone, rtol=0, atol=1e-5)
+        alone = method.sample(method.prepare(image[row[0], None]), RowNoise(3, [row]), settings)
+        torch.testing.assert_close(value[None], alone, rtol=0, atol=atol)
 
 
 def tiny_cimd(channels: int = 1, size: int = 16) -> CIMD:

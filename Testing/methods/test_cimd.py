@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import predictions_by_hand as by_hand
 import pytest
 import torch
 from make_expected import ENCODER, image_and_mask, normal, seeded, tiny_cimd
@@ -42,16 +43,12 @@ def test_simple_loss_compares_the_output_with_its_target(prediction):
     abar = torch.from_numpy(method.schedule.alphas_cumprod)[index][:, None, None, None]
     x_t = abar.sqrt() * x0 + (1 - abar).sqrt() * noise
     output = method.unet(torch.cat([image, x_t], dim=1), index)
-    target = {"epsilon": noise, "x0": x0, "v": abar.sqrt() * noise - (1 - abar).sqrt() * x0}[prediction]
+    target = by_hand.target(prediction, x0, noise, abar)
     terms = method.losses(image, x0, index, noise)
     close(terms["simple"], ((output - target) ** 2).mean((1, 2, 3)))
     assert set(terms) == {"simple", "loss"}
     # and the mask estimate of sampling is what that output stands for, clipped
-    estimate = {
-        "epsilon": (x_t - (1 - abar).sqrt() * output) / abar.sqrt(),
-        "x0": output,
-        "v": abar.sqrt() * x_t - (1 - abar).sqrt() * output,
-    }[prediction]
+    estimate = by_hand.estimate(prediction, output, x_t, abar)
     close(method.denoise(image, x_t, index).x0, estimate.clamp(-1, 1), atol=1e-5)
 
 

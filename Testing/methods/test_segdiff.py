@@ -6,16 +6,16 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import predictions_by_hand as by_hand
 import pytest
 import torch
 from make_expected import image_and_mask, normal
-from tiny_models import randomised
+from tiny_models import check_batches, randomised
 from tiny_training import UNET
 
 from AmbiguousSegLib.diffusion import losses, process
 from AmbiguousSegLib.diffusion.noise import TRAINING, RowNoise
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
-from AmbiguousSegLib.inference.batches import draw_masks
 from AmbiguousSegLib.inference.computation import replayed
 from AmbiguousSegLib.methods import Batch, build_method
 from AmbiguousSegLib.methods.segdiff import SegDiff, SegDiffConfig
@@ -100,15 +100,11 @@ def test_the_loss_compares_the_output_with_its_target(prediction):
     abar = abar_of(segdiff, index)
     x_t = abar.sqrt() * x0 + (1 - abar).sqrt() * noise
     output = segdiff.unet(x_t, index, None, segdiff.encoder(image))
-    target = {"epsilon": noise, "x0": x0, "v": abar.sqrt() * noise - (1 - abar).sqrt() * x0}[prediction]
+    target = by_hand.target(prediction, x0, noise, abar)
     terms = segdiff.losses(image, x0, index, noise)
     close(terms["loss"], ((output - target) ** 2).mean((1, 2, 3)))
     assert set(terms) == {"simple", "loss"}
-    estimate = {
-        "epsilon": (x_t - (1 - abar).sqrt() * output) / abar.sqrt(),
-        "x0": output,
-        "v": abar.sqrt() * x_t - (1 - abar).sqrt() * output,
-    }[prediction]
+    estimate = by_hand.estimate(prediction, output, x_t, abar)
     features = segdiff.encoder(image)
     close(segdiff.denoise(features, x_t, index).x0, estimate, atol=1e-4)  # tables are rounded to float32
     clipped = method(prediction=prediction, clip=True, mask_levels=(0.0, 1.0)).double()
@@ -222,15 +218,8 @@ def test_what_is_computed_once_is_what_each_step_would_compute(sampler):
 @pytest.mark.parametrize("sampler", ["ddpm", "dpm++2m"])
 def test_masks_do_not_depend_on_their_batch_and_images_are_encoded_once(sampler):
     """Of two slices, in batches that go across both."""
-    segdiff, settings, calls = method(image_channels=3, clip=True), SamplerSettings(sampler, 4), []
-    image = normal(1, 3, 3, 16, 16).sigmoid()
-    segdiff.encoder.register_forward_hook(lambda *_: calls.append(1))
-    drawn = draw_masks(segdiff, lambda i: image[i], [0, 2], range(4), 3, settings, batch_size=5)
-    rows, values = zip(*drawn, strict=True)
-    assert len(calls) == 1
-    for row, value in zip([r for batch in rows for r in batch], torch.cat(values), strict=True):
-        alone = segdiff.sample(segdiff.prepare(image[row[0], None]), RowNoise(3, [row]), settings)
-        torch.testing.assert_close(value[None], alone, rtol=0, atol=1e-4)
+    segdiff, image = method(image_channels=3, clip=True), normal(1, 3, 3, 16, 16).sigmoid()
+    check_batches(segdiff, image, segdiff.encoder, SamplerSettings(sampler, 4), atol=1e-4)
 
 
 @torch.no_grad()
