@@ -8,9 +8,7 @@ import unittest
 import qt
 import slicer
 import vtk
-from AmbiguousSegBridge import packages, sample_data, side_by_side, views
 from AmbiguousSegBridge.generation import Events, Generation, Settings
-from AmbiguousSegBridge.identity import ROLE, disown_orphans
 from AmbiguousSegBridge.panels.context import Context
 from AmbiguousSegBridge.panels.export import ExportPanel
 from AmbiguousSegBridge.panels.generate import GeneratePanel
@@ -20,8 +18,11 @@ from AmbiguousSegBridge.panels.modes import ModesPanel
 from AmbiguousSegBridge.panels.raters import RatersPanel
 from AmbiguousSegBridge.panels.result import ResultPanel
 from AmbiguousSegBridge.parameters import AmbiguousSegParameterNode
-from AmbiguousSegBridge.runs import Run, crops_of
-from AmbiguousSegBridge.worker_process import WorkerRunner
+from AmbiguousSegBridge.scene import sample_data, side_by_side, views
+from AmbiguousSegBridge.scene.identity import ROLE, disown_orphans
+from AmbiguousSegBridge.scene.runs import Run, crops_of
+from AmbiguousSegBridge.worker import packages
+from AmbiguousSegBridge.worker.client import WorkerRunner
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import slicer
-from AmbiguousSegBridge.runner import Job, Listener
-from AmbiguousSegBridge.scene import save_scene
+from AmbiguousSegBridge.scene.sample_sets import save_scene
+from AmbiguousSegBridge.worker.runner import Job, Listener
 from shared_data import REPOSITORY
 
 MODULE = REPOSITORY / "AmbiguousSeg" / "AmbiguousSeg.py"

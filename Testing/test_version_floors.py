@@ -25,7 +25,7 @@ def test_the_module_asks_for_the_versions_of_the_library():
     lines = (MODULE / "Resources" / "requirements.txt").read_text(encoding="utf-8").splitlines()
     listed = [Requirement(line) for line in lines if line and not line.startswith("#")]
     said = {requirement.name: str(requirement.specifier) for requirement in listed}
-    said |= floors(text_of("AmbiguousSeg", "AmbiguousSegBridge", "packages.py"))
+    said |= floors(text_of("AmbiguousSeg", "AmbiguousSegBridge", "worker", "packages.py"))
     assert set(said) == {"scikit-image", "safetensors", "torch"}
     assert said == {name: wanted[name] for name in said}
     assert floors(text_of("AmbiguousSeg", "Scripts", "batch.py")) == {"torch": wanted["torch"]}

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from AmbiguousSegBridge.runner import Job, Listener
+from AmbiguousSegBridge.worker.runner import Job, Listener
 from SlicerHost import lifecycle, qt
 
 from AmbiguousSegLib.volume.geometry import Geometry
 
 with pytest.MonkeyPatch.context() as patch:  # the runner needs no more of Slicer than this
     patch.setitem(sys.modules, "qt", qt)
-    from AmbiguousSegBridge.worker_process import WorkerRunner  # noqa: F401
+    from AmbiguousSegBridge.worker.client import WorkerRunner  # noqa: F401
 
 HERE = Path(__file__).resolve().parent / "worker"
 FAULTY = HERE / "faulty_worker.py"

@@ -11,13 +11,13 @@ from typing import Any
 
 import slicer
 
-from AmbiguousSegBridge.fit import input_warnings, kind_of
-from AmbiguousSegBridge.grid import channel_arrays, point_of, region_of
-from AmbiguousSegBridge.identity import ATTRIBUTE, ROLE, sample_index
-from AmbiguousSegBridge.live_run import LiveRun
-from AmbiguousSegBridge.runner import Failure, Job, Listener, Runner, Steps
-from AmbiguousSegBridge.runs import Run, find_runs, mask_ids, unique_run_name
-from AmbiguousSegBridge.tables import COMPARISON
+from AmbiguousSegBridge.scene.fit import input_warnings, kind_of
+from AmbiguousSegBridge.scene.grid import channel_arrays, point_of, region_of
+from AmbiguousSegBridge.scene.identity import ATTRIBUTE, ROLE, sample_index
+from AmbiguousSegBridge.scene.live_run import LiveRun
+from AmbiguousSegBridge.scene.runs import Run, find_runs, mask_ids, unique_run_name
+from AmbiguousSegBridge.scene.tables import COMPARISON
+from AmbiguousSegBridge.worker.runner import Failure, Job, Listener, Runner, Steps
 from AmbiguousSegLib.configuration import from_dict
 from AmbiguousSegLib.description import ModelDescription, read_description
 from AmbiguousSegLib.diffusion.settings import SamplerSettings

@@ -17,7 +17,7 @@ from slicer import (
 )
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
-from AmbiguousSegBridge.views import Overlay
+from AmbiguousSegBridge.scene.views import Overlay
 from AmbiguousSegLib.ensemble.consensus import DEFAULT_THRESHOLD
 from AmbiguousSegLib.labels import MOST_LABELS
 from AmbiguousSegLib.quality import Quality

@@ -439,8 +439,8 @@ def library_sampler(options: argparse.Namespace) -> Sample:
 def write_scene(samples, volume, name: str, path: Path) -> None:
     """Write first channel and samples as a scene; in Slicer through the application's scene, which is cleared."""
     import slicer
-    from AmbiguousSegBridge.host import make_host
-    from AmbiguousSegBridge.scene import add_sample_set, add_volume, save_scene
+    from AmbiguousSegBridge.scene.host import make_host
+    from AmbiguousSegBridge.scene.sample_sets import add_sample_set, add_volume, save_scene
 
     scene = slicer.mrmlScene if in_application() else make_host()
     scene.Clear()
@@ -459,7 +459,7 @@ def check_packages() -> None:
     """In Slicer: ImportError with what to run, or which Slicer to take, if a package is missing. Nobody is asked."""
     if not in_application():
         return
-    from AmbiguousSegBridge import packages
+    from AmbiguousSegBridge.worker import packages
 
     try:
         packages.ensure(False)

@@ -1,8 +1,8 @@
 """The process that computes for the module AmbiguousSeg: ``PythonSlicer worker.py``, started by the module itself.
 
 It reads jobs from standard input and writes messages to standard output, one JSON object per line
-(``AmbiguousSegBridge/messages.py``); arrays lie as ``.npy`` in the folder that a job names. It says "ready" when it
-has loaded what it needs. It goes on after a job that failed, and ends, whatever it is doing, when its standard input
+(``AmbiguousSegBridge/worker/messages.py``); arrays lie as ``.npy`` in the folder that a job names. It says "ready" when
+it has loaded what it needs. It goes on after a job that failed, and ends, whatever it is doing, when its standard input
 is closed: no worker outlives the program that started it.
 
 Exit codes: 0 input closed, 2 the input was no message, 3 a package is missing, 4 a device is lost.
@@ -25,7 +25,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where AmbiguousSegBridge is
 
-from AmbiguousSegBridge import messages
+from AmbiguousSegBridge.worker import messages
 
 log = logging.getLogger("AmbiguousSeg.worker")
 
@@ -157,9 +157,9 @@ def free_memory() -> int | None:
 
 def run(connection: Connection, message: dict[str, Any]) -> bool:
     """Do one job and tell how it ended; False if the process cannot go on."""
-    from AmbiguousSegBridge.job_arguments import given
-    from AmbiguousSegBridge.jobs import JOBS
-    from AmbiguousSegBridge.report import Cancelled, Report, failure_of
+    from AmbiguousSegBridge.worker.arguments import given
+    from AmbiguousSegBridge.worker.jobs import JOBS
+    from AmbiguousSegBridge.worker.report import Cancelled, Report, failure_of
 
     number, folder, kind = message["job"], Path(message["folder"]), message["kind"]
 
@@ -207,7 +207,7 @@ def main(introduction: Callable[[], dict[str, Any]] = introduce) -> int:
         hello = introduction()
     except Exception as error:  # broken packages raise what they like
         log.exception("A package is missing or broken")
-        from AmbiguousSegBridge.report import missing_package
+        from AmbiguousSegBridge.worker.report import missing_package
 
         connection.send("error", missing_package(error))
         return MISSING_PACKAGE

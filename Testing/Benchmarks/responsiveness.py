@@ -29,9 +29,9 @@ from SlicerHost import lifecycle  # noqa: E402
 lifecycle.install()
 
 import qt  # noqa: E402
-from AmbiguousSegBridge.grid import geometry_of, read_channels  # noqa: E402
-from AmbiguousSegBridge.runner import Job, Listener  # noqa: E402
-from AmbiguousSegBridge.scene import add_volume  # noqa: E402
+from AmbiguousSegBridge.scene.grid import geometry_of, read_channels  # noqa: E402
+from AmbiguousSegBridge.scene.sample_sets import add_volume  # noqa: E402
+from AmbiguousSegBridge.worker.runner import Job, Listener  # noqa: E402
 
 from AmbiguousSegLib.volume.crops import Crop  # noqa: E402
 from AmbiguousSegLib.volume.geometry import Geometry  # noqa: E402

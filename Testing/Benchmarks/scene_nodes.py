@@ -20,10 +20,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "AmbiguousSeg")]
 
-from AmbiguousSegBridge.host import make_host  # noqa: E402
-from AmbiguousSegBridge.live_run import LiveRun  # noqa: E402
-from AmbiguousSegBridge.runs import crops_of, find_runs, remove_run, set_consensus_threshold  # noqa: E402
-from AmbiguousSegBridge.scene import add_volume  # noqa: E402
+from AmbiguousSegBridge.scene.host import make_host  # noqa: E402
+from AmbiguousSegBridge.scene.live_run import LiveRun  # noqa: E402
+from AmbiguousSegBridge.scene.runs import crops_of, find_runs, remove_run, set_consensus_threshold  # noqa: E402
+from AmbiguousSegBridge.scene.sample_sets import add_volume  # noqa: E402
 
 from AmbiguousSegLib.volume.crops import Crop  # noqa: E402
 from AmbiguousSegLib.volume.geometry import Geometry  # noqa: E402

@@ -202,7 +202,7 @@ def write_scene() -> None:
 
 def _fill_scene(host: Any, temporary: Path) -> None:
     import slicer
-    from AmbiguousSegBridge.scene import add_volume, save_scene
+    from AmbiguousSegBridge.scene.sample_sets import add_volume, save_scene
     from module_driver import Driver
 
     driver = Driver(host, temporary)
@@ -235,8 +235,8 @@ def repack(stored: Path, packed: Path) -> None:
 def _add_raters(driver: Any, phantom: Phantom, geometry: Geometry) -> None:
     """A segmentation for each rater, chosen for the comparison."""
     import slicer
-    from AmbiguousSegBridge.grid import ijk_to_ras
-    from AmbiguousSegBridge.segments import add_segment, place_on_grid
+    from AmbiguousSegBridge.scene.grid import ijk_to_ras
+    from AmbiguousSegBridge.scene.segments import add_segment, place_on_grid
 
     from AmbiguousSegLib.volume.crops import Crop
     from AmbiguousSegLib.volume.io import LESION_TERMINOLOGY
@@ -255,8 +255,8 @@ def _add_raters(driver: Any, phantom: Phantom, geometry: Geometry) -> None:
 
 def content_of(scene: Any) -> dict[str, Any]:
     """The runs of a scene, for a test: figures, marked voxels, and each node with its class, name and attributes."""
-    from AmbiguousSegBridge.raters import candidates
-    from AmbiguousSegBridge.runs import crops_of, find_runs, map_array, read_mask
+    from AmbiguousSegBridge.scene.raters import candidates
+    from AmbiguousSegBridge.scene.runs import crops_of, find_runs, map_array, read_mask
 
     return {
         "raters": [rater.name for rater in candidates(scene)],
@@ -284,7 +284,7 @@ def content_of(scene: Any) -> dict[str, Any]:
 
 
 def _table_of(node: Any) -> list[dict[str, Any]]:
-    from AmbiguousSegBridge.tables import read_table
+    from AmbiguousSegBridge.scene.tables import read_table
 
     return read_table(node)["rows"]
 

@@ -14,9 +14,9 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "AmbiguousSeg"), str(REPOSITOR
 
 import numpy as np  # noqa: E402
 import slicer  # noqa: E402
-from AmbiguousSegBridge.grid import read_channels  # noqa: E402
-from AmbiguousSegBridge.sample_data import add_phantom  # noqa: E402
-from AmbiguousSegBridge.scene import add_sample_set  # noqa: E402
+from AmbiguousSegBridge.scene.grid import read_channels  # noqa: E402
+from AmbiguousSegBridge.scene.sample_data import add_phantom  # noqa: E402
+from AmbiguousSegBridge.scene.sample_sets import add_sample_set  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from SlicerHost.host import make_host  # noqa: E402

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import slicer
-from AmbiguousSegBridge.scene import add_volume
+from AmbiguousSegBridge.scene.sample_sets import add_volume
 
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.labels import Label

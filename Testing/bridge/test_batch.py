@@ -450,7 +450,7 @@ def test_without_torch_outside_of_slicer_the_command_that_installs_everything_is
 @pytest.mark.parametrize("missing", ["torch", "Apple silicon"])
 def test_what_slicer_lacks_is_named_with_its_remedy_and_nobody_is_asked(study, capsys, monkeypatch, missing):
     pytest.importorskip("slicer", reason="slicer-core is not installed")
-    from AmbiguousSegBridge import packages
+    from AmbiguousSegBridge.worker import packages
 
     application = SimpleNamespace(commandOptions=None, testingEnabled=lambda: False)
     monkeypatch.setitem(sys.modules, "slicer", SimpleNamespace(app=application))  # has nothing to ask or install with
@@ -568,8 +568,8 @@ def test_no_name_of_an_option_is_one_of_slicers():
 @pytest.mark.parametrize("classes", [1, 2])
 def test_scene_of_a_volume(batch, tmp_path, classes):
     pytest.importorskip("slicer", reason="slicer-core is not installed")
-    from AmbiguousSegBridge.grid import read_channels
-    from AmbiguousSegBridge.runs import crops_of, find_runs
+    from AmbiguousSegBridge.scene.grid import read_channels
+    from AmbiguousSegBridge.scene.runs import crops_of, find_runs
     from SlicerHost.host import make_host
 
     geometry = Geometry((6, 5, 4), (1.0, 1.0, 2.0), (1.0, 2.0, 3.0), (1.0, 0, 0, 0, 1, 0, 0, 0, 1))

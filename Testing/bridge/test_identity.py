@@ -7,11 +7,11 @@ import pytest
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
-from AmbiguousSegBridge import runs, views  # noqa: E402
-from AmbiguousSegBridge.identity import ATTRIBUTE, disown_orphans, is_own  # noqa: E402
-from AmbiguousSegBridge.live_run import LiveRun  # noqa: E402
-from AmbiguousSegBridge.raters import candidates  # noqa: E402
-from AmbiguousSegBridge.scene import add_sample_set, save_scene  # noqa: E402
+from AmbiguousSegBridge.scene import runs, views  # noqa: E402
+from AmbiguousSegBridge.scene.identity import ATTRIBUTE, disown_orphans, is_own  # noqa: E402
+from AmbiguousSegBridge.scene.live_run import LiveRun  # noqa: E402
+from AmbiguousSegBridge.scene.raters import candidates  # noqa: E402
+from AmbiguousSegBridge.scene.sample_sets import add_sample_set, save_scene  # noqa: E402
 from SlicerHost.host import make_host  # noqa: E402
 from SlicerHost.samples import OBLIQUE, input_volume, make_samples  # noqa: E402
 

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from AmbiguousSegBridge import jobs, messages, report
-from AmbiguousSegBridge.job_arguments import given
-from AmbiguousSegBridge.runner import crops_argument
+from AmbiguousSegBridge.worker import jobs, messages, report
+from AmbiguousSegBridge.worker.arguments import given
+from AmbiguousSegBridge.worker.runner import crops_argument
 from tiny_models import randomised, tiny_model
 
 from AmbiguousSegLib.diffusion.settings import SamplerSettings

@@ -9,9 +9,9 @@ import pytest
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
-from AmbiguousSegBridge import live_run, maps  # noqa: E402
-from AmbiguousSegBridge.live_run import LiveRun  # noqa: E402
-from AmbiguousSegBridge.runs import (  # noqa: E402
+from AmbiguousSegBridge.scene import live_run, maps  # noqa: E402
+from AmbiguousSegBridge.scene.live_run import LiveRun  # noqa: E402
+from AmbiguousSegBridge.scene.runs import (  # noqa: E402
     crops_of,
     find_run_of,
     find_runs,
@@ -20,8 +20,8 @@ from AmbiguousSegBridge.runs import (  # noqa: E402
     renew_maps,
     set_consensus_threshold,
 )
-from AmbiguousSegBridge.scene import add_sample_set, read_sample  # noqa: E402
-from AmbiguousSegBridge.tables import read_table  # noqa: E402
+from AmbiguousSegBridge.scene.sample_sets import add_sample_set, read_sample  # noqa: E402
+from AmbiguousSegBridge.scene.tables import read_table  # noqa: E402
 from SlicerHost.host import make_host  # noqa: E402
 from SlicerHost.samples import (  # noqa: E402
     OBLIQUE,

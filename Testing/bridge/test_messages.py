@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from AmbiguousSegBridge import messages
+from AmbiguousSegBridge.worker import messages
 
 SENT = [{"type": "a", "text": 'é "\n\r\\'}, {"type": "b", "values": [1, 2.5, None, True]}, {"type": "c"}]
 

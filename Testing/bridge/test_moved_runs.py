@@ -8,13 +8,13 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 vtk = pytest.importorskip("vtk")
 
-from AmbiguousSegBridge import runs  # noqa: E402
-from AmbiguousSegBridge.grid import geometry_of, lies_on  # noqa: E402
-from AmbiguousSegBridge.live_run import LiveRun  # noqa: E402
-from AmbiguousSegBridge.raters import candidates, read_rater  # noqa: E402
-from AmbiguousSegBridge.scene import add_sample_set, save_scene  # noqa: E402
-from AmbiguousSegBridge.segments import place_on_grid  # noqa: E402
-from AmbiguousSegBridge.views import slices_of_most_disagreement  # noqa: E402
+from AmbiguousSegBridge.scene import runs  # noqa: E402
+from AmbiguousSegBridge.scene.grid import geometry_of, lies_on  # noqa: E402
+from AmbiguousSegBridge.scene.live_run import LiveRun  # noqa: E402
+from AmbiguousSegBridge.scene.raters import candidates, read_rater  # noqa: E402
+from AmbiguousSegBridge.scene.sample_sets import add_sample_set, save_scene  # noqa: E402
+from AmbiguousSegBridge.scene.segments import place_on_grid  # noqa: E402
+from AmbiguousSegBridge.scene.views import slices_of_most_disagreement  # noqa: E402
 from SlicerHost.host import make_host  # noqa: E402
 from SlicerHost.samples import OBLIQUE, PLAIN, input_volume  # noqa: E402
 

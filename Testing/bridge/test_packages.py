@@ -14,8 +14,8 @@ import pytest
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
-from AmbiguousSegBridge import packages  # noqa: E402
-from AmbiguousSegBridge.packages import PackagesError, ensure, missing, torch_missing  # noqa: E402
+from AmbiguousSegBridge.worker import packages  # noqa: E402
+from AmbiguousSegBridge.worker.packages import PackagesError, ensure, missing, torch_missing  # noqa: E402
 from packaging.requirements import Requirement  # noqa: E402
 
 TOY = "toypackage>=1.2"

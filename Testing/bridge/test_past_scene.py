@@ -11,11 +11,11 @@ from shared_data import REPOSITORY
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
-from AmbiguousSegBridge import tables  # noqa: E402
 from AmbiguousSegBridge.generation import more_of, request_of  # noqa: E402
-from AmbiguousSegBridge.identity import ATTRIBUTE  # noqa: E402
-from AmbiguousSegBridge.raters import candidates, read_rater  # noqa: E402
-from AmbiguousSegBridge.runs import crops_of, find_runs, map_array, mask_of, renew_maps  # noqa: E402
+from AmbiguousSegBridge.scene import tables  # noqa: E402
+from AmbiguousSegBridge.scene.identity import ATTRIBUTE  # noqa: E402
+from AmbiguousSegBridge.scene.raters import candidates, read_rater  # noqa: E402
+from AmbiguousSegBridge.scene.runs import crops_of, find_runs, map_array, mask_of, renew_maps  # noqa: E402
 from SlicerHost.host import make_host  # noqa: E402
 
 from AmbiguousSegLib.diffusion.settings import SamplerSettings  # noqa: E402

@@ -10,12 +10,12 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 import vtk  # noqa: E402
-from AmbiguousSegBridge import jobs, report  # noqa: E402
 from AmbiguousSegBridge.generation import Events, Generation, Settings, more_of, request_of, sample_job  # noqa: E402
-from AmbiguousSegBridge.grid import point_of  # noqa: E402
-from AmbiguousSegBridge.job_arguments import given  # noqa: E402
-from AmbiguousSegBridge.runs import crops_of  # noqa: E402
-from AmbiguousSegBridge.scene import add_volume  # noqa: E402
+from AmbiguousSegBridge.scene.grid import point_of  # noqa: E402
+from AmbiguousSegBridge.scene.runs import crops_of  # noqa: E402
+from AmbiguousSegBridge.scene.sample_sets import add_volume  # noqa: E402
+from AmbiguousSegBridge.worker import jobs, report  # noqa: E402
+from AmbiguousSegBridge.worker.arguments import given  # noqa: E402
 from SlicerHost.host import make_host  # noqa: E402
 from tiny_models import tiny_model  # noqa: E402
 

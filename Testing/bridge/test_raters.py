@@ -11,13 +11,13 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 vtk = pytest.importorskip("vtk")
 
-from AmbiguousSegBridge import raters  # noqa: E402
-from AmbiguousSegBridge.grid import ijk_to_ras  # noqa: E402
-from AmbiguousSegBridge.live_run import LiveRun  # noqa: E402
-from AmbiguousSegBridge.raters import Checksums, Rater, candidates, read_rater  # noqa: E402
-from AmbiguousSegBridge.runs import crops_of, find_runs, use_as_segmentation  # noqa: E402
-from AmbiguousSegBridge.scene import add_sample_set  # noqa: E402
-from AmbiguousSegBridge.segments import labelmap_of, replace_mask  # noqa: E402
+from AmbiguousSegBridge.scene import raters  # noqa: E402
+from AmbiguousSegBridge.scene.grid import ijk_to_ras  # noqa: E402
+from AmbiguousSegBridge.scene.live_run import LiveRun  # noqa: E402
+from AmbiguousSegBridge.scene.raters import Checksums, Rater, candidates, read_rater  # noqa: E402
+from AmbiguousSegBridge.scene.runs import crops_of, find_runs, use_as_segmentation  # noqa: E402
+from AmbiguousSegBridge.scene.sample_sets import add_sample_set  # noqa: E402
+from AmbiguousSegBridge.scene.segments import labelmap_of, replace_mask  # noqa: E402
 from SlicerHost.host import make_host  # noqa: E402
 from SlicerHost.samples import MIRRORED, OBLIQUE, PLAIN, input_volume, make_samples  # noqa: E402
 from vtk.util.numpy_support import numpy_to_vtk  # noqa: E402

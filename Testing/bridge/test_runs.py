@@ -8,10 +8,10 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 vtk = pytest.importorskip("vtk")
 
-from AmbiguousSegBridge import runs  # noqa: E402
-from AmbiguousSegBridge.grid import geometry_of  # noqa: E402
-from AmbiguousSegBridge.identity import disown  # noqa: E402
-from AmbiguousSegBridge.scene import add_sample_set, read_sample, save_scene  # noqa: E402
+from AmbiguousSegBridge.scene import runs  # noqa: E402
+from AmbiguousSegBridge.scene.grid import geometry_of  # noqa: E402
+from AmbiguousSegBridge.scene.identity import disown  # noqa: E402
+from AmbiguousSegBridge.scene.sample_sets import add_sample_set, read_sample, save_scene  # noqa: E402
 from SlicerHost.host import make_host  # noqa: E402
 from SlicerHost.samples import (  # noqa: E402
     MIRRORED,

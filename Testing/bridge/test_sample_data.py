@@ -14,9 +14,9 @@ import SimpleITK as sitk
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 vtk = pytest.importorskip("vtk")
 
-from AmbiguousSegBridge import sample_data  # noqa: E402
-from AmbiguousSegBridge.grid import geometry_of, read_channels  # noqa: E402
-from AmbiguousSegBridge.scene import read_sample  # noqa: E402
+from AmbiguousSegBridge.scene import sample_data  # noqa: E402
+from AmbiguousSegBridge.scene.grid import geometry_of, read_channels  # noqa: E402
+from AmbiguousSegBridge.scene.sample_sets import read_sample  # noqa: E402
 from shared_data import REPOSITORY  # noqa: E402
 from SlicerHost.host import make_host  # noqa: E402
 from SlicerHost.samples import hierarchy_of, node_names  # noqa: E402
@@ -104,8 +104,8 @@ def test_nothing_but_slicers_bundled_packages_is_needed():
         "import sys\n"
         "for name in ('torch', 'skimage', 'safetensors', 'tqdm', 'matplotlib'): sys.modules[name] = None\n"
         "sys.path[:0] = sys.argv[1:]\n"
-        "from AmbiguousSegBridge.host import make_host\n"
-        "from AmbiguousSegBridge.sample_data import add_phantom\n"
+        "from AmbiguousSegBridge.scene.host import make_host\n"
+        "from AmbiguousSegBridge.scene.sample_data import add_phantom\n"
         "print(len(add_phantom(make_host())))"
     )
     paths = [str(REPOSITORY / "AmbiguousSeg"), str(REPOSITORY)]

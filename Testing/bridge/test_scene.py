@@ -10,11 +10,11 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 vtk = pytest.importorskip("vtk")
 
-from AmbiguousSegBridge import run_writer  # noqa: E402
-from AmbiguousSegBridge import scene as bridge  # noqa: E402
-from AmbiguousSegBridge.grid import geometry_from, geometry_of, ijk_to_ras, read_channels  # noqa: E402
-from AmbiguousSegBridge.run_writer import sample_colour  # noqa: E402
-from AmbiguousSegBridge.runs import find_runs  # noqa: E402
+from AmbiguousSegBridge.scene import run_writer  # noqa: E402
+from AmbiguousSegBridge.scene import sample_sets as bridge  # noqa: E402
+from AmbiguousSegBridge.scene.grid import geometry_from, geometry_of, ijk_to_ras, read_channels  # noqa: E402
+from AmbiguousSegBridge.scene.run_writer import sample_colour  # noqa: E402
+from AmbiguousSegBridge.scene.runs import find_runs  # noqa: E402
 from SlicerHost.host import make_host  # noqa: E402
 from SlicerHost.samples import (  # noqa: E402
     MIRRORED,

@@ -9,10 +9,10 @@ import pytest
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
-from AmbiguousSegBridge import scene as bridge  # noqa: E402
-from AmbiguousSegBridge.grid import read_channels  # noqa: E402
-from AmbiguousSegBridge.identity import nodes_of  # noqa: E402
-from AmbiguousSegBridge.run_writer import sample_colour  # noqa: E402
+from AmbiguousSegBridge.scene import sample_sets as bridge  # noqa: E402
+from AmbiguousSegBridge.scene.grid import read_channels  # noqa: E402
+from AmbiguousSegBridge.scene.identity import nodes_of  # noqa: E402
+from AmbiguousSegBridge.scene.run_writer import sample_colour  # noqa: E402
 from SlicerHost.host import make_host  # noqa: E402
 from SlicerHost.samples import (  # noqa: E402
     MODEL_NAME,

@@ -7,10 +7,10 @@ import pytest
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
-from AmbiguousSegBridge import runs, tables  # noqa: E402
-from AmbiguousSegBridge.grid import ijk_to_ras  # noqa: E402
-from AmbiguousSegBridge.scene import add_sample_set  # noqa: E402
-from AmbiguousSegBridge.segments import count_voxels, cut, labelmap_of, read_crop  # noqa: E402
+from AmbiguousSegBridge.scene import runs, tables  # noqa: E402
+from AmbiguousSegBridge.scene.grid import ijk_to_ras  # noqa: E402
+from AmbiguousSegBridge.scene.sample_sets import add_sample_set  # noqa: E402
+from AmbiguousSegBridge.scene.segments import count_voxels, cut, labelmap_of, read_crop  # noqa: E402
 from SlicerHost.host import make_host  # noqa: E402
 from SlicerHost.samples import PLAIN, input_volume, make_samples  # noqa: E402
 

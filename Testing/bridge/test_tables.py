@@ -10,9 +10,9 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 vtk = pytest.importorskip("vtk")
 
-from AmbiguousSegBridge import tables  # noqa: E402
-from AmbiguousSegBridge.runs import find_runs, remove_run  # noqa: E402
-from AmbiguousSegBridge.scene import add_sample_set, save_scene  # noqa: E402
+from AmbiguousSegBridge.scene import tables  # noqa: E402
+from AmbiguousSegBridge.scene.runs import find_runs, remove_run  # noqa: E402
+from AmbiguousSegBridge.scene.sample_sets import add_sample_set, save_scene  # noqa: E402
 from SlicerHost.host import make_host  # noqa: E402
 from SlicerHost.samples import OBLIQUE, hierarchy_of, input_volume, make_samples, node_names  # noqa: E402
 from vtk.util.numpy_support import vtk_to_numpy  # noqa: E402

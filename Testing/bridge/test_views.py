@@ -8,11 +8,11 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 vtk = pytest.importorskip("vtk")
 
-from AmbiguousSegBridge import side_by_side, views  # noqa: E402
-from AmbiguousSegBridge.run_writer import sample_colour  # noqa: E402
-from AmbiguousSegBridge.runs import find_runs  # noqa: E402
-from AmbiguousSegBridge.scene import add_sample_set, save_scene  # noqa: E402
-from AmbiguousSegBridge.views import Overlay  # noqa: E402
+from AmbiguousSegBridge.scene import side_by_side, views  # noqa: E402
+from AmbiguousSegBridge.scene.run_writer import sample_colour  # noqa: E402
+from AmbiguousSegBridge.scene.runs import find_runs  # noqa: E402
+from AmbiguousSegBridge.scene.sample_sets import add_sample_set, save_scene  # noqa: E402
+from AmbiguousSegBridge.scene.views import Overlay  # noqa: E402
 from SlicerHost.host import make_host  # noqa: E402
 from SlicerHost.samples import OBLIQUE, PLAIN, input_volume, make_samples  # noqa: E402
 

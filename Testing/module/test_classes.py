@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import slicer
 from AmbiguousSegBridge.generation import REQUEST
-from AmbiguousSegBridge.runs import crops_of, map_array, mask_of
-from AmbiguousSegBridge.scene import save_scene
-from AmbiguousSegBridge.tables import read_table
-from AmbiguousSegBridge.views import Overlay
+from AmbiguousSegBridge.scene.runs import crops_of, map_array, mask_of
+from AmbiguousSegBridge.scene.sample_sets import save_scene
+from AmbiguousSegBridge.scene.tables import read_table
+from AmbiguousSegBridge.scene.views import Overlay
 from SlicerHost.samples import CORE_AND_HALO
 from tiny_models import randomised, tiny_model
 

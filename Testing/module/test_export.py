@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import slicer
-from AmbiguousSegBridge import packages
-from AmbiguousSegBridge.scene import add_sample_set
+from AmbiguousSegBridge.scene.sample_sets import add_sample_set
+from AmbiguousSegBridge.worker import packages
 from SlicerHost import dialogs
 from SlicerHost.samples import input_volume, make_samples
 

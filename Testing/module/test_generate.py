@@ -11,12 +11,12 @@ import sys
 import numpy as np
 import pytest
 import slicer
-from AmbiguousSegBridge.grid import geometry_of, ijk_to_ras, read_channels
-from AmbiguousSegBridge.identity import hierarchy_of, remove_nodes
-from AmbiguousSegBridge.live_run import LiveRun
-from AmbiguousSegBridge.runner import Failure
-from AmbiguousSegBridge.runs import crops_of, find_runs
-from AmbiguousSegBridge.segments import labelmap_of
+from AmbiguousSegBridge.scene.grid import geometry_of, ijk_to_ras, read_channels
+from AmbiguousSegBridge.scene.identity import hierarchy_of, remove_nodes
+from AmbiguousSegBridge.scene.live_run import LiveRun
+from AmbiguousSegBridge.scene.runs import crops_of, find_runs
+from AmbiguousSegBridge.scene.segments import labelmap_of
+from AmbiguousSegBridge.worker.runner import Failure
 from module_driver import FakeRunner
 from SlicerHost import dialogs
 from SlicerHost.processes import alive
@@ -49,7 +49,7 @@ def progress(share: float, **changes) -> dict:
 
 def watch_workers(monkeypatch) -> set[int]:
     """Ids of all processes of all workers that are started from now on, ready or not."""
-    from AmbiguousSegBridge import worker_process
+    from AmbiguousSegBridge.worker import client as worker_process
 
     pids, meaning = set(), worker_process.WorkerRunner._dispatch
 
@@ -333,7 +333,7 @@ def test_a_failure_is_one_message_with_the_log_in_its_details_and_leaves_the_sce
 
 
 def test_missing_packages_end_in_one_message(driver, monkeypatch):
-    from AmbiguousSegBridge import packages
+    from AmbiguousSegBridge.worker import packages
 
     def ensure(interactive):
         assert interactive

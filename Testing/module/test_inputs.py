@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import slicer
 import vtk
-from AmbiguousSegBridge import packages
-from AmbiguousSegBridge.fit import kind_of
-from AmbiguousSegBridge.identity import hierarchy_of
-from AmbiguousSegBridge.runner import Failure
-from AmbiguousSegBridge.scene import add_volume, save_scene
+from AmbiguousSegBridge.scene.fit import kind_of
+from AmbiguousSegBridge.scene.identity import hierarchy_of
+from AmbiguousSegBridge.scene.sample_sets import add_volume, save_scene
+from AmbiguousSegBridge.worker import packages
+from AmbiguousSegBridge.worker.runner import Failure
 from shared_data import REPOSITORY
 from SlicerHost import dialogs
 from SlicerHost.samples import OBLIQUE, PLAIN

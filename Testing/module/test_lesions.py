@@ -7,10 +7,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import slicer
-from AmbiguousSegBridge import packages
 from AmbiguousSegBridge.generation import request_of
-from AmbiguousSegBridge.runner import Failure
-from AmbiguousSegBridge.runs import crops_of, find_runs
+from AmbiguousSegBridge.scene.runs import crops_of, find_runs
+from AmbiguousSegBridge.worker import packages
+from AmbiguousSegBridge.worker.runner import Failure
 from module_driver import FakeRunner
 from shared_data import REPOSITORY
 from SlicerHost import dialogs

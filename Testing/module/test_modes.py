@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import slicer
-from AmbiguousSegBridge import packages, tables
-from AmbiguousSegBridge.identity import remove_nodes
-from AmbiguousSegBridge.runner import Failure
-from AmbiguousSegBridge.runs import writer_of
-from AmbiguousSegBridge.scene import add_sample_set, add_volume, save_scene
-from AmbiguousSegBridge.segments import replace_mask
+from AmbiguousSegBridge.scene import tables
+from AmbiguousSegBridge.scene.identity import remove_nodes
+from AmbiguousSegBridge.scene.runs import writer_of
+from AmbiguousSegBridge.scene.sample_sets import add_sample_set, add_volume, save_scene
+from AmbiguousSegBridge.scene.segments import replace_mask
+from AmbiguousSegBridge.worker import packages
+from AmbiguousSegBridge.worker.runner import Failure
 from module_driver import Driver
 from SlicerHost.samples import PLAIN
 
@@ -194,7 +195,7 @@ def test_a_scene_that_is_opened_shows_its_modes_and_asks_for_none(driver, jobs, 
     slicer_host.new_scene()
     assert slicer.mrmlScene.ReadFromMRB(str(tmp_path / "scene.mrb"), True, None)
     started = []
-    monkeypatch.setattr("AmbiguousSegBridge.worker_process.WorkerRunner.start", lambda *of: started.append(of[1].kind))
+    monkeypatch.setattr("AmbiguousSegBridge.worker.client.WorkerRunner.start", lambda *of: started.append(of[1].kind))
     opened = Driver(slicer_host, tmp_path / "temporary")
     at_rest(opened)
     assert row_count(opened) == 2 and opened.ui.modeCutSlider.value == 0.35

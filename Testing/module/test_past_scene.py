@@ -6,8 +6,8 @@ import json
 
 import pytest
 import slicer
-from AmbiguousSegBridge import packages
 from AmbiguousSegBridge.generation import request_of
+from AmbiguousSegBridge.worker import packages
 from PySide6.QtCore import Qt
 from shared_data import REPOSITORY
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
-from AmbiguousSegBridge import packages, raters
-from AmbiguousSegBridge.grid import ijk_to_ras
-from AmbiguousSegBridge.runs import crops_of, mask_ids
-from AmbiguousSegBridge.scene import add_volume, save_scene
-from AmbiguousSegBridge.segments import add_segment, place_on_grid, replace_mask
-from AmbiguousSegBridge.tables import read_table
+from AmbiguousSegBridge.scene import raters
+from AmbiguousSegBridge.scene.grid import ijk_to_ras
+from AmbiguousSegBridge.scene.runs import crops_of, mask_ids
+from AmbiguousSegBridge.scene.sample_sets import add_volume, save_scene
+from AmbiguousSegBridge.scene.segments import add_segment, place_on_grid, replace_mask
+from AmbiguousSegBridge.scene.tables import read_table
+from AmbiguousSegBridge.worker import packages
 from dicom_files import write_series
 from PySide6.QtCore import Qt
 from PySide6.QtTest import QTest

@@ -7,12 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import slicer
-from AmbiguousSegBridge import packages, runs, side_by_side, tables, upkeep
-from AmbiguousSegBridge.identity import remove_nodes
-from AmbiguousSegBridge.runs import crops_of, find_runs, mask_ids, read_mask, writer_of
-from AmbiguousSegBridge.scene import add_sample_set, add_volume, save_scene
-from AmbiguousSegBridge.segments import count_voxels, replace_mask
-from AmbiguousSegBridge.views import arriving_samples
+from AmbiguousSegBridge.scene import runs, side_by_side, tables, upkeep
+from AmbiguousSegBridge.scene.identity import remove_nodes
+from AmbiguousSegBridge.scene.runs import crops_of, find_runs, mask_ids, read_mask, writer_of
+from AmbiguousSegBridge.scene.sample_sets import add_sample_set, add_volume, save_scene
+from AmbiguousSegBridge.scene.segments import count_voxels, replace_mask
+from AmbiguousSegBridge.scene.views import arriving_samples
+from AmbiguousSegBridge.worker import packages
 from module_driver import Driver
 from SlicerHost import dialogs
 from SlicerHost.samples import PLAIN

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import slicer
-from AmbiguousSegBridge.scene import save_scene
+from AmbiguousSegBridge.scene.sample_sets import save_scene
 from module_driver import FEW_SLICES
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import slicer
-from AmbiguousSegBridge import sample_data
+from AmbiguousSegBridge.scene import sample_data
 from shared_data import REPOSITORY
 from SlicerHost.scripted import ModuleParent
 

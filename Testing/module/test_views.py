@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import slicer
-from AmbiguousSegBridge import side_by_side
-from AmbiguousSegBridge.fusions import put_fused
-from AmbiguousSegBridge.identity import remove_nodes
-from AmbiguousSegBridge.runs import crops_of, read_mask, remove_run
-from AmbiguousSegBridge.scene import save_scene
-from AmbiguousSegBridge.views import Overlay
+from AmbiguousSegBridge.scene import side_by_side
+from AmbiguousSegBridge.scene.fusions import put_fused
+from AmbiguousSegBridge.scene.identity import remove_nodes
+from AmbiguousSegBridge.scene.runs import crops_of, read_mask, remove_run
+from AmbiguousSegBridge.scene.sample_sets import save_scene
+from AmbiguousSegBridge.scene.views import Overlay
 from SlicerHost import dialogs
 
 LAYOUT = slicer.vtkMRMLLayoutNode

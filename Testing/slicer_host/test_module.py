@@ -118,7 +118,7 @@ def test_a_faulty_file_fails(slicer_host, tmp_path, before, after, message):  # 
 
 
 def test_uninstalling_leaves_a_plain_slicer_core(slicer_host):  # noqa: F811
-    from AmbiguousSegBridge.host import make_host
+    from AmbiguousSegBridge.scene.host import make_host
 
     with pytest.raises(RuntimeError):
         make_host()

@@ -9,7 +9,7 @@ import pytest
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
-from AmbiguousSegBridge.scene import add_sample_set, add_volume  # noqa: E402
+from AmbiguousSegBridge.scene.sample_sets import add_sample_set, add_volume  # noqa: E402
 from SlicerHost.host import make_host  # noqa: E402
 from SlicerHost.render import GAP, TITLE_HEIGHT, SliceView, add_slice_view, montage, render_slice, why_not  # noqa: E402
 

@@ -37,7 +37,7 @@ def make_runner(folder_of_folders, monkeypatch):
         return meaning(runner, message)
 
     monkeypatch.setattr(WorkerRunner, "_dispatch", note)
-    monkeypatch.setattr("AmbiguousSegBridge.worker_link.STOP_MS", 60_000)  # killed, it could not clear up
+    monkeypatch.setattr("AmbiguousSegBridge.worker.link.STOP_MS", 60_000)  # killed, it could not clear up
 
     def make(script=FAULTY, environment=QUICK, **options):
         options = {"patience_ms": 10**6} | options  # a machine under load is no worker that hangs

@@ -9,8 +9,8 @@ from SlicerHost import qt
 sys.modules["qt"] = qt
 application = qt.QCoreApplication(["GUI"])
 
-from AmbiguousSegBridge.runner import Job, Listener  # noqa: E402
-from AmbiguousSegBridge.worker_process import WorkerRunner  # noqa: E402
+from AmbiguousSegBridge.worker.client import WorkerRunner  # noqa: E402
+from AmbiguousSegBridge.worker.runner import Job, Listener  # noqa: E402
 
 
 def tell(_progress) -> None:

@@ -21,7 +21,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "AmbiguousSeg" / "Scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 import worker  # noqa: E402
-from AmbiguousSegBridge import jobs  # noqa: E402
+from AmbiguousSegBridge.worker import jobs  # noqa: E402
 
 from AmbiguousSegLib.files import write_together  # noqa: E402
 from AmbiguousSegLib.volume.crops import Crop  # noqa: E402

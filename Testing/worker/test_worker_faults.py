@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from AmbiguousSegBridge import job_folder
-from AmbiguousSegBridge.runner import Job, Listener
+from AmbiguousSegBridge.worker import job_folder
+from AmbiguousSegBridge.worker.runner import Job, Listener
 from SlicerHost import lifecycle
 from SlicerHost.processes import alive
 from worker_driver import FAULTY, HERE, begin, do, ended, posix_only, until_progress

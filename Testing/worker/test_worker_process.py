@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from AmbiguousSegBridge import job_folder, messages
-from AmbiguousSegBridge.runner import Job, Listener, crops_argument
+from AmbiguousSegBridge.worker import job_folder, messages
+from AmbiguousSegBridge.worker.runner import Job, Listener, crops_argument
 from SlicerHost import lifecycle, qt
 from SlicerHost.processes import alive
 from worker_driver import (

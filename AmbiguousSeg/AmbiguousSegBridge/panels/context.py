@@ -12,9 +12,10 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from AmbiguousSegBridge import packages, side_by_side
-from AmbiguousSegBridge.runner import Failure, Runner
-from AmbiguousSegBridge.runs import Run, find_run_of
+from AmbiguousSegBridge.scene import side_by_side
+from AmbiguousSegBridge.scene.runs import Run, find_run_of
+from AmbiguousSegBridge.worker import packages
+from AmbiguousSegBridge.worker.runner import Failure, Runner
 
 ROW_HEIGHT = 22  # pixels
 

@@ -11,11 +11,11 @@ import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
-from AmbiguousSegBridge.identity import sample_index
 from AmbiguousSegBridge.panels.context import Context, silent
 from AmbiguousSegBridge.parameters import ExportContent
-from AmbiguousSegBridge.runner import Failure, Job, Listener, crops_argument
-from AmbiguousSegBridge.runs import Run, crops_of, map_array, mask_of
+from AmbiguousSegBridge.scene.identity import sample_index
+from AmbiguousSegBridge.scene.runs import Run, crops_of, map_array, mask_of
+from AmbiguousSegBridge.worker.runner import Failure, Job, Listener, crops_argument
 from AmbiguousSegLib.labels import file_names
 from AmbiguousSegLib.outputs.export_formats import FORMATS
 from AmbiguousSegLib.volume.crops import Crop

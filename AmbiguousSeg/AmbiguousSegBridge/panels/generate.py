@@ -11,8 +11,8 @@ from slicer.i18n import tr as _
 from AmbiguousSegBridge.generation import Events, Generation, Settings, more_of
 from AmbiguousSegBridge.panels.context import Context
 from AmbiguousSegBridge.panels.inputs import InputsPanel, in_words
-from AmbiguousSegBridge.runner import Failure
-from AmbiguousSegBridge.runs import Run
+from AmbiguousSegBridge.scene.runs import Run
+from AmbiguousSegBridge.worker.runner import Failure
 
 PROGRESS_STEPS = 1000
 

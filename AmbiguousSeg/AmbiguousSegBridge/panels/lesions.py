@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from slicer.i18n import tr as _
 
-from AmbiguousSegBridge.lesions import lesions_of, new_list, place_next
 from AmbiguousSegBridge.panels.context import Context
+from AmbiguousSegBridge.scene.lesions import lesions_of, new_list, place_next
 
 
 class LesionsPanel:

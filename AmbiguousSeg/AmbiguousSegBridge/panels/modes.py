@@ -11,13 +11,14 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from AmbiguousSegBridge import packages, side_by_side, tables
 from AmbiguousSegBridge.generation import sample_name
-from AmbiguousSegBridge.identity import ATTRIBUTE
 from AmbiguousSegBridge.panels.context import Context, fill_table
-from AmbiguousSegBridge.run_writer import sample_colour
-from AmbiguousSegBridge.runner import Job, Listener, crops_argument
-from AmbiguousSegBridge.runs import Run, find_run_of, mask_of
+from AmbiguousSegBridge.scene import side_by_side, tables
+from AmbiguousSegBridge.scene.identity import ATTRIBUTE
+from AmbiguousSegBridge.scene.run_writer import sample_colour
+from AmbiguousSegBridge.scene.runs import Run, find_run_of, mask_of
+from AmbiguousSegBridge.worker import packages
+from AmbiguousSegBridge.worker.runner import Job, Listener, crops_argument
 from AmbiguousSegLib.evaluation.table import Column, Table
 
 CUT_AFTER_MS = 400  # the slider at rest

@@ -13,15 +13,15 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from AmbiguousSegBridge import raters, tables
-from AmbiguousSegBridge.fusions import put_fused
 from AmbiguousSegBridge.generation import sample_name
-from AmbiguousSegBridge.identity import ATTRIBUTE
 from AmbiguousSegBridge.panels.context import Context, silent
-from AmbiguousSegBridge.raters import Checksums, Rater
-from AmbiguousSegBridge.runner import Failure, Job, Listener, crops_argument
-from AmbiguousSegBridge.runs import Run, crops_of, find_run_of
-from AmbiguousSegBridge.tables import COMPARISON
+from AmbiguousSegBridge.scene import raters, tables
+from AmbiguousSegBridge.scene.fusions import put_fused
+from AmbiguousSegBridge.scene.identity import ATTRIBUTE
+from AmbiguousSegBridge.scene.raters import Checksums, Rater
+from AmbiguousSegBridge.scene.runs import Run, crops_of, find_run_of
+from AmbiguousSegBridge.scene.tables import COMPARISON
+from AmbiguousSegBridge.worker.runner import Failure, Job, Listener, crops_argument
 from AmbiguousSegLib.evaluation.comparison import LABEL
 from AmbiguousSegLib.evaluation.rater_tables import TABLE_TITLES
 from AmbiguousSegLib.evaluation.table import Column, Table

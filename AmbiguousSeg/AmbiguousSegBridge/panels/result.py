@@ -9,13 +9,13 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from AmbiguousSegBridge import runs, side_by_side, tables, views
 from AmbiguousSegBridge.generation import sample_name
-from AmbiguousSegBridge.identity import sample_index
 from AmbiguousSegBridge.panels.context import Context, fill_table, silent
-from AmbiguousSegBridge.run_writer import sample_colour
-from AmbiguousSegBridge.runs import Run
-from AmbiguousSegBridge.upkeep import Upkeep
+from AmbiguousSegBridge.scene import runs, side_by_side, tables, views
+from AmbiguousSegBridge.scene.identity import sample_index
+from AmbiguousSegBridge.scene.run_writer import sample_colour
+from AmbiguousSegBridge.scene.runs import Run
+from AmbiguousSegBridge.scene.upkeep import Upkeep
 from AmbiguousSegLib.calibration.figures import calibrated_lines
 from AmbiguousSegLib.ensemble.sample_set import GREATEST
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import slicer
 
-from AmbiguousSegBridge.grid import ijk_to_ras
-from AmbiguousSegBridge.identity import SAMPLE_INDEX, identity_of, is_own, sample_index
-from AmbiguousSegBridge.run_writer import box_of, without_rendering
-from AmbiguousSegBridge.runs import Run, map_array
+from AmbiguousSegBridge.scene.grid import ijk_to_ras
+from AmbiguousSegBridge.scene.identity import SAMPLE_INDEX, identity_of, is_own, sample_index
+from AmbiguousSegBridge.scene.run_writer import box_of, without_rendering
+from AmbiguousSegBridge.scene.runs import Run, map_array
 from AmbiguousSegLib.ensemble.disagreement import predictive_entropy, slices_by_disagreement
 from AmbiguousSegLib.volume.geometry import SliceAxes
 

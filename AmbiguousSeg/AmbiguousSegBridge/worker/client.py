@@ -18,14 +18,14 @@ from typing import Any
 
 import qt
 
-from AmbiguousSegBridge import job_folder, messages
-from AmbiguousSegBridge.runner import Failure, Job, Listener, Steps
-from AmbiguousSegBridge.worker_link import WorkerLink, find_python, garbage, not_started
+from AmbiguousSegBridge.worker import job_folder, messages
+from AmbiguousSegBridge.worker.link import WorkerLink, find_python, garbage, not_started
+from AmbiguousSegBridge.worker.runner import Failure, Job, Listener, Steps
 from AmbiguousSegLib.volume.crops import Crop
 
 log = logging.getLogger(__name__)
 
-WORKER = Path(__file__).resolve().parents[1] / "Scripts" / "worker.py"
+WORKER = Path(__file__).resolve().parents[2] / "Scripts" / "worker.py"
 
 
 @dataclass

@@ -14,8 +14,8 @@ import slicer
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
-from AmbiguousSegBridge.grid import ijk_to_ras, lies_on
-from AmbiguousSegBridge.identity import (
+from AmbiguousSegBridge.scene.grid import ijk_to_ras, lies_on
+from AmbiguousSegBridge.scene.identity import (
     ATTRIBUTE,
     CONSENSUS,
     ENTROPY,
@@ -31,8 +31,8 @@ from AmbiguousSegBridge.identity import (
     put_into,
     sample_role,
 )
-from AmbiguousSegBridge.maps import Maps
-from AmbiguousSegBridge.segments import Colour, add_segment, place_on_grid, replace_mask
+from AmbiguousSegBridge.scene.maps import Maps
+from AmbiguousSegBridge.scene.segments import Colour, add_segment, place_on_grid, replace_mask
 from AmbiguousSegLib.boxes import Box
 from AmbiguousSegLib.labels import Label, segments_of_mask
 from AmbiguousSegLib.volume.crops import Crop

@@ -8,8 +8,8 @@ from typing import Any
 
 import slicer
 
-from AmbiguousSegBridge.grid import geometry_of, lies_on
-from AmbiguousSegBridge.identity import (
+from AmbiguousSegBridge.scene.grid import geometry_of, lies_on
+from AmbiguousSegBridge.scene.identity import (
     CONSENSUS,
     MEAN,
     ROLE,
@@ -26,10 +26,10 @@ from AmbiguousSegBridge.identity import (
     sign,
     unsign,
 )
-from AmbiguousSegBridge.maps import Tally, at_once
-from AmbiguousSegBridge.outcome import Outcome, outcome_of
-from AmbiguousSegBridge.run_writer import RunWriter, without_rendering
-from AmbiguousSegBridge.runs import (
+from AmbiguousSegBridge.scene.maps import Tally, at_once
+from AmbiguousSegBridge.scene.outcome import Outcome, outcome_of
+from AmbiguousSegBridge.scene.run_writer import RunWriter, without_rendering
+from AmbiguousSegBridge.scene.runs import (
     Run,
     check_name,
     find_run_of,
@@ -38,8 +38,8 @@ from AmbiguousSegBridge.runs import (
     unique_run_name,
     writer_of,
 )
-from AmbiguousSegBridge.segments import place_on_grid
-from AmbiguousSegBridge.tables import renew_volumes
+from AmbiguousSegBridge.scene.segments import place_on_grid
+from AmbiguousSegBridge.scene.tables import renew_volumes
 from AmbiguousSegLib.ensemble.consensus import checked_threshold
 from AmbiguousSegLib.labels import DEFAULT_LABELS, Label
 from AmbiguousSegLib.volume.crops import Crop

@@ -25,7 +25,7 @@ from packaging.requirements import Requirement
 log = logging.getLogger(__name__)
 
 REQUESTER = "AmbiguousSeg"
-REQUIREMENTS_FILE = Path(__file__).resolve().parents[1] / "Resources" / "requirements.txt"
+REQUIREMENTS_FILE = Path(__file__).resolve().parents[2] / "Resources" / "requirements.txt"
 TORCH = Requirement("torch>=2.6")
 REINSTALL_TORCH = (
     "Restart Slicer, open the module PyTorch Utils, uninstall PyTorch there, restart Slicer, and install it again."

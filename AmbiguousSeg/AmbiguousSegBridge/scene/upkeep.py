@@ -7,10 +7,10 @@ import time
 
 import slicer
 
-from AmbiguousSegBridge import runs, tables
-from AmbiguousSegBridge.identity import ROLE
-from AmbiguousSegBridge.run_writer import box_of
-from AmbiguousSegBridge.runs import Run
+from AmbiguousSegBridge.scene import runs, tables
+from AmbiguousSegBridge.scene.identity import ROLE
+from AmbiguousSegBridge.scene.run_writer import box_of
+from AmbiguousSegBridge.scene.runs import Run
 
 COUNTING_S = 0.05  # for which one call begins to count voxels of samples
 SAME_WITHIN = 1e-6  # of a sum of float32

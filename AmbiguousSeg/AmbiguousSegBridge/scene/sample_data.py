@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import slicer
 
-from AmbiguousSegBridge.grid import ijk_to_ras
-from AmbiguousSegBridge.scene import add_volume
-from AmbiguousSegBridge.segments import add_segment
+from AmbiguousSegBridge.scene.grid import ijk_to_ras
+from AmbiguousSegBridge.scene.sample_sets import add_volume
+from AmbiguousSegBridge.scene.segments import add_segment
 from AmbiguousSegLib import __version__
 from AmbiguousSegLib.labels import LESION_TERMINOLOGY
 from AmbiguousSegLib.volume.crops import Crop
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 CATEGORY = "AmbiguousSeg"
 SAMPLE_NAME = "AmbiguousSegPhantom"
 VOLUME_NAME, RATERS_NAME = "AmbiguousSeg phantom", "AmbiguousSeg phantom raters"
-THUMBNAIL = Path(__file__).resolve().parents[1] / "Resources" / "Icons" / "AmbiguousSegPhantom.png"
+THUMBNAIL = Path(__file__).resolve().parents[2] / "Resources" / "Icons" / "AmbiguousSegPhantom.png"
 LUNG_WINDOW_HU = (-1000.0, 200.0)
 RATER_COLOURS = ((0.35, 0.71, 0.95), (1.0, 0.65, 0.1), (0.3, 0.85, 0.4), (0.95, 0.5, 0.85))  # apart on grey
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from AmbiguousSegBridge.report import Report
+from AmbiguousSegBridge.worker.report import Report
 from AmbiguousSegLib.boxes import Box
 from AmbiguousSegLib.volume.crops import Crop, joint_box, stack
 from AmbiguousSegLib.volume.npy_file import read_npy

@@ -12,8 +12,8 @@ import numpy as np
 import slicer
 from vtk.util.numpy_support import vtk_to_numpy
 
-from AmbiguousSegBridge.grid import geometry_of
-from AmbiguousSegBridge.identity import (
+from AmbiguousSegBridge.scene.grid import geometry_of
+from AmbiguousSegBridge.scene.identity import (
     ATTRIBUTE,
     CONSENSUS,
     ENTROPY,
@@ -39,9 +39,9 @@ from AmbiguousSegBridge.identity import (
     sample_index,
     sign,
 )
-from AmbiguousSegBridge.maps import Tally, at_once, consensus_of, maps_of
-from AmbiguousSegBridge.run_writer import THRESHOLD, RunWriter, box_of, segment_ids_of
-from AmbiguousSegBridge.segments import (
+from AmbiguousSegBridge.scene.maps import Tally, at_once, consensus_of, maps_of
+from AmbiguousSegBridge.scene.run_writer import THRESHOLD, RunWriter, box_of, segment_ids_of
+from AmbiguousSegBridge.scene.segments import (
     add_segment,
     count_voxels,
     place_on_grid,

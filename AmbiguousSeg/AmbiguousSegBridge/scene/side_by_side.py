@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 import slicer
 
-from AmbiguousSegBridge.identity import ATTRIBUTE, SAMPLE_INDEX, sample_index
-from AmbiguousSegBridge.run_writer import box_of, sample_colour, without_rendering
-from AmbiguousSegBridge.runs import Run
-from AmbiguousSegBridge.views import arriving_samples, masks_of_runs, nodes_of_class, slices_of_most_disagreement
+from AmbiguousSegBridge.scene.identity import ATTRIBUTE, SAMPLE_INDEX, sample_index
+from AmbiguousSegBridge.scene.run_writer import box_of, sample_colour, without_rendering
+from AmbiguousSegBridge.scene.runs import Run
+from AmbiguousSegBridge.scene.views import arriving_samples, masks_of_runs, nodes_of_class, slices_of_most_disagreement
 
 MOST_VIEWS = 12
 FIRST_LAYOUT = 7300  # number of the layout of one view, less one; Slicer's own end at 100

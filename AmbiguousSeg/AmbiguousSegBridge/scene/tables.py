@@ -12,8 +12,8 @@ import slicer
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
-from AmbiguousSegBridge.identity import ROLE
-from AmbiguousSegBridge.runs import TABLE, Run, count_marked, find_run_of, sign_as, writer_of
+from AmbiguousSegBridge.scene.identity import ROLE
+from AmbiguousSegBridge.scene.runs import TABLE, Run, count_marked, find_run_of, sign_as, writer_of
 from AmbiguousSegLib.calibration.figures import calibrated_lines
 from AmbiguousSegLib.ensemble.sample_set import LEAST_FOR_INTERVAL, ends
 from AmbiguousSegLib.evaluation.table import UNDEFINED, Column, Table

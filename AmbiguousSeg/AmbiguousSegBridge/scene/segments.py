@@ -7,7 +7,7 @@ import slicer
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
-from AmbiguousSegBridge.grid import geometry_from, ijk_to_ras
+from AmbiguousSegBridge.scene.grid import geometry_from, ijk_to_ras
 from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import slicer
 
-from AmbiguousSegBridge.grid import ijk_to_ras
-from AmbiguousSegBridge.identity import hierarchy_of, put_into
-from AmbiguousSegBridge.live_run import LiveRun
-from AmbiguousSegBridge.run_writer import image_of
-from AmbiguousSegBridge.runs import Run
-from AmbiguousSegBridge.segments import read_crop
+from AmbiguousSegBridge.scene.grid import ijk_to_ras
+from AmbiguousSegBridge.scene.identity import hierarchy_of, put_into
+from AmbiguousSegBridge.scene.live_run import LiveRun
+from AmbiguousSegBridge.scene.run_writer import image_of
+from AmbiguousSegBridge.scene.runs import Run
+from AmbiguousSegBridge.scene.segments import read_crop
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.files import replacing
 from AmbiguousSegLib.volume.crops import Crop

@@ -16,10 +16,10 @@ import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
-from AmbiguousSegBridge.grid import ijk_to_ras
-from AmbiguousSegBridge.identity import ROLE, is_own
-from AmbiguousSegBridge.runs import Run, mask_ids, mask_of, names_in
-from AmbiguousSegBridge.segments import cut, labelmap_of
+from AmbiguousSegBridge.scene.grid import ijk_to_ras
+from AmbiguousSegBridge.scene.identity import ROLE, is_own
+from AmbiguousSegBridge.scene.runs import Run, mask_ids, mask_of, names_in
+from AmbiguousSegBridge.scene.segments import cut, labelmap_of
 from AmbiguousSegLib.labels import segments_are_classes
 from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry

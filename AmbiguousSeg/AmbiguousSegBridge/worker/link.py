@@ -15,8 +15,8 @@ from typing import Any
 
 import qt
 
-from AmbiguousSegBridge import messages
-from AmbiguousSegBridge.runner import Failure
+from AmbiguousSegBridge.worker import messages
+from AmbiguousSegBridge.worker.runner import Failure
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import slicer
 
-from AmbiguousSegBridge.identity import remove_nodes
-from AmbiguousSegBridge.runs import Run, sign_as, writer_of
+from AmbiguousSegBridge.scene.identity import remove_nodes
+from AmbiguousSegBridge.scene.runs import Run, sign_as, writer_of
 from AmbiguousSegLib.volume.crops import Crop
 
 COLOURS = {"raters": (0.2, 1.0, 0.6), "samples": (1.0, 0.85, 0.4)}

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import slicer
 
-from AmbiguousSegBridge.identity import sample_index
-from AmbiguousSegBridge.maps import Maps, Tally, consensus_of, maps_of
-from AmbiguousSegBridge.run_writer import box_of
-from AmbiguousSegBridge.runs import Run, count_marked, map_array, mask_of, read_mask
+from AmbiguousSegBridge.scene.identity import sample_index
+from AmbiguousSegBridge.scene.maps import Maps, Tally, consensus_of, maps_of
+from AmbiguousSegBridge.scene.run_writer import box_of
+from AmbiguousSegBridge.scene.runs import Run, count_marked, map_array, mask_of, read_mask
 from AmbiguousSegLib.labels import Label
 
 
