@@ -17,10 +17,11 @@ from AmbiguousSegBridge.panels.lesions import LesionsPanel
 from AmbiguousSegBridge.panels.modes import ModesPanel
 from AmbiguousSegBridge.panels.raters import RatersPanel
 from AmbiguousSegBridge.panels.result import ResultPanel
+from AmbiguousSegBridge.panels.snapshot import Snapshot
 from AmbiguousSegBridge.parameters import AmbiguousSegParameterNode
 from AmbiguousSegBridge.scene import sample_data, side_by_side, views
 from AmbiguousSegBridge.scene.identity import ROLE, disown_orphans
-from AmbiguousSegBridge.scene.runs import Run, crops_of
+from AmbiguousSegBridge.scene.runs import Run, crops_of, find_runs
 from AmbiguousSegBridge.worker import packages
 from AmbiguousSegBridge.worker.client import WorkerRunner
 from slicer.i18n import tr as _
@@ -98,6 +99,8 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.export,
         ]
 
+        self.sections = []  # panels of sections with a .ui of their own, which are shown a snapshot
+
         self._refreshTimer = qt.QTimer()  # a burst of changes is shown once
         self._refreshTimer.setSingleShot(True)
         self._refreshTimer.setInterval(0)
@@ -109,6 +112,21 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.addObserver(scene, event, self.scheduleRefresh)
         slicer.app.connect("aboutToQuit()", self.stopWork)
         self.initializeParameterNode()
+
+    def addSection(self, name: str) -> None:
+        """Append the section of ``Resources/UI/<name>.ui``; its widgets are found in ``self.ui`` like all others."""
+        widget = slicer.util.loadUI(self.resourcePath(f"UI/{name}.ui"))
+        widget.setMRMLScene(slicer.mrmlScene)
+        self.layout.addWidget(widget)
+        for key, value in vars(slicer.util.childWidgetVariables(widget)).items():
+            setattr(self.ui, key, value)
+
+    def snapshot(self) -> Snapshot:
+        """The scene as it is now."""
+        found = tuple(run for run in find_runs(slicer.mrmlScene) if run.mean is not None)
+        shown = next((run for run in found if run.mean is self._parameterNode.run), None)
+        generating, inFront = self.context.generating, bool(self.parent.isEntered)
+        return Snapshot(slicer.mrmlScene, self._parameterNode, found, shown, generating, inFront)
 
     def cleanup(self) -> None:
         """The application closes, or the module is reloaded: the worker ends."""
@@ -201,11 +219,15 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.result.follow_layout()
             for panel in self.panels:
                 panel.refresh()
+            if self.sections:
+                snapshot = self.snapshot()
+                for panel in self.sections:
+                    panel.show(snapshot)
 
     def stopWork(self) -> None:
         """End the worker, and whatever waits."""
         self._refreshTimer.stop()
-        for panel in self.panels:
+        for panel in [*self.panels, *self.sections]:
             panel.stop()
         self.logic.runner.stop()
 
