@@ -150,9 +150,7 @@ def test_what_it_does_not_list(tmp_path):
         read_benchmark(file, ["nope"])
     with pytest.raises(ValueError, match="lists no seed 9; it has 0, 1"):
         read_benchmark(file, None, [0, 9])
-    with pytest.raises(
-        FileNotFoundError, match="nope; benchmarks: bu-bil, lidc-nodules, phantom, phantom-32"
-    ):
+    with pytest.raises(FileNotFoundError, match="nope; benchmarks: bu-bil, lidc-nodules, phantom, phantom-32"):
         read_benchmark("nope")
 
 
