@@ -20,8 +20,10 @@ from AmbiguousSegBridge.panels.result import ResultPanel
 from AmbiguousSegBridge.panels.snapshot import Snapshot
 from AmbiguousSegBridge.parameters import AmbiguousSegParameterNode
 from AmbiguousSegBridge.scene import sample_data, side_by_side, views
-from AmbiguousSegBridge.scene.identity import ROLE, disown_orphans
-from AmbiguousSegBridge.scene.runs import Run, crops_of, find_runs
+from AmbiguousSegBridge.scene.lifting import lift_runs
+from AmbiguousSegBridge.scene.masks import crops_of
+from AmbiguousSegBridge.scene.run_node import owned
+from AmbiguousSegBridge.scene.runs import Run, find_runs
 from AmbiguousSegBridge.worker import packages
 from AmbiguousSegBridge.worker.client import WorkerRunner
 from slicer.i18n import tr as _
@@ -111,6 +113,7 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndBatchProcessEvent):
             self.addObserver(scene, event, self.scheduleRefresh)
         slicer.app.connect("aboutToQuit()", self.stopWork)
+        lift_runs(scene)  # of a scene that was read before the module was opened
         self.initializeParameterNode()
 
     def addSection(self, name: str) -> None:
@@ -124,7 +127,7 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def snapshot(self) -> Snapshot:
         """The scene as it is now."""
         found = tuple(run for run in find_runs(slicer.mrmlScene) if run.mean is not None)
-        shown = next((run for run in found if run.mean is self._parameterNode.run), None)
+        shown = next((run for run in found if run.node is self._parameterNode.run), None)
         generating, inFront = self.context.generating, bool(self.parent.isEntered)
         return Snapshot(slicer.mrmlScene, self._parameterNode, found, shown, generating, inFront)
 
@@ -154,7 +157,7 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneEndImport(self, _caller, _event) -> None:
         """A scene was read, perhaps beside what is there and while the worker works for it."""
-        disown_orphans(slicer.mrmlScene, self.generate.arriving)
+        lift_runs(slicer.mrmlScene)
         if self._parameterNode is not None or self.parent.isEntered:
             self.initializeParameterNode()
 
@@ -170,8 +173,8 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def selectVolume(self) -> None:
         """Where no volume is selected, the first that can be an input."""
         if self._parameterNode.channel1 is None:
-            volumes = views.nodes_of_class(slicer.mrmlScene, "vtkMRMLScalarVolumeNode")
-            inputs = [n for n in volumes if n.GetAttribute(ROLE) is None and not n.GetHideFromEditors()]
+            volumes, maps = views.nodes_of_class(slicer.mrmlScene, "vtkMRMLScalarVolumeNode"), owned(slicer.mrmlScene)
+            inputs = [node for node in volumes if node.GetID() not in maps and not node.GetHideFromEditors()]
             # A label map, say, is of a class derived from this one.
             inputs = [node for node in inputs if node.GetClassName() == "vtkMRMLScalarVolumeNode"]
             self._parameterNode.channel1 = inputs[0] if inputs else None

@@ -5,85 +5,29 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import slicer
 
-from AmbiguousSegBridge.scene.fit import input_warnings, kind_of
-from AmbiguousSegBridge.scene.grid import channel_arrays, point_of, region_of
-from AmbiguousSegBridge.scene.identity import ATTRIBUTE, ROLE, sample_index
+from AmbiguousSegBridge.scene.fit import input_warnings
+from AmbiguousSegBridge.scene.grid import channel_arrays
 from AmbiguousSegBridge.scene.live_run import LiveRun
-from AmbiguousSegBridge.scene.runs import Run, find_runs, mask_ids, unique_run_name
-from AmbiguousSegBridge.scene.tables import COMPARISON
-from AmbiguousSegBridge.worker.runner import Failure, Job, Listener, Runner, Steps
+from AmbiguousSegBridge.scene.masks import mask_ids
+from AmbiguousSegBridge.scene.run_node import CHANNELS, REQUEST, ROLE, refer, references, sample_index
+from AmbiguousSegBridge.scene.runs import Run, find_runs, unique_run_name
+from AmbiguousSegBridge.settings import Settings, sample_job
+from AmbiguousSegBridge.worker.runner import Failure, Listener, Runner, Steps
 from AmbiguousSegLib.configuration import from_dict
 from AmbiguousSegLib.description import ModelDescription, read_description
 from AmbiguousSegLib.diffusion.settings import SamplerSettings
 from AmbiguousSegLib.ensemble.refinement import DenseCRFConfig
-from AmbiguousSegLib.inference.point_sampling import Pointing
-from AmbiguousSegLib.quality import Quality, sampler_of
+from AmbiguousSegLib.quality import Quality
 from AmbiguousSegLib.resources import find_model
 from AmbiguousSegLib.volume.crops import Crop
-from AmbiguousSegLib.volume.geometry import Geometry, SliceAxes
 
 log = logging.getLogger(__name__)
-
-REQUEST = ATTRIBUTE + "Request"  # on the mean map: what a run was asked for, so that more of it can be asked
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What to sample.
-
-    Attributes:
-        model: description of the model.
-        volumes: one scalar volume node per channel of the model, in its order.
-        samples: how many.
-        region: box outside of which nothing is marked; None: the whole volume.
-        slice_range: first and last slice, both included, along the model's plane; None: all.
-        point: in place of both: a place in the lesion, as the scene has it (RAS mm), around which the model's field of
-            view is sampled, slice by slice outward until no sample goes on.
-        window_mm, grow_window: how much is looked at around it, see ``Pointing``.
-        lesion: what is pointed at, by name; the run is named after it.
-        device: "auto", or a device by its torch name.
-        sampler: None: what the quality stands for.
-        refine: by what the border of each sample is moved to that of the image; None: nothing does.
-    """
-
-    model: ModelDescription
-    volumes: tuple[slicer.vtkMRMLScalarVolumeNode, ...]
-    samples: int = 8
-    quality: Quality = Quality.FAST
-    seed: int = 0
-    device: str = "auto"
-    region: slicer.vtkMRMLMarkupsROINode | None = None
-    slice_range: tuple[int, int] | None = None
-    sampler: SamplerSettings | None = None
-    point: tuple[float, float, float] | None = None
-    window_mm: float | None = None
-    grow_window: bool = False
-    lesion: str = ""
-    refine: DenseCRFConfig | None = None
-
-    def pointing(self, geometry: Geometry) -> Pointing | None:
-        """What is pointed at in the first volume, on its grid; ValueError where it cannot be sampled."""
-        if self.point is None:
-            if self.window_mm is not None or self.grow_window:
-                raise ValueError("A window belongs to a point. Give a point, too.")
-            return None
-        pointing = Pointing(point_of(self.point, self.volumes[0]), self.window_mm, self.grow_window)
-        pointing.check_alone(self.slice_range, self.region)
-        pointing.likely_slices(self.model.preprocessing, geometry)
-        return pointing
-
-    def sampler_argument(self) -> dict[str, Any] | None:
-        """Sampler in plain JSON types; None for a model that does not sample by steps."""
-        model = self.model
-        own = sampler_of(self.quality, model.training_steps, model.qualities, model.sampler_family)
-        chosen = self.sampler or own
-        return None if chosen is None else asdict(chosen)
 
 
 def _log_failure(_run: Run | None, failure: Failure | None) -> None:
@@ -98,51 +42,6 @@ class Events:
     progress: Callable[[dict[str, Any]], None] = lambda _progress: None
     sample: Callable[[slicer.vtkMRMLSegmentationNode], None] = lambda _node: None
     ended: Callable[[Run | None, Failure | None], None] = _log_failure
-
-
-def slice_count(model: ModelDescription, volume: slicer.vtkMRMLScalarVolumeNode) -> int:
-    """Slices of a volume along the model's plane."""
-    geometry = channel_arrays([volume])[1]
-    return SliceAxes.of(geometry, model.plane).of_index(geometry.size)[0]
-
-
-def sample_job(settings: Settings, first_sample: int = 0, kind: str = "sample") -> Job:
-    """Job that samples (or, by ``kind``, estimates) what the settings say.
-
-    Raises:
-        ValueError: volumes, region or point that do not fit, in one line.
-    """
-    wanted = len(settings.model.channels)
-    if len(settings.volumes) != wanted or None in settings.volumes:
-        raise ValueError(
-            f"The model reads {wanted} volume(s) ({', '.join(settings.model.channels)}), "
-            f"{sum(volume is not None for volume in settings.volumes)} chosen. Choose one for each channel."
-        )
-    gone = [volume.GetName() for volume in settings.volumes if volume.GetScene() is None]
-    if gone:
-        raise ValueError(f"The volume {', '.join(gone)} is no longer in the scene. Choose one that is.")
-    arrays, geometry = channel_arrays(settings.volumes)
-    files = [f"channel_{number}.npy" for number in range(len(arrays))]
-    region = None if settings.region is None else region_of(settings.region, settings.volumes[0])
-    modality, picture = kind_of(settings.volumes)
-    arguments = {
-        "model": str(settings.model.folder),
-        "device": settings.device,
-        "channels": files,
-        "geometry": asdict(geometry),
-        "samples": settings.samples,
-        "first_sample": first_sample,
-        "seed": settings.seed,
-        "sampler": settings.sampler_argument(),
-        "slice_range": None if settings.slice_range is None else list(settings.slice_range),
-        "region": None if region is None else [list(corner) for corner in region],
-        "pointing": None if (pointing := settings.pointing(geometry)) is None else asdict(pointing),
-        "refine": None if settings.refine is None else asdict(settings.refine),
-        "modality": modality,
-        "picture": picture,
-    }
-    plain = json.loads(json.dumps(arguments))  # tuples become the lists that the worker would see
-    return Job(kind, plain, dict(zip(files, arrays)) if kind == "sample" else {})
 
 
 def more_of(run: Run, samples: int, device: str) -> Settings:
@@ -160,8 +59,8 @@ def more_of(run: Run, samples: int, device: str) -> Settings:
         raise ValueError(f"The model of run {run.name!r} is not here: {error}") from error
     if model.weights_sha256 != request["weights_sha256"]:
         raise ValueError(f"The model in {model.folder} is not the one that made run {run.name!r}. Start a new run.")
-    volumes = tuple(run.mean.GetNodeReference(_channel(number)) for number in range(len(model.channels)))
-    if None in volumes:
+    volumes = tuple(references(run.node, CHANNELS))
+    if len(volumes) != len(model.channels):
         raise ValueError(f"A volume that run {run.name!r} was made of is no longer in the scene. Start a new run.")
     slices, sampler = request["slice_range"], request["sampler"]
     return Settings(
@@ -179,7 +78,7 @@ def more_of(run: Run, samples: int, device: str) -> Settings:
 
 def request_of(run: Run) -> dict[str, Any]:
     """What a run was asked for; ValueError if it does not say (it was not made by the module's button)."""
-    text = run.mean.GetAttribute(REQUEST) if run.mean is not None else None
+    text = run.node.GetAttribute(REQUEST)
     if not text:
         raise ValueError(f"Run {run.name!r} does not say how it was made. Start a new run.")
     return json.loads(text)
@@ -274,13 +173,9 @@ class Generation:
     def _run_name(self, scene: slicer.vtkMRMLScene, volume: slicer.vtkMRMLScalarVolumeNode) -> str:
         """Name of the run that the same request has made of the input, and that can go; else a name of its own."""
         for run in find_runs(scene):
-            asked = run.mean.GetAttribute(REQUEST) if run.mean is not None else None
-            if (
-                run.input is volume
-                and asked == self._request_text()
-                and all(sample_index(node) < self._settings.samples for node in run.samples)
-                and not any(role.startswith(COMPARISON) for role in run.tables)
-            ):
+            same = run.input is volume and run.node.GetAttribute(REQUEST) == self._request_text()
+            fewer = all(sample_index(node) < self._settings.samples for node in run.samples)
+            if same and fewer and not run.bears_work:
                 return run.name
         return unique_run_name(scene, f"{volume.GetName()} {self._settings.lesion or 'samples'}", volume)
 
@@ -315,19 +210,14 @@ class Generation:
         else:
             run = self._run.complete(provenance, self._threshold, keep_different=True)
         if run is not None and self._run.samples:
-            run.mean.SetAttribute(REQUEST, self._request_text())
-            for number, volume in enumerate(self._settings.volumes):
-                run.mean.SetNodeReferenceID(_channel(number), volume.GetID())
+            run.node.SetAttribute(REQUEST, self._request_text())
+            refer(run.node, CHANNELS, self._settings.volumes)
         return run
 
 
 def sample_name(node: slicer.vtkMRMLSegmentationNode) -> str:
     """Name of a run's sample in tables, such as "sample 03"; it counts from 1."""
     return node.GetAttribute(ROLE)
-
-
-def _channel(number: int) -> str:
-    return f"{ATTRIBUTE}Channel{number + 1}"
 
 
 def _model_name(model: ModelDescription) -> str:

@@ -13,6 +13,7 @@ from slicer import (
     vtkMRMLMarkupsFiducialNode,
     vtkMRMLMarkupsROINode,
     vtkMRMLScalarVolumeNode,
+    vtkMRMLScriptedModuleNode,
     vtkMRMLSegmentationNode,
 )
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
@@ -68,7 +69,7 @@ class AmbiguousSegParameterNode:
     seed - Everything random follows from it.
     device - "auto", or a device by its torch name.
     refineBorders - Whether the border of each sample is moved to that of the image.
-    run - Mean map of the run that the panels show.
+    run - The run that the panels show.
     shownSample - Its position in the run, from 1; 0: all.
     consensusThreshold - Share of samples above which the consensus of one class takes a voxel.
     overlay, overlayOpacity - Map shown over the volume.
@@ -100,7 +101,7 @@ class AmbiguousSegParameterNode:
     seed: Annotated[int, WithinRange(0, LARGEST_INT)] = 0
     device: str = "auto"
     refineBorders: bool = False
-    run: vtkMRMLScalarVolumeNode
+    run: vtkMRMLScriptedModuleNode
     shownSample: Annotated[int, WithinRange(0, 10_000)] = 0
     consensusThreshold: Annotated[float, WithinRange(0.0, 0.99)] = DEFAULT_THRESHOLD
     overlay: Overlay = Overlay.MEAN

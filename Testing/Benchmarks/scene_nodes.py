@@ -22,7 +22,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "AmbiguousSeg")]
 
 from AmbiguousSegBridge.scene.host import make_host  # noqa: E402
 from AmbiguousSegBridge.scene.live_run import LiveRun  # noqa: E402
-from AmbiguousSegBridge.scene.runs import crops_of, find_runs, remove_run, set_consensus_threshold  # noqa: E402
+from AmbiguousSegBridge.scene.masks import crops_of  # noqa: E402
+from AmbiguousSegBridge.scene.runs import find_runs, remove_run, set_consensus_threshold  # noqa: E402
 from AmbiguousSegBridge.scene.sample_sets import add_volume  # noqa: E402
 
 from AmbiguousSegLib.volume.crops import Crop  # noqa: E402

@@ -569,7 +569,8 @@ def test_no_name_of_an_option_is_one_of_slicers():
 def test_scene_of_a_volume(batch, tmp_path, classes):
     pytest.importorskip("slicer", reason="slicer-core is not installed")
     from AmbiguousSegBridge.scene.grid import read_channels
-    from AmbiguousSegBridge.scene.runs import crops_of, find_runs
+    from AmbiguousSegBridge.scene.masks import crops_of
+    from AmbiguousSegBridge.scene.runs import find_runs
     from SlicerHost.host import make_host
 
     geometry = Geometry((6, 5, 4), (1.0, 1.0, 2.0), (1.0, 2.0, 3.0), (1.0, 0, 0, 0, 1, 0, 0, 0, 1))

@@ -10,12 +10,14 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 from AmbiguousSegBridge.scene import runs, tables, views  # noqa: E402
+from AmbiguousSegBridge.scene.checksums import Checksums  # noqa: E402
 from AmbiguousSegBridge.scene.fusions import put_fused  # noqa: E402
 from AmbiguousSegBridge.scene.grid import ijk_to_ras  # noqa: E402
 from AmbiguousSegBridge.scene.live_run import LiveRun  # noqa: E402
-from AmbiguousSegBridge.scene.raters import Checksums, candidates, read_rater  # noqa: E402
+from AmbiguousSegBridge.scene.masks import crops_of, map_array, mask_of  # noqa: E402
+from AmbiguousSegBridge.scene.raters import candidates, read_rater  # noqa: E402
 from AmbiguousSegBridge.scene.run_writer import box_of  # noqa: E402
-from AmbiguousSegBridge.scene.runs import crops_of, find_run_of, find_runs, map_array, mask_of  # noqa: E402
+from AmbiguousSegBridge.scene.runs import find_run_of, find_runs  # noqa: E402
 from AmbiguousSegBridge.scene.sample_sets import add_sample_set, save_scene  # noqa: E402
 from AmbiguousSegBridge.scene.segments import add_segment, place_on_grid, read_crop, replace_mask  # noqa: E402
 from AmbiguousSegBridge.scene.upkeep import Upkeep  # noqa: E402
@@ -40,7 +42,10 @@ NAMES, IDS = ["core", "the halo"], ["core", "the_halo"]
 
 @pytest.fixture
 def scene(monkeypatch):
-    for pace in ("scene.raters.READING_S", "scene.upkeep.COUNTING_S"):  # one call does all, however busy the machine is
+    for pace in (
+        "scene.checksums.READING_S",
+        "scene.upkeep.COUNTING_S",
+    ):  # one call does all, however busy the machine is
         monkeypatch.setattr(f"AmbiguousSegBridge.{pace}", 600.0)
     return make_host()
 

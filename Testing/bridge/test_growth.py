@@ -183,7 +183,8 @@ def test_what_is_registered_goes_through_every_door(toys, batch, tmp_path):
 
     command = [str(tmp_path / "scan.nrrd"), "--model", str(model), "--samples", "2", "--out", str(tmp_path / "study")]
     assert batch.main([*command, "--mrb"]) == 0
-    from AmbiguousSegBridge.scene.runs import crops_of, find_runs
+    from AmbiguousSegBridge.scene.masks import crops_of
+    from AmbiguousSegBridge.scene.runs import find_runs
     from SlicerHost.host import make_host
 
     scene = make_host()

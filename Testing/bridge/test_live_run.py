@@ -11,11 +11,11 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 from AmbiguousSegBridge.scene import live_run, maps  # noqa: E402
 from AmbiguousSegBridge.scene.live_run import LiveRun  # noqa: E402
+from AmbiguousSegBridge.scene.masks import crops_of, map_array  # noqa: E402
+from AmbiguousSegBridge.scene.run_node import ARRIVING, Kind, attach, run_nodes  # noqa: E402
 from AmbiguousSegBridge.scene.runs import (  # noqa: E402
-    crops_of,
     find_run_of,
     find_runs,
-    map_array,
     remove_run,
     renew_maps,
     set_consensus_threshold,
@@ -138,7 +138,7 @@ def test_discarded_nothing_is_left(scene):
     assert state(scene) == before
 
 
-@pytest.mark.parametrize("fault", ["renew_volumes", "sign", "find_run_of"])
+@pytest.mark.parametrize("fault", ["renew_volumes", "set_provenance", "complete"])
 @pytest.mark.parametrize("with_earlier", [False, True], ids=["alone", "with earlier"])
 def test_completion_that_fails_can_be_repeated(scene, monkeypatch, fault, with_earlier):
     volume = input_volume(scene)
@@ -153,6 +153,7 @@ def test_completion_that_fails_can_be_repeated(scene, monkeypatch, fault, with_e
         with pytest.raises(MemoryError):
             run.complete(PROVENANCE)
     assert state(scene) == before and find_runs(scene) == ([earlier] if with_earlier else [])
+    assert len(run_nodes(scene, ARRIVING)) == 1
     with pytest.raises(ValueError, match="threshold"):
         run.complete(PROVENANCE, 1.5)
     assert_maps_are_of(run.complete(PROVENANCE, 0.25), masks())
@@ -202,7 +203,9 @@ def test_what_was_prepared_of_something_else_is_computed_again(scene, change):
     assert_maps_are_of(done, expected)
 
 
-@pytest.mark.parametrize("change", [None, "threshold", "sample", "consensus", "segment", "another sample"])
+@pytest.mark.parametrize(
+    "change", [None, "threshold", "sample", "consensus", "segment", "another sample", "note", "attached", "fused"]
+)
 def test_an_earlier_run_with_something_of_its_own_is_kept(scene, change):
     volume = input_volume(scene)
     earlier = add_sample_set(scene, SampleSet(np.stack(masks(0, 3)), OBLIQUE), "run", volume)
@@ -214,6 +217,12 @@ def test_an_earlier_run_with_something_of_its_own_is_kept(scene, change):
         vtk_to_numpy(labelmap.GetPointData().GetScalars())[:7] ^= 1
     elif change == "segment":
         earlier.samples[2].GetSegmentation().AddEmptySegment("necrosis")
+    elif change == "note":
+        earlier.node.SetAttribute("AmbiguousSeg.Review", "[]")
+    elif change in ("attached", "fused"):
+        kind = Kind.FUSED if change == "fused" else Kind.OTHERS
+        attach(earlier.node, "raters STAPLE", scene.AddNewNodeByClass("vtkMRMLSegmentationNode"), kind)
+        earlier = find_runs(scene)[0]
     run = live(scene, volume)
     for index, mask in enumerate(masks(0, 2 if change == "another sample" else 3)):
         run.add(index, Crop.of(mask))

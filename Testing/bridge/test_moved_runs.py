@@ -11,6 +11,7 @@ vtk = pytest.importorskip("vtk")
 from AmbiguousSegBridge.scene import runs  # noqa: E402
 from AmbiguousSegBridge.scene.grid import geometry_of, lies_on  # noqa: E402
 from AmbiguousSegBridge.scene.live_run import LiveRun  # noqa: E402
+from AmbiguousSegBridge.scene.masks import crops_of, map_array, mask_of  # noqa: E402
 from AmbiguousSegBridge.scene.raters import candidates, read_rater  # noqa: E402
 from AmbiguousSegBridge.scene.sample_sets import add_sample_set, save_scene  # noqa: E402
 from AmbiguousSegBridge.scene.segments import place_on_grid  # noqa: E402
@@ -82,7 +83,7 @@ def test_samples_under_another_transform_than_the_mean_are_named(scene, run, mas
         assert moved_number == number
         np.testing.assert_allclose(moved, (x + 1, y, z))
     for attempt in (
-        lambda: runs.crops_of(run),
+        lambda: crops_of(run),
         lambda: runs.renew_maps(scene, run),
         lambda: runs.use_as_segmentation(scene, run, run.samples[0]),
     ):
@@ -93,9 +94,9 @@ def test_samples_under_another_transform_than_the_mean_are_named(scene, run, mas
 def test_maps_hardened_alone_are_told_from_the_samples(scene, run):
     move(scene, everything(run), SHIFT, harden=(run.mean, run.variances[0]))
     with pytest.raises(ValueError, match="sample 01.*another transform than 'run - mean'.*undo"):
-        runs.crops_of(found(scene))
+        crops_of(found(scene))
     scene.RemoveNode(run.mean)  # as the message says
-    crops = runs.crops_of(found(scene))
+    crops = crops_of(found(scene))
     assert len(crops) == 3 and not crops[0].empty
 
 
@@ -104,7 +105,7 @@ def test_all_hardened_together_it_is_the_run_as_before_elsewhere(scene, run, mas
     run = found(scene)
     origin = (-1.0, 0.0, 0.0)  # LPS: right is negative
     assert run.geometry.same_grid(Geometry(PLAIN.size, PLAIN.spacing_mm, origin, PLAIN.direction))
-    for crop, mask in zip(runs.crops_of(run), masks, strict=True):
+    for crop, mask in zip(crops_of(run), masks, strict=True):
         np.testing.assert_array_equal(crop.full(), mask)
 
 
@@ -113,7 +114,7 @@ def test_a_grid_specified_for_a_sample_is_not_the_runs(scene, run, masks):
     place_on_grid(run.samples[0], fine, None)
     run = found(scene)
     assert run.geometry.same_grid(PLAIN)
-    for crop, mask in zip(runs.crops_of(run), masks, strict=True):
+    for crop, mask in zip(crops_of(run), masks, strict=True):
         np.testing.assert_array_equal(crop.full(), mask)
 
 
@@ -128,7 +129,7 @@ def test_a_run_with_sheared_nodes_is_found_says_what_is_wrong_and_can_be_removed
         else ("run - mean", "no longer lies on a regular grid")
     )
     with pytest.raises(ValueError, match=f"{name}.*{why}.*hardening"):
-        runs.crops_of(run)
+        crops_of(run)
     renamed = runs.rename_run(scene, run, "patient 7")
     assert found(scene) == renamed and runs.find_run_of(scene, run.samples[0]) == renamed
     runs.remove_run(scene, renamed)
@@ -140,7 +141,7 @@ def test_without_its_sheared_mean_a_run_lies_as_its_first_sample(scene, run, mas
     scene.RemoveNode(run.mean)
     run = found(scene)
     assert run.geometry.same_grid(PLAIN)
-    np.testing.assert_array_equal(runs.crops_of(run)[0].full(), masks[0])
+    np.testing.assert_array_equal(crops_of(run)[0].full(), masks[0])
 
 
 def test_a_run_whose_mean_was_emptied_is_found_and_says_so(scene, run):
@@ -148,7 +149,7 @@ def test_a_run_whose_mean_was_emptied_is_found_and_says_so(scene, run):
     with pytest.raises(ValueError, match="'run - mean' no longer lies on a regular grid"):
         found(scene).geometry  # noqa: B018
     with pytest.raises(ValueError, match="'run - mean' no longer holds any voxels"):
-        runs.map_array(run.mean)
+        map_array(run.mean)
 
 
 @pytest.mark.parametrize("renew", [False, True])
@@ -162,7 +163,7 @@ def test_maps_and_consensus_hardened_alone_are_made_anew_where_the_run_lies(scen
     else:
         runs.set_consensus_threshold(scene, run, 0.1)
     expected = masks.mean(axis=0) > (0.5 if renew else 0.1)
-    np.testing.assert_array_equal(runs.mask_of(run.consensus, run).full(), expected)  # under the run's transform
+    np.testing.assert_array_equal(mask_of(run.consensus, run).full(), expected)  # under the run's transform
 
 
 @pytest.mark.parametrize("damage", ["sheared", "emptied"])
@@ -174,9 +175,9 @@ def test_a_run_does_not_mind_what_becomes_of_its_input(scene, run, masks, damage
         run.input.SetAndObserveImageData(None)
     run = found(scene)
     runs.set_consensus_threshold(scene, run, 0.1)
-    np.testing.assert_array_equal(runs.mask_of(run.consensus, run).full(), masks.mean(axis=0) > 0.1)
+    np.testing.assert_array_equal(mask_of(run.consensus, run).full(), masks.mean(axis=0) > 0.1)
     live.add(0, Crop.of(masks[0]))
-    np.testing.assert_array_equal(runs.crops_of(live.complete({}))[0].full(), masks[0])
+    np.testing.assert_array_equal(crops_of(live.complete({}))[0].full(), masks[0])
 
 
 def test_a_left_handed_run_that_was_loaded_gives_the_consensus_of_its_samples(scene, masks, tmp_path):
@@ -189,7 +190,7 @@ def test_a_left_handed_run_that_was_loaded_gives_the_consensus_of_its_samples(sc
     assert loaded.ReadFromMRB(str(tmp_path / "scene.mrb"))
     run = found(loaded)
     runs.set_consensus_threshold(loaded, run, 0.1)
-    np.testing.assert_array_equal(runs.mask_of(run.consensus, run).full(), masks.any(axis=0)[::-1])
+    np.testing.assert_array_equal(mask_of(run.consensus, run).full(), masks.any(axis=0)[::-1])
     after = slices_of_most_disagreement(run)
     assert [number for number, _ in after] == [number for number, _ in before]
 

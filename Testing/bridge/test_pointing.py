@@ -12,7 +12,7 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 import vtk  # noqa: E402
 from AmbiguousSegBridge.generation import Events, Generation, Settings, more_of, request_of, sample_job  # noqa: E402
 from AmbiguousSegBridge.scene.grid import point_of  # noqa: E402
-from AmbiguousSegBridge.scene.runs import crops_of  # noqa: E402
+from AmbiguousSegBridge.scene.masks import crops_of  # noqa: E402
 from AmbiguousSegBridge.scene.sample_sets import add_volume  # noqa: E402
 from AmbiguousSegBridge.worker import jobs, report  # noqa: E402
 from AmbiguousSegBridge.worker.arguments import given  # noqa: E402

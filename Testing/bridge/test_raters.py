@@ -11,11 +11,13 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 vtk = pytest.importorskip("vtk")
 
-from AmbiguousSegBridge.scene import raters  # noqa: E402
+from AmbiguousSegBridge.scene import checksums  # noqa: E402
+from AmbiguousSegBridge.scene.checksums import Checksums  # noqa: E402
 from AmbiguousSegBridge.scene.grid import ijk_to_ras  # noqa: E402
 from AmbiguousSegBridge.scene.live_run import LiveRun  # noqa: E402
-from AmbiguousSegBridge.scene.raters import Checksums, Rater, candidates, read_rater  # noqa: E402
-from AmbiguousSegBridge.scene.runs import crops_of, find_runs, use_as_segmentation  # noqa: E402
+from AmbiguousSegBridge.scene.masks import crops_of  # noqa: E402
+from AmbiguousSegBridge.scene.raters import Rater, candidates, read_rater  # noqa: E402
+from AmbiguousSegBridge.scene.runs import find_runs, use_as_segmentation  # noqa: E402
 from AmbiguousSegBridge.scene.sample_sets import add_sample_set  # noqa: E402
 from AmbiguousSegBridge.scene.segments import labelmap_of, replace_mask  # noqa: E402
 from SlicerHost.host import make_host  # noqa: E402
@@ -296,10 +298,10 @@ class Study:
         crops = {"samples": crops_of(run), "raters": [read_rater(rater, run, resample) for rater in chosen]}
         compared = self.checksums.of_compared(run, chosen, resample, crops)
         self.compared = json.loads(json.dumps(compared))
-        monkeypatch.setattr(raters, "READING_S", 600.0)  # one call reads all, however busy the machine is
+        monkeypatch.setattr(checksums, "READING_S", 600.0)  # one call reads all, however busy the machine is
         for name in ("mask_of", "read_rater"):
-            original = getattr(raters, name)
-            monkeypatch.setattr(raters, name, lambda *given, original=original: self._count(original, *given))
+            original = getattr(checksums, name)
+            monkeypatch.setattr(checksums, name, lambda *given, original=original: self._count(original, *given))
 
     def _count(self, original, first, *others):
         self.read.append(first.name if isinstance(first, Rater) else first.GetName())
@@ -406,7 +408,7 @@ def test_reading_many_masks_is_spread_over_several_calls(scene, monkeypatch):
     replace_mask(node, "s1", Crop.of(block(PLAIN, (2, 4), (1, 3), (0, 6))), ijk_to_ras(PLAIN))
     study.checksums = Checksums()
     ticks = iter(range(10**6))
-    monkeypatch.setattr(raters, "time", SimpleNamespace(monotonic=lambda: next(ticks) * raters.READING_S))
+    monkeypatch.setattr(checksums, "time", SimpleNamespace(monotonic=lambda: next(ticks) * checksums.READING_S))
     calls = [study.changed() for _ in range(len(run.samples) + 1)]
     assert [read_now for *_, read_now in calls] == [[node.GetName()] for node in run.samples] + [["Bert"]]
     assert [changed for changed, *_ in calls] == [set()] * len(run.samples) + [{"raters"}]

@@ -10,7 +10,8 @@ vtk = pytest.importorskip("vtk")
 
 from AmbiguousSegBridge.scene import runs  # noqa: E402
 from AmbiguousSegBridge.scene.grid import geometry_of  # noqa: E402
-from AmbiguousSegBridge.scene.identity import disown  # noqa: E402
+from AmbiguousSegBridge.scene.masks import crops_of, map_array  # noqa: E402
+from AmbiguousSegBridge.scene.run_node import Kind, attach, origin_of, references  # noqa: E402
 from AmbiguousSegBridge.scene.sample_sets import add_sample_set, read_sample, save_scene  # noqa: E402
 from SlicerHost.host import make_host  # noqa: E402
 from SlicerHost.samples import (  # noqa: E402
@@ -48,10 +49,10 @@ def test_runs_are_found_in_a_loaded_scene_and_read_back(scene, tmp_path, geometr
     assert first.geometry.same_grid(geometry) == (geometry is not MIRRORED)  # Slicer reads volumes as right-handed ones
     masks = samples.masks[:, ::-1] if geometry is MIRRORED else samples.masks
     assert hierarchy_of(loaded).GetItemName(first.folder_item) == "first"
-    for crop, mask in zip(runs.crops_of(first), masks, strict=True):
+    for crop, mask in zip(crops_of(first), masks, strict=True):
         np.testing.assert_array_equal(crop.full(), mask)
-    np.testing.assert_array_equal(runs.map_array(first.mean), masks.mean(axis=0, dtype=np.float32))
-    block = runs.crops_of(first)[1]
+    np.testing.assert_array_equal(map_array(first.mean), masks.mean(axis=0, dtype=np.float32))
+    block = crops_of(first)[1]
     assert block.start == ((3 if geometry is MIRRORED else 2), 3, 4) and block.voxels.shape == (2, 5, 5)
     for node in (first.mean, first.consensus, first.samples[0], first.tables["volumes"]):
         assert runs.find_run_of(loaded, node) == first
@@ -71,8 +72,8 @@ def test_a_run_misses_what_the_user_deleted(scene):
     renewed = runs.renew_maps(scene, found, 0.2)
     rest = SampleSet(samples.masks[1:], OBLIQUE)
     assert renewed.variances[0] is run.variances[0] and renewed.folder_item == run.folder_item
-    np.testing.assert_array_equal(runs.map_array(renewed.mean), rest.mean())
-    np.testing.assert_array_equal(runs.map_array(renewed.variances[0]), rest.variance())
+    np.testing.assert_array_equal(map_array(renewed.mean), rest.mean())
+    np.testing.assert_array_equal(map_array(renewed.variances[0]), rest.variance())
     np.testing.assert_array_equal(read_sample(renewed.consensus), rest.consensus(0.2))
     assert renewed.consensus.GetSegmentation().GetSegment("consensus").GetTerminology() == (
         run.samples[1].GetSegmentation().GetNthSegment(0).GetTerminology()
@@ -220,8 +221,38 @@ def test_used_as_a_segmentation_it_is_an_ordinary_one(scene):
     np.testing.assert_array_equal(read_sample(named), make_samples().consensus())
 
 
-def test_a_disowned_node_belongs_to_no_run(scene):
-    run = add_sample_set(scene, make_samples(), "run", input_volume(scene))
-    disown(run.samples[0])
-    assert runs.find_run_of(scene, run.samples[0]) is None
-    assert runs.find_runs(scene)[0].samples == run.samples[1:]
+def test_other_code_attaches_nodes_and_notes_that_go_with_the_run(scene, tmp_path):
+    volume = input_volume(scene)
+    run = add_sample_set(scene, make_samples(), "run", volume)
+    assert not run.bears_work
+    surface = scene.AddNewNodeByClass("vtkMRMLModelNode", "surface; of: sample 01")
+    attach(run.node, "surface; of: sample 01", surface)
+    run.node.SetAttribute("AmbiguousSeg.Review", '{"decision": "sample 01"}')
+    with pytest.raises(ValueError, match="has a node 'surface; of: sample 01' already"):
+        attach(run.node, "surface; of: sample 01", scene.AddNewNodeByClass("vtkMRMLModelNode", "another"))
+    save_scene(scene, tmp_path / "scene.mrb")
+    loaded = make_host()
+    assert loaded.ReadFromMRB(str(tmp_path / "scene.mrb"))
+    (found,) = runs.find_runs(loaded)
+    surface = loaded.GetFirstNodeByName("surface; of: sample 01")
+    assert found.nodes["surface; of: sample 01"] is surface and runs.find_run_of(loaded, surface) == found
+    assert found.node.GetAttribute("AmbiguousSeg.Review") == '{"decision": "sample 01"}' and found.bears_work
+    runs.remove_run(loaded, found)
+    assert not loaded.IsNodePresent(surface) and not loaded.IsNodePresent(found.node)
+
+
+def test_the_node_refers_to_everything_by_kind(scene):
+    volume = input_volume(scene)
+    run = add_sample_set(scene, make_samples(), "run", volume)
+    assert [
+        references(run.node, kind) for kind in (Kind.SAMPLES, Kind.MEANS, Kind.CONSENSUS, "AmbiguousSeg.Input")
+    ] == [
+        [*run.samples],
+        [run.mean],
+        [run.consensus],
+        [volume],
+    ]
+    assert {node for kind in Kind for node in references(run.node, kind)} == {*run.nodes.values()}
+    assert origin_of(run.node) is volume
+    scene.RemoveNode(volume)
+    assert origin_of(run.node) == "scan"

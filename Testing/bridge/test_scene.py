@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ vtk = pytest.importorskip("vtk")
 from AmbiguousSegBridge.scene import run_writer  # noqa: E402
 from AmbiguousSegBridge.scene import sample_sets as bridge  # noqa: E402
 from AmbiguousSegBridge.scene.grid import geometry_from, geometry_of, ijk_to_ras, read_channels  # noqa: E402
+from AmbiguousSegBridge.scene.run_node import sample_index  # noqa: E402
 from AmbiguousSegBridge.scene.run_writer import sample_colour  # noqa: E402
 from AmbiguousSegBridge.scene.runs import find_runs  # noqa: E402
 from SlicerHost.host import make_host  # noqa: E402
@@ -156,17 +158,19 @@ def test_reference_transform_terminology_and_names(scene):
     np.testing.assert_allclose(center, expected, atol=1e-6)
 
 
-def test_attributes_say_what_made_a_node(scene):
+def test_the_run_node_says_what_made_it_and_each_node_what_it_is(scene):
     run = bridge.add_sample_set(scene, make_samples(), "run", input_volume(scene))
-    node = run.samples[2]
-    get = {name: node.GetAttribute(f"AmbiguousSeg.{name}") for name in ("Run", "Seed", "Model", "SampleIndex", "Role")}
-    assert get == {"Run": "run", "Seed": "7", "Model": MODEL_NAME, "SampleIndex": "2", "Role": "sample 03"}
+    assert run.node.GetName() == "run" and json.loads(run.node.GetAttribute("AmbiguousSeg.Provenance")) == {
+        "seed": 7,
+        "model": {"name": MODEL_NAME},
+    }
+    assert run.samples[2].GetAttribute("AmbiguousSeg.Role") == "sample 03"
 
 
 def test_eight_more_samples_go_on_counting(scene):
     more = SampleSet(make_samples().masks, OBLIQUE, {"first_sample": 8})
     node = bridge.add_sample_set(scene, more, "run").samples[0]
-    assert node.GetName() == "run - sample 09" and node.GetAttribute("AmbiguousSeg.SampleIndex") == "8"
+    assert node.GetName() == "run - sample 09" and sample_index(node) == 8
     np.testing.assert_allclose(node.GetSegmentation().GetSegment("sample_09").GetColor(), sample_colour(8))
 
 

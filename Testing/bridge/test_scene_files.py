@@ -11,8 +11,8 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 from AmbiguousSegBridge.scene import sample_sets as bridge  # noqa: E402
 from AmbiguousSegBridge.scene.grid import read_channels  # noqa: E402
-from AmbiguousSegBridge.scene.identity import nodes_of  # noqa: E402
 from AmbiguousSegBridge.scene.run_writer import sample_colour  # noqa: E402
+from AmbiguousSegBridge.scene.runs import find_runs  # noqa: E402
 from SlicerHost.host import make_host  # noqa: E402
 from SlicerHost.samples import (  # noqa: E402
     MODEL_NAME,
@@ -67,11 +67,12 @@ def test_mrb_round_trip_and_a_run_again_in_the_loaded_scene(scene, tmp_path):
     loaded = make_host()
     assert loaded.ReadFromMRB(str(path))
     volume = loaded.GetFirstNodeByName("scan")
-    found = {node.GetAttribute("AmbiguousSeg.Role"): node for node in nodes_of(loaded, "run", volume)}
+    (run,) = find_runs(loaded)
+    found = run.nodes
+    assert run.input is volume and run.provenance["model"]["name"] == MODEL_NAME
     for index, mask in enumerate(samples.masks):
         node = found[f"sample {index + 1:02d}"]
         np.testing.assert_array_equal(bridge.read_sample(node, OBLIQUE), mask)
-        assert node.GetAttribute("AmbiguousSeg.Model") == MODEL_NAME
     np.testing.assert_array_equal(read_channels([found["mean"]])[0][0], samples.mean())
     np.testing.assert_array_equal(read_channels([found["variance"]])[0][0], samples.variance())
     display = found["variance"].GetDisplayNode()
@@ -83,7 +84,7 @@ def test_mrb_round_trip_and_a_run_again_in_the_loaded_scene(scene, tmp_path):
     before = node_classes(loaded)
     again = bridge.add_sample_set(loaded, samples, "run", volume)
     assert again.folder_item == folder and not loaded.IsNodePresent(found["mean"])
-    assert len(nodes_of(loaded, "run", volume)) == len(found)
+    assert find_runs(loaded) == [again] and len(again.nodes) == len(found)
     assert not Counter(node_classes(loaded)) - Counter(before)  # storage nodes of the loaded run went with it
 
 

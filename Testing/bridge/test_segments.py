@@ -7,7 +7,7 @@ import pytest
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
-from AmbiguousSegBridge.scene import runs, tables  # noqa: E402
+from AmbiguousSegBridge.scene import masks, tables  # noqa: E402
 from AmbiguousSegBridge.scene.grid import ijk_to_ras  # noqa: E402
 from AmbiguousSegBridge.scene.sample_sets import add_sample_set  # noqa: E402
 from AmbiguousSegBridge.scene.segments import count_voxels, cut, labelmap_of, read_crop  # noqa: E402
@@ -30,7 +30,7 @@ def test_a_sample_stored_as_a_surface_alone_is_not_an_empty_one(scene):
     segmentation.SetSourceRepresentationName("Closed surface")
     segmentation.RemoveRepresentation("Binary labelmap")
     for attempt in (
-        lambda: runs.crops_of(run),
+        lambda: masks.crops_of(run),
         lambda: count_voxels(run.samples[1], "sample_02"),
         lambda: tables.renew_volumes(scene, run),
     ):

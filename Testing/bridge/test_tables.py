@@ -11,7 +11,7 @@ slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 vtk = pytest.importorskip("vtk")
 
 from AmbiguousSegBridge.scene import tables  # noqa: E402
-from AmbiguousSegBridge.scene.runs import find_runs, remove_run  # noqa: E402
+from AmbiguousSegBridge.scene.runs import find_run_of, find_runs, remove_run  # noqa: E402
 from AmbiguousSegBridge.scene.sample_sets import add_sample_set, save_scene  # noqa: E402
 from SlicerHost.host import make_host  # noqa: E402
 from SlicerHost.samples import OBLIQUE, hierarchy_of, input_volume, make_samples, node_names  # noqa: E402
@@ -76,7 +76,7 @@ def test_a_table_is_in_the_runs_folder_and_replaced_in_place(scene, run):
     assert_is_table(node)
     hierarchy = hierarchy_of(scene)
     assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) == run.folder_item
-    assert node.GetName() == "run - comparison" and node.GetAttribute("AmbiguousSeg.Run") == "run"
+    assert node.GetName() == "run - comparison" and find_run_of(scene, node).name == "run"
     other = Table((Column("a", "A"),), ({"a": 2},))
     assert tables.write_table(scene, run, "comparison", other) is node  # through a Run found before the table was made
     assert node.GetNumberOfColumns() == 1 and tables.read_table(node) == other.as_dict()

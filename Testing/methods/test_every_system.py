@@ -268,7 +268,8 @@ def test_the_script_and_its_scene_hold_what_the_command_gives(name, tmp_path):
     """Of networks whose weights are all random, so that nothing is to be trained for it."""
     import slicer
     from AmbiguousSegBridge.scene.host import make_host
-    from AmbiguousSegBridge.scene.runs import crops_of, find_runs
+    from AmbiguousSegBridge.scene.masks import crops_of
+    from AmbiguousSegBridge.scene.runs import find_runs
 
     config = parse([*settings_of(PLAINEST[name], tmp_path), "--out", str(tmp_path / "run")])[1]
     method = randomised(build_method(config.method, config.method_config))

@@ -20,6 +20,9 @@ def driver(slicer_host, tmp_path, scenes, monkeypatch):  # noqa: F811
     """The module opened in a new scene; temporary folders lie in ``tmp_path / "temporary"``."""
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
-    for pace in ("scene.raters.READING_S", "scene.upkeep.COUNTING_S"):  # one call does all, however busy the machine is
+    for pace in (
+        "scene.checksums.READING_S",
+        "scene.upkeep.COUNTING_S",
+    ):  # one call does all, however busy the machine is
         monkeypatch.setattr(f"AmbiguousSegBridge.{pace}", 600.0)
     return Driver(slicer_host, tmp_path / "temporary", scenes)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import slicer
 from AmbiguousSegBridge.generation import REQUEST
-from AmbiguousSegBridge.scene.runs import crops_of, map_array, mask_of
+from AmbiguousSegBridge.scene.masks import crops_of, map_array, mask_of
 from AmbiguousSegBridge.scene.sample_sets import save_scene
 from AmbiguousSegBridge.scene.tables import read_table
 from AmbiguousSegBridge.scene.views import Overlay
@@ -121,7 +121,7 @@ def test_more_of_them_are_those_of_a_larger_run(sampled):
     sampled.press("moreButton")
     sampled.wait(lambda: not sampled.widget.generate.busy)
     run, masks = sampled.run, masks_of(sampled.run)
-    assert len(masks) == 5 and json.loads(run.mean.GetAttribute(REQUEST))["sampler"]["grid"] == "trailing"
+    assert len(masks) == 5 and json.loads(run.node.GetAttribute(REQUEST))["sampler"]["grid"] == "trailing"
     np.testing.assert_array_equal(masks[:3], first)
     samples = SampleSet(masks, run.geometry, labels=CORE_AND_HALO)
     np.testing.assert_array_equal(map_array(run.means[1]), samples.mean(2))

@@ -14,7 +14,7 @@ from SlicerHost.samples import input_volume, make_samples
 def exporting(driver, tmp_path):
     """A run as a scene brings it from another computer: no worker was needed for it."""
     run = add_sample_set(slicer.mrmlScene, make_samples(), "run", input_volume(slicer.mrmlScene))
-    driver.parameters.run = run.mean
+    driver.parameters.run = run.node
     driver.parameters.exportFolder = tmp_path / "out"
     driver.settle()
     return driver

@@ -11,10 +11,11 @@ import sys
 import numpy as np
 import pytest
 import slicer
+from AmbiguousSegBridge.scene.folders import hierarchy_of, remove_nodes
 from AmbiguousSegBridge.scene.grid import geometry_of, ijk_to_ras, read_channels
-from AmbiguousSegBridge.scene.identity import hierarchy_of, remove_nodes
 from AmbiguousSegBridge.scene.live_run import LiveRun
-from AmbiguousSegBridge.scene.runs import crops_of, find_runs
+from AmbiguousSegBridge.scene.masks import crops_of
+from AmbiguousSegBridge.scene.runs import find_runs
 from AmbiguousSegBridge.scene.segments import labelmap_of
 from AmbiguousSegBridge.worker.runner import Failure
 from module_driver import FakeRunner

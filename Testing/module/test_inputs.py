@@ -14,7 +14,7 @@ import pytest
 import slicer
 import vtk
 from AmbiguousSegBridge.scene.fit import kind_of
-from AmbiguousSegBridge.scene.identity import hierarchy_of
+from AmbiguousSegBridge.scene.folders import hierarchy_of
 from AmbiguousSegBridge.scene.sample_sets import add_volume, save_scene
 from AmbiguousSegBridge.worker import packages
 from AmbiguousSegBridge.worker.runner import Failure

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import slicer
 from AmbiguousSegBridge.generation import request_of
-from AmbiguousSegBridge.scene.runs import crops_of, find_runs
+from AmbiguousSegBridge.scene.masks import crops_of
+from AmbiguousSegBridge.scene.runs import find_runs
 from AmbiguousSegBridge.worker import packages
 from AmbiguousSegBridge.worker.runner import Failure
 from module_driver import FakeRunner

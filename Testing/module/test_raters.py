@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
-from AmbiguousSegBridge.scene import raters
+from AmbiguousSegBridge.scene import checksums
 from AmbiguousSegBridge.scene.grid import ijk_to_ras
-from AmbiguousSegBridge.scene.runs import crops_of, mask_ids
+from AmbiguousSegBridge.scene.masks import crops_of, mask_ids
 from AmbiguousSegBridge.scene.sample_sets import add_volume, save_scene
 from AmbiguousSegBridge.scene.segments import add_segment, place_on_grid, replace_mask
 from AmbiguousSegBridge.scene.tables import read_table
@@ -442,7 +442,7 @@ def test_an_edit_that_was_saved_is_told_when_there_was_time_to_read_the_masks(sa
     slicer.mrmlScene.Clear()
     sampled.settle()
     ticks = iter(range(10**6))  # time for one mask each time
-    monkeypatch.setattr(raters, "time", SimpleNamespace(monotonic=lambda: next(ticks) * raters.READING_S))
+    monkeypatch.setattr(checksums, "time", SimpleNamespace(monotonic=lambda: next(ticks) * checksums.READING_S))
     assert slicer.mrmlScene.ReadFromMRB(str(tmp_path / "scene.mrb"))
     sampled.widget.refresh()
     assert RATERS_CHANGED not in sampled.ui.comparisonLabel.text

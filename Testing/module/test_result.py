@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import slicer
 from AmbiguousSegBridge.scene import runs, side_by_side, tables, upkeep
-from AmbiguousSegBridge.scene.identity import remove_nodes
-from AmbiguousSegBridge.scene.runs import crops_of, find_runs, mask_ids, read_mask, writer_of
+from AmbiguousSegBridge.scene.folders import remove_nodes
+from AmbiguousSegBridge.scene.masks import crops_of, mask_ids, read_mask
+from AmbiguousSegBridge.scene.runs import find_runs, writer_of
 from AmbiguousSegBridge.scene.sample_sets import add_sample_set, add_volume, save_scene
 from AmbiguousSegBridge.scene.segments import count_voxels, replace_mask
 from AmbiguousSegBridge.scene.views import arriving_samples
@@ -141,7 +142,7 @@ def test_a_threshold_finer_than_the_slider_stays_as_it_is(module):
     volume = add_volume(slicer.mrmlScene, np.zeros(PLAIN.shape, np.int16), PLAIN, "scan")
     for name, threshold in (("third", 1 / 3), ("all but none", 0.999)):
         run = add_run(name, volume, threshold)
-        module.parameters.run = run.mean
+        module.parameters.run = run.node
         at_rest(module)
         assert module.run.consensus_threshold == threshold
         assert module.ui.thresholdSlider.value == pytest.approx(threshold, abs=0.01)
@@ -279,7 +280,7 @@ def test_more_samples_lie_over_no_view_of_the_grid(driver, grid):
 
     def look() -> None:
         show_arriving()
-        new = [n for n in driver.nodes("vtkMRMLSegmentationNode") if n.GetAttribute("AmbiguousSeg.SampleIndex") == "2"]
+        new = [n for n in driver.nodes("vtkMRMLSegmentationNode") if n.GetAttribute("AmbiguousSeg.Role") == "sample 03"]
         seen.append((new[0].GetDisplayVisibility(), [node.GetDisplayVisibility() for node in run.samples]))
 
     driver.widget.generate._on_sample = look

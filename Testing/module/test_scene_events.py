@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import slicer
-from AmbiguousSegBridge.scene.sample_sets import save_scene
+from AmbiguousSegBridge.scene.sample_sets import add_sample_set, save_scene
 from module_driver import FEW_SLICES
+from SlicerHost.samples import make_samples
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_quitting_while_sampling_makes_no_run_and_starts_nothing(driver):
 def test_the_volume_chosen_first_can_be_an_input(driver):
     scene = slicer.mrmlScene
     scene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
-    scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "map").SetAttribute("AmbiguousSeg.Role", "mean")
+    add_sample_set(scene, make_samples(), "run")  # whose maps are no inputs
     driver.widget.enter()
     assert driver.parameters.channel1 is None
     volume = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "scan")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import slicer
-from AmbiguousSegBridge.scene.runs import crops_of
+from AmbiguousSegBridge.scene.masks import crops_of
 from AmbiguousSegBridge.scene.sample_sets import save_scene
 from AmbiguousSegBridge.scene.tables import read_table
 from AmbiguousSegBridge.scene.views import Overlay
@@ -77,7 +77,7 @@ def test_consensus_follows_its_slider(driver):
     for threshold in (0.0, 0.6):
         driver.ui.thresholdSlider.value = threshold
         driver.wait(lambda: not driver.widget.result._threshold_timer.active)
-        from AmbiguousSegBridge.scene.runs import read_mask
+        from AmbiguousSegBridge.scene.masks import read_mask
 
         np.testing.assert_array_equal(
             read_mask(driver.run.consensus, driver.run.geometry, driver.run.labels).full(), mean > threshold

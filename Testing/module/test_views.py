@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import slicer
 from AmbiguousSegBridge.scene import side_by_side
+from AmbiguousSegBridge.scene.folders import remove_nodes
 from AmbiguousSegBridge.scene.fusions import put_fused
-from AmbiguousSegBridge.scene.identity import remove_nodes
-from AmbiguousSegBridge.scene.runs import crops_of, read_mask, remove_run
+from AmbiguousSegBridge.scene.masks import crops_of, read_mask
+from AmbiguousSegBridge.scene.runs import remove_run
 from AmbiguousSegBridge.scene.sample_sets import save_scene
 from AmbiguousSegBridge.scene.views import Overlay
 from SlicerHost import dialogs

@@ -38,8 +38,8 @@ class Context:
 
     def run(self) -> Run | None:
         """The run that the panels show."""
-        mean = self.parameters.run if self.parameters is not None else None
-        return None if mean is None else find_run_of(self.scene, mean)
+        node = self.parameters.run if self.parameters is not None else None
+        return None if node is None else find_run_of(self.scene, node)
 
     def leave_grid(self) -> None:
         """Show what the views showed before samples, or the modes' representatives, were put side by side."""

@@ -13,8 +13,9 @@ from slicer.i18n import tr as _
 
 from AmbiguousSegBridge.panels.context import Context, silent
 from AmbiguousSegBridge.parameters import ExportContent
-from AmbiguousSegBridge.scene.identity import sample_index
-from AmbiguousSegBridge.scene.runs import Run, crops_of, map_array, mask_of
+from AmbiguousSegBridge.scene.masks import crops_of, map_array, mask_of
+from AmbiguousSegBridge.scene.run_node import sample_index
+from AmbiguousSegBridge.scene.runs import Run
 from AmbiguousSegBridge.worker.runner import Failure, Job, Listener, crops_argument
 from AmbiguousSegLib.labels import file_names
 from AmbiguousSegLib.outputs.export_formats import FORMATS

@@ -11,13 +11,13 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from AmbiguousSegBridge.generation import Settings, sample_job, slice_count
 from AmbiguousSegBridge.panels.context import Context, silent
 from AmbiguousSegBridge.parameters import CHANNELS
 from AmbiguousSegBridge.scene import sample_data
 from AmbiguousSegBridge.scene.fit import input_warnings
 from AmbiguousSegBridge.scene.grid import geometry_of, is_turned, region_of
 from AmbiguousSegBridge.scene.lesions import lesions_of
+from AmbiguousSegBridge.settings import Settings, sample_job, slice_count
 from AmbiguousSegBridge.worker import packages
 from AmbiguousSegBridge.worker.runner import Failure, Job, Listener
 from AmbiguousSegLib.card import card_html, quality_lines

@@ -14,9 +14,10 @@ from slicer.i18n import tr as _
 from AmbiguousSegBridge.generation import sample_name
 from AmbiguousSegBridge.panels.context import Context, fill_table
 from AmbiguousSegBridge.scene import side_by_side, tables
-from AmbiguousSegBridge.scene.identity import ATTRIBUTE
+from AmbiguousSegBridge.scene.masks import mask_of
+from AmbiguousSegBridge.scene.run_node import ATTRIBUTE
 from AmbiguousSegBridge.scene.run_writer import sample_colour
-from AmbiguousSegBridge.scene.runs import Run, find_run_of, mask_of
+from AmbiguousSegBridge.scene.runs import Run, find_run_of
 from AmbiguousSegBridge.worker import packages
 from AmbiguousSegBridge.worker.runner import Job, Listener, crops_argument
 from AmbiguousSegLib.evaluation.table import Column, Table

@@ -16,11 +16,12 @@ from slicer.i18n import tr as _
 from AmbiguousSegBridge.generation import sample_name
 from AmbiguousSegBridge.panels.context import Context, silent
 from AmbiguousSegBridge.scene import raters, tables
+from AmbiguousSegBridge.scene.checksums import Checksums
 from AmbiguousSegBridge.scene.fusions import put_fused
-from AmbiguousSegBridge.scene.identity import ATTRIBUTE
-from AmbiguousSegBridge.scene.raters import Checksums, Rater
-from AmbiguousSegBridge.scene.runs import Run, crops_of, find_run_of
-from AmbiguousSegBridge.scene.tables import COMPARISON
+from AmbiguousSegBridge.scene.masks import crops_of
+from AmbiguousSegBridge.scene.raters import Rater
+from AmbiguousSegBridge.scene.run_node import ATTRIBUTE, RATERS, refer
+from AmbiguousSegBridge.scene.runs import COMPARISON, Run, find_run_of
 from AmbiguousSegBridge.worker.runner import Failure, Job, Listener, crops_argument
 from AmbiguousSegLib.evaluation.comparison import LABEL
 from AmbiguousSegLib.evaluation.rater_tables import TABLE_TITLES
@@ -98,7 +99,7 @@ class RatersPanel:
             mean = run.mean
             listener = Listener(
                 progress=self._on_progress,
-                finished=lambda result, folder: self._on_finished(mean, compared, result, folder),
+                finished=lambda result, folder: self._on_finished(mean, chosen, compared, result, folder),
                 failed=self._on_failed,
                 cancelled=self._on_cancelled,
             )
@@ -231,7 +232,12 @@ class RatersPanel:
         self.ui.comparisonLabel.text = _("Comparing: {share:.0f} %").format(share=100 * progress["share"])
 
     def _on_finished(
-        self, mean: slicer.vtkMRMLScalarVolumeNode, compared: dict[str, Any], result: dict[str, Any], folder: Path
+        self,
+        mean: slicer.vtkMRMLScalarVolumeNode,
+        chosen: Sequence[Rater],
+        compared: dict[str, Any],
+        result: dict[str, Any],
+        folder: Path,
     ) -> None:
         self._number = None
         run = find_run_of(self.context.scene, mean) if self.context.scene.IsNodePresent(mean) else None
@@ -245,6 +251,7 @@ class RatersPanel:
                     node.SetAttribute(COMPARED, json.dumps(compared))
                 fused = {entry["name"]: Crop.load(folder / entry["file"], entry) for entry in result["fused"]}
                 put_fused(self.context.scene, run, fused)
+                refer(run.node, RATERS, dict.fromkeys(rater.node for rater in chosen))
         self.refresh()
         if not fits:
             self.ui.comparisonLabel.text = _("The samples were changed or removed meanwhile; compare again.")

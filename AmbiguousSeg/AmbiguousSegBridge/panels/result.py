@@ -12,7 +12,7 @@ from slicer.i18n import tr as _
 from AmbiguousSegBridge.generation import sample_name
 from AmbiguousSegBridge.panels.context import Context, fill_table, silent
 from AmbiguousSegBridge.scene import runs, side_by_side, tables, views
-from AmbiguousSegBridge.scene.identity import sample_index
+from AmbiguousSegBridge.scene.run_node import sample_index
 from AmbiguousSegBridge.scene.run_writer import sample_colour
 from AmbiguousSegBridge.scene.runs import Run
 from AmbiguousSegBridge.scene.upkeep import Upkeep
@@ -72,7 +72,7 @@ class ResultPanel:
 
     def show_new(self, run: Run) -> None:
         """A run that has just been completed becomes the one shown, at the slice of most disagreement."""
-        self.context.parameters.run = run.mean
+        self.context.parameters.run = run.node
         self._forget_place()  # there may be more samples than before
         self.refresh()
         if self.context.in_front():
@@ -108,14 +108,14 @@ class ResultPanel:
     def _show_runs(self) -> Run | None:
         parameters, found = self.context.parameters, runs.find_runs(self.context.scene)
         found = [run for run in found if run.mean is not None]
-        shown = next((run for run in found if run.mean is parameters.run), None)
+        shown = next((run for run in found if run.node is parameters.run), None)
         if shown is None and found:
             shown = found[-1]
-            parameters.run = shown.mean
+            parameters.run = shown.node
         with silent(self.ui.runSelector):
             self.ui.runSelector.clear()
             for run, title in zip(found, _titles(found)):
-                self.ui.runSelector.addItem(title, run.mean.GetID())
+                self.ui.runSelector.addItem(title, run.node.GetID())
             self.ui.runSelector.currentIndex = found.index(shown) if shown is not None else -1
         return shown
 

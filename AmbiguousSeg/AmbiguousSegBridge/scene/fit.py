@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import slicer
 
+from AmbiguousSegBridge.scene.folders import hierarchy_of
 from AmbiguousSegBridge.scene.grid import channel_arrays
-from AmbiguousSegBridge.scene.identity import hierarchy_of
 from AmbiguousSegLib.description import ModelDescription
 from AmbiguousSegLib.volume.geometry import Region
 from AmbiguousSegLib.volume.input_check import check_inputs

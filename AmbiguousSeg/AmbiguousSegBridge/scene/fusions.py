@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import slicer
 
-from AmbiguousSegBridge.scene.identity import remove_nodes
-from AmbiguousSegBridge.scene.runs import Run, sign_as, writer_of
+from AmbiguousSegBridge.scene.folders import remove_nodes
+from AmbiguousSegBridge.scene.run_node import ROLE, Kind, references
+from AmbiguousSegBridge.scene.runs import Run, writer_of
 from AmbiguousSegLib.volume.crops import Crop
 
 COLOURS = {"raters": (0.2, 1.0, 0.6), "samples": (1.0, 0.85, 0.4)}
@@ -27,6 +28,4 @@ def put_fused(scene: slicer.vtkMRMLScene, run: Run, masks: Mapping[str, Crop]) -
         node = writer.put_mask(name, crop, COLOURS[name.split()[0]], earlier)
         if earlier is None:
             node.SetDisplayVisibility(False)
-            sign_as(run, [node])
-    stale = [node for role, node in run.nodes.items() if role.split()[0] in COLOURS and role not in masks]
-    remove_nodes(scene, stale)
+    remove_nodes(scene, [node for node in references(run.node, Kind.FUSED) if node.GetAttribute(ROLE) not in masks])

@@ -8,33 +8,35 @@ from typing import Any
 
 import slicer
 
+from AmbiguousSegBridge.scene.folders import folder_of, put_into, remove_empty_folder, remove_nodes
 from AmbiguousSegBridge.scene.grid import geometry_of, lies_on
-from AmbiguousSegBridge.scene.identity import (
+from AmbiguousSegBridge.scene.maps import Tally, at_once
+from AmbiguousSegBridge.scene.masks import read_mask
+from AmbiguousSegBridge.scene.outcome import Outcome, outcome_of
+from AmbiguousSegBridge.scene.run_node import (
     CONSENSUS,
     MEAN,
     ROLE,
-    RUN,
-    folder_of,
-    hierarchy_of,
+    Kind,
+    attach,
+    complete,
     map_roles,
-    node_name,
-    nodes_of,
-    put_into,
-    remove_empty_folder,
-    remove_nodes,
+    origin_of,
+    own_nodes,
+    references,
     sample_index,
-    sign,
-    unsign,
+    set_provenance,
 )
-from AmbiguousSegBridge.scene.maps import Tally, at_once
-from AmbiguousSegBridge.scene.outcome import Outcome, outcome_of
 from AmbiguousSegBridge.scene.run_writer import RunWriter, without_rendering
 from AmbiguousSegBridge.scene.runs import (
     Run,
     check_name,
     find_run_of,
-    read_mask,
+    remove_run,
     rename_run,
+    run_named,
+    run_of,
+    set_name,
     unique_run_name,
     writer_of,
 )
@@ -54,7 +56,7 @@ class LiveRun:
 
     Args:
         geometry: grid of the samples.
-        run_name: name of the folder and first part of the names of the nodes; with the input, the run's identity.
+        run_name: name of the folder and first part of the names of the nodes; an earlier run is known by it.
         reference_volume: input volume, in ``scene``: gives the nodes their reference geometry, parent transform and
             place in the subject hierarchy. Without one, the mean is the reference.
         labels: the classes 1 to K.
@@ -82,7 +84,7 @@ class LiveRun:
                     f"{extends.geometry.difference(geometry)}. Start a new run."
                 )
             self._writer = writer_of(scene, extends)
-            self._input_id = extends.input_id
+            self._writer.node = None  # what is added is the run's when it is complete
         else:
             if reference_volume is not None and not geometry_of(reference_volume).same_grid(geometry):
                 raise ValueError(
@@ -90,7 +92,6 @@ class LiveRun:
                     f"{geometry_of(reference_volume)}, got {geometry}. Give the volume they were made of."
                 )
             transform_id = None if reference_volume is None else reference_volume.GetTransformNodeID()
-            self._input_id = None if reference_volume is None else reference_volume.GetID()
             self._writer = RunWriter(scene, run_name, geometry, reference_volume, labels, transform_id=transform_id)
         self._scene, self._extends = scene, extends
         self._added: list[slicer.vtkMRMLSegmentationNode] = []
@@ -152,7 +153,7 @@ class LiveRun:
         name, earlier, outcome = self._writer.run_name, self._earlier(), self._computed(threshold)
         # Under a name of its own until nothing can fail any more.
         run = self._close(self._unique(name), provenance, outcome)
-        if not earlier or (keep_different and not outcome.holds_earlier):
+        if earlier is None or (keep_different and not outcome.holds_earlier):
             return run
         return self._replace(earlier, run, name)
 
@@ -168,69 +169,71 @@ class LiveRun:
         if self._extends is not None:
             return self._extend(provenance)
         name = self._writer.run_name
-        if self._earlier():
+        if self._earlier() is not None:
             name = self._unique(f"{name} (stopped at {len(self.samples)})")
         return self._close(name, provenance, self._computed(self._checked(consensus_threshold)))
 
     def discard(self) -> None:
         """Remove all that this run added."""
-        remove_nodes(self._scene, self.samples)
+        if (run_node := self._writer.node) is not None and self._scene.IsNodePresent(run_node):
+            remove_nodes(self._scene, list(own_nodes(run_node).values()))
+            self._scene.RemoveNode(run_node)
+        self._writer.node = None
 
     def _close(self, name: str, provenance: dict[str, Any], outcome: Outcome) -> Run:
         """Make a run of this name out of the samples."""
-        writer, samples = self._writer, self.samples
+        writer = self._writer
         with self._all_or_nothing(), without_rendering():
             self._rename(name)
             nodes = writer.put_maps(outcome.maps, {})
             if writer.reference is None:
                 first_mean = nodes[map_roles(MEAN, writer.labels)[0]]
-                for node in [*samples, nodes[CONSENSUS]]:
+                for node in [*self.samples, nodes[CONSENSUS]]:
                     place_on_grid(node, writer.geometry, first_mean)
-            made = [node for node in writer.nodes if self._scene.IsNodePresent(node)]
-            sign(made, name, writer.input, self._input_id, writer.labels, provenance)
-            renew_volumes(self._scene, find_run_of(self._scene, samples[0]), outcome.voxels)
-        return find_run_of(self._scene, samples[0])
+            set_provenance(writer.node, provenance)
+            renew_volumes(self._scene, run_of(writer.node), outcome.voxels)
+            complete(writer.node)
+        return run_of(writer.node)
 
-    def _replace(self, earlier: list[slicer.vtkMRMLNode], run: Run, name: str) -> Run:
+    def _replace(self, earlier: Run, run: Run, name: str) -> Run:
         """Remove the earlier run and give this one its name and place."""
-        scene, folder = self._scene, folder_of(self._scene, earlier)
+        scene = self._scene
         with without_rendering():
-            if folder:
+            if earlier.folder_item:
                 for node in run.nodes.values():
                     if folder_of(scene, [node]):
-                        put_into(scene, node, folder)
+                        put_into(scene, node, earlier.folder_item)
                 remove_empty_folder(scene, run.folder_item)
-            remove_nodes(scene, earlier)
-            return rename_run(scene, find_run_of(scene, run.samples[0]), name)
+            remove_run(scene, earlier)
+            return rename_run(scene, run, name)
 
     def _extend(self, provenance: dict[str, Any]) -> Run:
         """Make the samples those of the run to extend, and renew what was made of its samples."""
-        scene, added = self._scene, self.samples
-        run = self._extended()
+        scene, writer, run = self._scene, self._writer, self._extended()
         outcome = self._computed(self._extends.consensus_threshold if run is None else run.consensus_threshold)
         if run is None:  # the user removed it meanwhile
-            return self._close(self._unique(self._writer.run_name), provenance, outcome)
-        first = min(map(sample_index, [*run.samples, *added]))
-        kept = {**run.provenance, "first_sample": first, "sample_count": len(run.samples) + len(added)}
+            return self._close(self._unique(writer.run_name), provenance, outcome)
         with without_rendering():
-            self._writer.put_maps(outcome.maps, run.nodes)
-            made = [node for node in self._writer.nodes if scene.IsNodePresent(node)]
-            sign([*run.nodes.values(), *made], run.name, run.input, run.input_id, run.labels, kept)
-            renew_volumes(scene, find_run_of(scene, added[0]), outcome.voxels)
-        return find_run_of(scene, added[0])
+            writer.put_maps(outcome.maps, run.nodes)
+            for kind in Kind:
+                for node in references(writer.node, kind):
+                    attach(run.node, node.GetAttribute(ROLE), node, kind)
+            scene.RemoveNode(writer.node)
+            run = run_of(run.node)
+            first = sample_index(run.samples[0])
+            set_provenance(run.node, {**run.provenance, "first_sample": first, "sample_count": len(run.samples)})
+            renew_volumes(scene, run, outcome.voxels)
+        return run_of(run.node)
 
     def _extended(self) -> Run | None:
         """The run to extend, as it is now; None if there is none, or the user removed it."""
-        nodes = self._extends.nodes.values() if self._extends is not None else ()
-        found = (find_run_of(self._scene, node) for node in nodes if self._scene.IsNodePresent(node))
-        return next((run for run in found if run is not None), None)
+        return None if self._extends is None else find_run_of(self._scene, self._extends.node)
 
     def _compute(self, threshold: float | None) -> Generator[None, None, Outcome]:
-        extended, earlier, labels = self._extended(), self._earlier(), self._writer.labels
+        extended, labels = self._extended(), self._writer.labels
         if extended is not None:
             return outcome_of(self.samples, labels, self._counted(), extended.consensus_threshold, extended)
-        before = find_run_of(self._scene, earlier[0]) if earlier else None
-        return outcome_of(self.samples, labels, self._counted(), threshold, earlier=before)
+        return outcome_of(self.samples, labels, self._counted(), threshold, earlier=self._earlier())
 
     def _computed(self, threshold: float | None) -> Outcome:
         """What was prepared; computed now if that was of other samples, or for another threshold."""
@@ -261,36 +264,33 @@ class LiveRun:
             writer.input = writer.reference = None
         if writer.reference is not None and not lies_on(writer.reference, writer.geometry):
             writer.reference = None  # the samples lie where the input lay
-        others = self._extends.nodes.values() if self._extends is not None else ()
+        others = own_nodes(self._extends.node).values() if self._extends is not None else ()
         writer.folder = folder_of(self._scene, [*self.samples, *others])
 
-    def _earlier(self) -> list[slicer.vtkMRMLNode]:
-        return nodes_of(self._scene, self._writer.run_name, self._writer.input, self._input_id)
+    def _earlier(self) -> Run | None:
+        """The run of this name on the same input, even one that was deleted on the way."""
+        return run_named(self._scene, self._writer.run_name, origin_of(self._writer.node))
 
     def _unique(self, name: str) -> str:
-        return unique_run_name(self._scene, name, self._writer.input, self._input_id)
+        return unique_run_name(self._scene, name, origin_of(self._writer.node))
 
     def _rename(self, name: str) -> None:
         """Give samples and folder the name of the run, where they bear the one so far."""
-        before, hierarchy, folder = self._writer.run_name, hierarchy_of(self._scene), self._writer.folder
-        for node in self.samples:
-            role = node.GetAttribute(ROLE)
-            if node.GetName() == node_name(before, role):
-                node.SetName(node_name(name, role))
-        if folder and hierarchy.GetItemName(folder) == before:
-            hierarchy.SetItemName(folder, name)
-            hierarchy.SetItemAttribute(folder, RUN, name)
+        set_name(self._scene, self._writer.node, name)
         self._writer.run_name = name
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
         """Takes back what was made inside if it fails."""
-        before, name = {node.GetID() for node in self._scene.GetNodes()}, self._writer.run_name
+        writer, before = self._writer, set() if self._writer.node is None else set(own_nodes(self._writer.node))
+        name = writer.run_name
         try:
             yield
         except BaseException:
-            new = [node for node in self._scene.GetNodes() if node.GetID() not in before and node.GetAttribute(ROLE)]
-            remove_nodes(self._scene, new)
-            unsign(self.samples)
-            self._rename(name)
+            if not before:
+                self.discard()
+            else:
+                made = own_nodes(writer.node)
+                remove_nodes(self._scene, [node for role, node in made.items() if role not in before])
+                self._rename(name)
             raise

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import slicer
 
-from AmbiguousSegBridge.scene.identity import sample_index
 from AmbiguousSegBridge.scene.maps import Maps, Tally, consensus_of, maps_of
+from AmbiguousSegBridge.scene.masks import count_marked, map_array, mask_of, read_mask
+from AmbiguousSegBridge.scene.run_node import sample_index
 from AmbiguousSegBridge.scene.run_writer import box_of
-from AmbiguousSegBridge.scene.runs import Run, count_marked, map_array, mask_of, read_mask
+from AmbiguousSegBridge.scene.runs import Run
 from AmbiguousSegLib.labels import Label
 
 
@@ -69,11 +70,12 @@ def outcome_of(
 
 
 def _holds(samples: Sequence[slicer.vtkMRMLSegmentationNode], earlier: Run) -> Generator[None, None, bool]:
-    """Whether what is in the earlier run's segmentations would be made of these samples, too."""
+    """Whether what is in the earlier run would be made of these samples, too."""
     own = {sample_index(node): node for node in samples}
     consensus = [] if earlier.consensus is None else [earlier.consensus]
     classes = len(earlier.labels)
-    if any(node.GetSegmentation().GetNumberOfSegments() > classes for node in [*earlier.samples, *consensus]):
+    added = any(node.GetSegmentation().GetNumberOfSegments() > classes for node in [*earlier.samples, *consensus])
+    if added or earlier.bears_work:
         return False
     try:
         for node in earlier.samples:

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import time
-import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
 
-import numpy as np
 import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
 from AmbiguousSegBridge.scene.grid import ijk_to_ras
-from AmbiguousSegBridge.scene.identity import ROLE, is_own
-from AmbiguousSegBridge.scene.runs import Run, mask_ids, mask_of, names_in
+from AmbiguousSegBridge.scene.masks import names_in
+from AmbiguousSegBridge.scene.run_node import owned
+from AmbiguousSegBridge.scene.runs import Run
 from AmbiguousSegBridge.scene.segments import cut, labelmap_of
 from AmbiguousSegLib.labels import segments_are_classes
 from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
-
-READING_S = 0.05  # for which one call of ``Checksums.changed`` begins to read masks
 
 _CONVERTER = slicer.vtkSegmentationConverter
 
@@ -64,8 +57,9 @@ def candidates(scene: slicer.vtkMRMLScene, labels: Sequence[str] = (), segments_
         segments_are: as in ``segments_are_classes``.
     """
     found: list[Rater] = []
-    for node in scene.GetNodes():
-        if not node.IsA("vtkMRMLSegmentationNode") or is_own(node) or node.GetHideFromEditors():
+    of_runs = owned(scene)
+    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode", scene):
+        if node.GetID() in of_runs or node.GetHideFromEditors():
             continue
         segmentation, title = node.GetSegmentation(), node.GetName()
         names = {name: segmentation.GetSegment(name).GetName() for name in segmentation.GetSegmentIDs()}
@@ -117,7 +111,7 @@ def _read_segment(rater: Rater, segment_id: str, run: Run, resample: bool) -> Cr
         raise ValueError(f"The segment of rater {rater.name!r} no longer exists. Choose the raters again.")
     to_run = vtk.vtkGeneralTransform()
     slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(
-        rater.node.GetParentTransformNode(), _placed(run).GetParentTransformNode(), to_run
+        rater.node.GetParentTransformNode(), run.anchor.GetParentTransformNode(), to_run
     )
     labelmap = segment.GetRepresentation(_CONVERTER.GetBinaryLabelmapRepresentationName())
     if labelmap is not None:
@@ -223,94 +217,3 @@ def _from_surface(
     if not copy.AddSegment(segment, "copy") or not copy.CreateRepresentation(labelmap):
         raise RuntimeError(f"Slicer could not make a labelmap of the surface of rater {rater.name!r}; see its log.")
     return cut(segment.GetRepresentation(labelmap), 1, geometry)
-
-
-class Checksums:
-    """Tells which of the masks that a comparison was made of have changed since.
-
-    A mask is read again only where its labelmap or surface, or a transform of it or of the run, was modified after it
-    was read last; once, where it never was, as in a scene that was loaded.
-    """
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[Any, ...], int | None] = {}
-
-    def of_compared(
-        self, run: Run, raters: Sequence[Rater], resample: bool, crops: Mapping[str, Sequence[Crop]]
-    ) -> dict[str, Any]:
-        """What ``changed`` has to be given, in plain JSON types; ``crops``: all "samples" and "raters" as just read."""
-        compared: dict[str, Any] = {"resample": resample}
-        for kind, masks in _masks(run, raters, resample).items():
-            compared[kind] = {name: _checksum(crop) for name, crop in zip(masks, crops[kind])}
-            self._known |= {state: compared[kind][name] for name, (state, _) in masks.items()}
-        return compared
-
-    def changed(self, compared: Mapping[str, Any], run: Run, candidates: Sequence[Rater]) -> tuple[set[str], bool]:
-        """Of which kinds, "samples" or "raters", a mask is not the one compared, or is gone; and whether that is all.
-
-        It is not where READING_S did not do for reading what was modified, which then counts as unchanged: call again.
-        """
-        try:
-            present = _masks(run, candidates, compared["resample"])
-        except ValueError:  # the run lies on no grid any more
-            return {"samples"}, True
-        changed, all_read = set(), True
-        if list(present["samples"]) != list(compared["samples"]):  # one more sample is a change, one more rater is none
-            changed.add("samples")
-        end = time.monotonic() + READING_S
-        for kind, masks in present.items():
-            for name, checksum in compared[kind].items():
-                state, read = masks.get(name, (None, None))
-                if read is not None and state not in self._known:
-                    if time.monotonic() > end:
-                        all_read = False
-                        continue
-                    try:
-                        self._known[state] = _checksum(read())
-                    except ValueError:  # what was compared could be read
-                        self._known[state] = None
-                if self._known.get(state) != checksum:
-                    changed.add(kind)
-        return changed, all_read
-
-
-def _masks(
-    run: Run, raters: Sequence[Rater], resample: bool
-) -> dict[str, dict[str, tuple[tuple[Any, ...], Callable[[], Crop]]]]:
-    """For each sample, by role, and each rater, by name: the state that it is in, and what reads it."""
-    samples = {}
-    for node in run.samples:
-        with suppress(ValueError):  # it has lost its mask
-            state = _state(node, [name for name in mask_ids(node, run.labels) if name is not None], run)
-            samples[node.GetAttribute(ROLE)] = state, partial(mask_of, node, run)
-    drawn = {
-        rater.name: ((*_state(rater.node, rater.segment_ids, run), resample), partial(read_rater, rater, run, resample))
-        for rater in raters
-    }
-    return {"samples": samples, "raters": drawn}
-
-
-def _state(node: slicer.vtkMRMLSegmentationNode, segment_ids: Sequence[str], run: Run) -> tuple[Any, ...]:
-    """A mask on the grid of a run is the same as long as this is: it tells of every modification in this session."""
-    names = (_CONVERTER.GetBinaryLabelmapRepresentationName(), _CONVERTER.GetClosedSurfaceRepresentationName())
-    parts: list[Any] = []
-    for segment_id in segment_ids:
-        segment = node.GetSegmentation().GetSegment(segment_id)
-        stored = [found.GetMTime() for found in map(segment.GetRepresentation, names) if found is not None]
-        parts.append((segment_id, segment.GetName(), segment.GetLabelValue(), *stored[:1]))
-    above = [placed.GetParentTransformNode() for placed in (node, _placed(run))]
-    moved = [None if one is None else (one.GetID(), one.GetTransformToWorldMTime()) for one in above]
-    return (node.GetID(), *parts, *moved, run.geometry)
-
-
-def _placed(run: Run) -> slicer.vtkMRMLTransformableNode:
-    """A node under the transform under which the run lies."""
-    return next(node for node in (run.mean, *run.samples) if node is not None)
-
-
-def _checksum(crop: Crop) -> int:
-    """Of which voxels of its grid a crop marks, and as which class."""
-    checksum = zlib.crc32(np.array([*crop.start, *crop.voxels.shape], np.int64))
-    for label in range(1, 1 + max(1, int(crop.voxels.max(initial=0)))):
-        checksum = zlib.crc32(np.packbits(crop.voxels == label), checksum)
-    return checksum

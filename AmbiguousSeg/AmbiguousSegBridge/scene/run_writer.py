@@ -14,24 +14,22 @@ import slicer
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
+from AmbiguousSegBridge.scene.folders import add_folder, put_into
 from AmbiguousSegBridge.scene.grid import ijk_to_ras, lies_on
-from AmbiguousSegBridge.scene.identity import (
+from AmbiguousSegBridge.scene.maps import Maps
+from AmbiguousSegBridge.scene.run_node import (
     ATTRIBUTE,
     CONSENSUS,
     ENTROPY,
     MEAN,
-    ROLE,
-    RUN,
-    SAMPLE_INDEX,
     VARIANCE,
-    add_own,
-    hierarchy_of,
+    Kind,
+    attach,
     map_roles,
+    new_run_node,
     node_name,
-    put_into,
     sample_role,
 )
-from AmbiguousSegBridge.scene.maps import Maps
 from AmbiguousSegBridge.scene.segments import Colour, add_segment, place_on_grid, replace_mask
 from AmbiguousSegLib.boxes import Box
 from AmbiguousSegLib.labels import Label, segments_of_mask
@@ -48,6 +46,7 @@ MAP_COLOURS = {
     VARIANCE: ((0.00, 0.00, 0.02), (0.32, 0.07, 0.48), (0.72, 0.21, 0.47), (0.99, 0.53, 0.38), (0.99, 0.99, 0.75)),
     ENTROPY: ((0.00, 0.01, 0.04), (0.04, 0.18, 0.45), (0.10, 0.40, 0.72), (0.45, 0.68, 0.88), (0.97, 0.98, 1.00)),
 }
+MAP_KINDS = {MEAN: Kind.MEANS, VARIANCE: Kind.VARIANCES, ENTROPY: Kind.ENTROPY}
 COLOURS_PER_TABLE = 256
 
 
@@ -80,13 +79,14 @@ def without_rendering() -> AbstractContextManager:
 
 
 class RunWriter:
-    """Makes nodes of one run, and remembers in ``nodes`` those it made, so that they can be taken back.
+    """Makes nodes of one run, which are the run's as soon as they are in the scene.
 
     Args:
         input_volume: volume the samples were made from, or None.
         labels: the classes 1 to K; a mask is a segment for each.
         folder: subject-hierarchy folder to write into; 0 makes one with the first node, beside the input.
         transform_id: parent transform of the nodes.
+        node: node of the run; None makes that of a new one, not complete yet, with the first node.
     """
 
     def __init__(
@@ -98,10 +98,10 @@ class RunWriter:
         labels: Sequence[Label],
         folder: int = 0,
         transform_id: str | None = None,
+        node: slicer.vtkMRMLScriptedModuleNode | None = None,
     ) -> None:
         self.scene, self.run_name, self.geometry, self.input = scene, run_name, geometry, input_volume
-        self.labels, self.folder, self.transform_id = tuple(labels), folder, transform_id
-        self.nodes: list[slicer.vtkMRMLNode] = []
+        self.labels, self.folder, self.transform_id, self.node = tuple(labels), folder, transform_id, node
         self.to_ras = ijk_to_ras(geometry)
         self.reference = None
         if input_volume is not None and lies_on(input_volume, geometry):
@@ -110,9 +110,7 @@ class RunWriter:
 
     def add_sample(self, index: int, crop: Crop) -> slicer.vtkMRMLSegmentationNode:
         """Segmentation node of sample ``index`` (from 0)."""
-        node = self.add_mask(sample_role(index), crop, sample_colour(index))
-        node.SetAttribute(SAMPLE_INDEX, str(index))
-        return node
+        return self._add_mask(sample_role(index), crop, sample_colour(index), Kind.SAMPLES)
 
     def put_maps(self, maps: Maps, earlier: dict[str, Any]) -> dict[str, slicer.vtkMRMLNode]:
         """All maps and the consensus as nodes, by role; into the nodes of these roles in ``earlier``."""
@@ -135,16 +133,21 @@ class RunWriter:
         self, crop: Crop, threshold: float | None, node: slicer.vtkMRMLSegmentationNode | None
     ) -> slicer.vtkMRMLSegmentationNode:
         """Write the consensus, with the threshold that it was made with, if any, into ``node``; None makes one."""
-        node = self.put_mask(CONSENSUS, crop, CONSENSUS_COLOUR, node)
+        node = self.put_mask(CONSENSUS, crop, CONSENSUS_COLOUR, node, Kind.CONSENSUS)
         node.SetAttribute(THRESHOLD, None if threshold is None else str(threshold))
         return node
 
     def put_mask(
-        self, role: str, crop: Crop, colour: Colour, node: slicer.vtkMRMLSegmentationNode | None
+        self,
+        role: str,
+        crop: Crop,
+        colour: Colour,
+        node: slicer.vtkMRMLSegmentationNode | None,
+        kind: Kind = Kind.FUSED,
     ) -> slicer.vtkMRMLSegmentationNode:
         """Write a mask into ``node``, in the place of the run, wherever the user has moved it; None makes one."""
         if node is None:
-            return self.add_mask(role, crop, colour)
+            return self._add_mask(role, crop, colour, kind)
         node.SetAndObserveTransformNodeID(self.transform_id)
         for number, segment_id in enumerate(segment_ids_of(role, self.labels)):
             if node.GetSegmentation().GetSegment(segment_id) is None:  # the user removed it
@@ -154,19 +157,20 @@ class RunWriter:
         return node
 
     def make(self, class_name: str, role: str) -> slicer.vtkMRMLNode:
-        """New node of this role, not yet in the scene."""
+        """New node that is named by its role, not yet in the scene."""
         node = self.scene.CreateNodeByClass(class_name)  # unlike the constructor, it knows the user's default nodes
         node.UnRegister(None)
         node.SetName(node_name(self.run_name, role))
-        node.SetAttribute(ROLE, role)
         return node
 
-    def add(self, node: slicer.vtkMRMLNode) -> slicer.vtkMRMLNode:
-        """Put a node that was made into the scene and, unless it is hidden from people, into the run's folder."""
-        add_own(self.scene, node)
-        self.nodes.append(node)
-        if not node.GetHideFromEditors():
-            self.folder = self.folder or self._add_folder()
+    def add(self, node: slicer.vtkMRMLNode, role: str, kind: Kind) -> slicer.vtkMRMLNode:
+        """Put a node that was made into the scene and, if people are to see it, into the run's folder."""
+        if self.node is None:
+            self.node = new_run_node(self.scene, self.run_name, self.input, self.labels)
+        self.scene.AddNode(node)
+        attach(self.node, role, node, kind)
+        if kind != Kind.COLOURS and not node.GetHideFromEditors():
+            self.folder = self.folder or add_folder(self.scene, self.run_name, self.input)
             put_into(self.scene, node, self.folder)
         return node
 
@@ -179,7 +183,7 @@ class RunWriter:
             self._place_map(node)
             node.SetAndObserveImageData(image_of(voxels))
             return node
-        node = self.add(self.make("vtkMRMLScalarVolumeNode", role))
+        node = self.add(self.make("vtkMRMLScalarVolumeNode", role), role, MAP_KINDS[kind])
         self._place_map(node)
         display = self.scene.AddNewNodeByClass("vtkMRMLScalarVolumeDisplayNode")
         node.SetAndObserveDisplayNodeID(display.GetID())
@@ -198,12 +202,12 @@ class RunWriter:
         node.SetAndObserveTransformNodeID(self.transform_id)
         node.SetIJKToRASMatrix(self.to_ras)
 
-    def add_mask(self, role: str, crop: Crop, colour: Colour) -> slicer.vtkMRMLSegmentationNode:
+    def _add_mask(self, role: str, crop: Crop, colour: Colour, kind: Kind) -> slicer.vtkMRMLSegmentationNode:
         """Segmentation node with a segment for each class; only bounding boxes are stored.
 
         With one class the segment bears this colour and the role in its name; with several, each has its label's.
         """
-        node = self.add(self.make("vtkMRMLSegmentationNode", role))
+        node = self.add(self.make("vtkMRMLSegmentationNode", role), role, kind)
         node.CreateDefaultDisplayNodes()
         node.GetDisplayNode().SetVisibility2DFill(False)
         node.SetAndObserveTransformNodeID(self.transform_id)  # before the reference geometry
@@ -232,18 +236,7 @@ class RunWriter:
         for index, rgb in enumerate(zip(*channels)):
             table.SetColor(index, str(index), *(float(c) for c in rgb), 1.0)
         table.GetLookupTable().SetRange(0, COLOURS_PER_TABLE - 1)
-        add_own(self.scene, table)
-        self.nodes.append(table)
-        return table
-
-    def _add_folder(self) -> int:
-        """New folder beside the input in the subject hierarchy, or at its top."""
-        hierarchy = hierarchy_of(self.scene)
-        beside = hierarchy.GetItemByDataNode(self.input) if self.input is not None else 0
-        parent = hierarchy.GetItemParent(beside) if beside else hierarchy.GetSceneItemID()
-        folder = hierarchy.CreateFolderItem(parent, self.run_name)
-        hierarchy.SetItemAttribute(folder, RUN, self.run_name)
-        return folder
+        return self.add(table, role, Kind.COLOURS)
 
 
 def box_of(mean: slicer.vtkMRMLScalarVolumeNode) -> Box:

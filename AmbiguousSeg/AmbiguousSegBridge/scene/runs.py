@@ -1,60 +1,46 @@
-"""The runs that lie in a scene: found, read back, renewed, renamed, removed."""
+"""The runs that lie in a scene: found, renewed, renamed, removed."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import slicer
-from vtk.util.numpy_support import vtk_to_numpy
 
+from AmbiguousSegBridge.scene.folders import folder_of, hierarchy_of, put_into, remove_nodes
 from AmbiguousSegBridge.scene.grid import geometry_of
-from AmbiguousSegBridge.scene.identity import (
-    ATTRIBUTE,
+from AmbiguousSegBridge.scene.maps import Tally, at_once, consensus_of, maps_of
+from AmbiguousSegBridge.scene.masks import crops_of, map_array, mask_ids, mask_of
+from AmbiguousSegBridge.scene.run_node import (
+    ATTRIBUTES,
+    COMPLETE,
     CONSENSUS,
     ENTROPY,
-    INPUT_ID,
-    INPUT_REFERENCE,
-    LABEL,
+    INPUT,
     LABELS,
     MEAN,
+    MODULE,
     PROVENANCE,
     ROLE,
-    RUN,
-    SAMPLE_INDEX,
     VARIANCE,
-    folder_of,
-    hierarchy_of,
-    identity_of,
+    Kind,
     map_roles,
     node_name,
-    nodes_by_run,
-    nodes_of,
-    put_into,
-    remove_nodes,
-    sample_index,
-    sign,
+    origin_of,
+    own_nodes,
+    references,
+    run_nodes,
 )
-from AmbiguousSegBridge.scene.maps import Tally, at_once, consensus_of, maps_of
 from AmbiguousSegBridge.scene.run_writer import THRESHOLD, RunWriter, box_of, segment_ids_of
-from AmbiguousSegBridge.scene.segments import (
-    add_segment,
-    count_voxels,
-    place_on_grid,
-    read_crop,
-    reference_geometry,
-)
+from AmbiguousSegBridge.scene.segments import add_segment, place_on_grid, reference_geometry
 from AmbiguousSegLib.configuration import from_dict
 from AmbiguousSegLib.ensemble.consensus import checked_threshold
-from AmbiguousSegLib.labels import LESION_TERMINOLOGY, Label
-from AmbiguousSegLib.volume.crops import Crop
+from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.volume.geometry import Geometry
 
-TABLE = ATTRIBUTE + "Table"
+COMPARISON = "comparison "  # first part of the roles of a comparison's tables
 
 
 @dataclass(frozen=True)
@@ -62,6 +48,7 @@ class Run:
     """A run as it lay in a scene when it was looked for. Nodes that the user deleted are missing.
 
     Attributes:
+        node: that is the run. Whatever else belongs to it: ``run_node.attach``; what is to be kept of it: attributes.
         input: volume the samples were made of; None if there was none, or it was deleted.
         folder_item: subject-hierarchy item of its folder; 0 if it is gone.
         samples: by index.
@@ -70,9 +57,9 @@ class Run:
         labels: the classes 1 to K; one of a single class has the colour of any.
         tables: by role, those that ``tables.write_table`` wrote.
         nodes: all nodes, helpers such as colour tables included, by role.
-        input_id: node id of the input, if there was one when the run was made.
     """
 
+    node: slicer.vtkMRMLScriptedModuleNode
     name: str
     input: slicer.vtkMRMLScalarVolumeNode | None
     folder_item: int
@@ -85,11 +72,10 @@ class Run:
     provenance: dict[str, Any]
     labels: tuple[Label, ...]
     nodes: dict[str, slicer.vtkMRMLNode] = field(repr=False)
-    input_id: str | None = None
 
     @property
     def mean(self) -> slicer.vtkMRMLScalarVolumeNode | None:
-        """Mean map by which the run is known: the first class's."""
+        """Mean map of the first class."""
         return self.means[0]
 
     @property
@@ -101,6 +87,14 @@ class Run:
         """Threshold that the consensus was made with; 0.5 if there is no consensus; None with several classes."""
         text = self.consensus.GetAttribute(THRESHOLD) if self.consensus is not None else None
         return float(text) if text else checked_threshold(None, len(self.labels))
+
+    @property
+    def bears_work(self) -> bool:
+        """Whether something hangs on it that another run of the same samples would not have: a comparison with raters,
+        and whatever other code has attached to its node or noted there."""
+        noted = set(self.node.GetAttributeNames()) - ATTRIBUTES
+        attached = any(references(self.node, kind) for kind in (Kind.FUSED, Kind.OTHERS))
+        return attached or bool(noted) or any(role.startswith(COMPARISON) for role in self.tables)
 
     @property
     def anchor(self) -> slicer.vtkMRMLTransformableNode:
@@ -123,97 +117,58 @@ class Run:
             ) from error
 
 
-def find_runs(scene: slicer.vtkMRMLScene) -> list[Run]:
-    """All complete runs, in the order of the scene; not those of which neither a sample nor the mean is left.
+def run_of(run_node: slicer.vtkMRMLScriptedModuleNode) -> Run | None:
+    """The run that a node is, complete or not; None if neither a sample nor the first mean is left.
 
-    Whatever was done to their nodes: what can be read no more is told where it is needed, see ``Run.geometry``.
+    Whatever was done to its nodes: what can be read no more is told where it is needed, see ``Run.geometry``.
     """
-    runs = (_run_of(scene, nodes) for nodes in nodes_by_run(scene).values())
-    return [run for run in runs if run is not None]
+    labels = tuple(from_dict(Label, entry, LABELS) for entry in json.loads(run_node.GetAttribute(LABELS)))
+    nodes, samples = own_nodes(run_node), references(run_node, Kind.SAMPLES)
+    means, variances = (tuple(map(nodes.get, map_roles(kind, labels))) for kind in (MEAN, VARIANCE))
+    if not samples and means[0] is None:
+        return None
+    return Run(
+        node=run_node,
+        name=run_node.GetName(),
+        input=run_node.GetNodeReference(INPUT),
+        folder_item=folder_of(run_node.GetScene(), nodes.values()),
+        samples=tuple(samples),
+        means=means,
+        variances=variances,
+        entropy=nodes.get(ENTROPY),
+        consensus=nodes.get(CONSENSUS),
+        tables={node.GetAttribute(ROLE): node for node in references(run_node, Kind.TABLES)},
+        provenance=json.loads(run_node.GetAttribute(PROVENANCE) or "{}"),
+        labels=labels,
+        nodes=nodes,
+    )
+
+
+def find_runs(scene: slicer.vtkMRMLScene) -> list[Run]:
+    """All complete runs, in the order of the scene; not those of which neither a sample nor the mean is left."""
+    return [run for run in map(run_of, run_nodes(scene)) if run is not None]
 
 
 def find_run_of(scene: slicer.vtkMRMLScene, node: slicer.vtkMRMLNode) -> Run | None:
-    """The run that a node belongs to; None if it belongs to none."""
-    nodes = nodes_by_run(scene).get(identity_of(node), [])
-    return _run_of(scene, nodes) if any(mate is node for mate in nodes) else None
+    """The complete run that a node is, or belongs to; None if there is none, or not any more."""
+    if node.GetAttribute(MODULE) == COMPLETE:
+        return run_of(node) if scene.IsNodePresent(node) else None
+    return next((run for run in find_runs(scene) if any(mate is node for mate in run.nodes.values())), None)
 
 
-def crops_of(run: Run) -> list[Crop]:
-    """Masks of the samples in their order, on the run's grid; ValueError if one was changed beyond reading."""
-    return [mask_of(node, run) for node in run.samples]
+def run_named(scene: slicer.vtkMRMLScene, name: str, origin: slicer.vtkMRMLNode | str | None) -> Run | None:
+    """The run of this name that was made of this, see ``run_node.origin_of``; None if there is none.
 
-
-def mask_of(node: slicer.vtkMRMLSegmentationNode, run: Run) -> Crop:
-    """Mask of one of a run's segmentations, on the run's grid.
-
-    Raises:
-        ValueError: as ``read_mask``, or if the segmentation lies under another transform than the run.
+    Of several such runs, which only importing scenes can bring about, the first.
     """
-    if node.GetTransformNodeID() != run.anchor.GetTransformNodeID():
-        raise ValueError(
-            f"{node.GetName()!r} lies under another transform than {run.anchor.GetName()!r}. Put both under one, undo "
-            "it if the transform of one of them was hardened, or delete the segmentation in the module Data."
-        )
-    return read_mask(node, run.geometry, run.labels)
+    nodes = (node for node in run_nodes(scene) if node.GetName() == name and origin_of(node) == origin)
+    return next((run for run in map(run_of, nodes) if run is not None), None)
 
 
-def read_mask(node: slicer.vtkMRMLSegmentationNode, geometry: Geometry, labels: Sequence[Label]) -> Crop:
-    """Mask of a run's own segmentation; segments that the user added to it do not count.
-
-    Raises:
-        ValueError: as ``read_crop`` and ``mask_ids``, or segments of two classes overlap.
-    """
-    crops = [
-        Crop.nothing(geometry.shape) if segment_id is None else read_crop(node, geometry, segment_id)
-        for segment_id in mask_ids(node, labels)
-    ]
-    return crops[0] if len(crops) == 1 else Crop.merged(crops, names_in(node, labels))
-
-
-def names_in(node: slicer.vtkMRMLSegmentationNode, labels: Sequence[Label]) -> list[str]:
-    """Names of the labels for messages about the segments of a node."""
-    return [f"{label.name!r} of {node.GetName()!r}" for label in labels]
-
-
-def mask_ids(node: slicer.vtkMRMLSegmentationNode, labels: Sequence[Label]) -> list[str | None]:
-    """Ids of the segments that are a run's own in one of its segmentations, one for each class.
-
-    None stands for a class whose segment the user deleted: it marks nothing.
-
-    Raises:
-        ValueError: all of them are gone.
-    """
-    segmentation, wanted = node.GetSegmentation(), segment_ids_of(node.GetAttribute(ROLE), labels)
-    found = [name if segmentation.GetSegment(name) is not None else None for name in wanted]
-    if any(found):
-        return found
-    if len(labels) == 1 and segmentation.GetNumberOfSegments() == 1:
-        return [segmentation.GetNthSegmentID(0)]
-    raise ValueError(f"{node.GetName()!r} has lost its mask. Delete it in the module Data.")
-
-
-def count_marked(node: slicer.vtkMRMLSegmentationNode, labels: Sequence[Label]) -> tuple[int, ...]:
-    """Voxels that a run's own segmentation gives to each class; ValueError as ``mask_ids`` and ``count_voxels``."""
-    return tuple(0 if name is None else count_voxels(node, name) for name in mask_ids(node, labels))
-
-
-def map_array(node: slicer.vtkMRMLScalarVolumeNode) -> np.ndarray:
-    """Voxels ``(Z, Y, X)`` of a map, as they lie in memory; ValueError if it was emptied."""
-    image = node.GetImageData()
-    if image is None or image.GetNumberOfPoints() == 0:
-        raise ValueError(f"{node.GetName()!r} no longer holds any voxels. Delete it in the module Data.")
-    return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
-
-
-def unique_run_name(
-    scene: slicer.vtkMRMLScene,
-    base: str,
-    input_volume: slicer.vtkMRMLScalarVolumeNode | None,
-    input_id: str | None = None,
-) -> str:
-    """``base``, or the first of "base 2", "base 3" ... that no run on this input bears; see ``identity.nodes_of``."""
+def unique_run_name(scene: slicer.vtkMRMLScene, base: str, origin: slicer.vtkMRMLNode | str | None) -> str:
+    """``base``, or the first of "base 2", "base 3" ... that no run on this input bears; see ``run_named``."""
     name, number = base, 1
-    while nodes_of(scene, name, input_volume, input_id):
+    while run_named(scene, name, origin) is not None:
         number += 1
         name = f"{base} {number}"
     return name
@@ -221,7 +176,8 @@ def unique_run_name(
 
 def remove_run(scene: slicer.vtkMRMLScene, run: Run) -> None:
     """Remove a run, and its folder unless something else lies in it; copies made of its nodes stay."""
-    remove_nodes(scene, list(run.nodes.values()))
+    remove_nodes(scene, list(own_nodes(run.node).values()))
+    scene.RemoveNode(run.node)
 
 
 def rename_run(scene: slicer.vtkMRMLScene, run: Run, name: str) -> Run:
@@ -233,18 +189,22 @@ def rename_run(scene: slicer.vtkMRMLScene, run: Run, name: str) -> Run:
     check_name(name)
     if name == run.name:
         return run
-    if nodes_of(scene, name, run.input, run.input_id):
+    if run_named(scene, name, origin_of(run.node)) is not None:
         raise ValueError(f"There is already a run {name!r} on this volume. Choose another name.")
-    for role, node in run.nodes.items():
-        if node.GetName() == node_name(run.name, role):
+    set_name(scene, run.node, name)
+    return run_of(run.node)
+
+
+def set_name(scene: slicer.vtkMRMLScene, run_node: slicer.vtkMRMLScriptedModuleNode, name: str) -> None:
+    """Give a run's node, its folder and its nodes another name, where they still bear that so far."""
+    before, nodes, hierarchy = run_node.GetName(), own_nodes(run_node), hierarchy_of(scene)
+    for role, node in nodes.items():
+        if node.GetName() == node_name(before, role):
             node.SetName(node_name(name, role))
-        node.SetAttribute(RUN, name)
-    if run.folder_item:
-        hierarchy = hierarchy_of(scene)
-        if hierarchy.GetItemName(run.folder_item) == run.name:
-            hierarchy.SetItemName(run.folder_item, name)
-        hierarchy.SetItemAttribute(run.folder_item, RUN, name)
-    return _run_of(scene, list(run.nodes.values()))
+    folder = folder_of(scene, nodes.values())
+    if folder and hierarchy.GetItemName(folder) == before:
+        hierarchy.SetItemName(folder, name)
+    run_node.SetName(name)
 
 
 def check_name(name: str) -> None:
@@ -266,11 +226,9 @@ def renew_maps(scene: slicer.vtkMRMLScene, run: Run, consensus_threshold: float 
     checked_threshold(threshold, len(run.labels))
     if not run.samples:
         raise ValueError(f"No sample of run {run.name!r} is left. Remove the run, or generate it again.")
-    writer = writer_of(scene, run)
     tally = Tally(run.geometry.shape, crops_of(run), len(run.labels))
-    writer.put_maps(at_once(maps_of(tally, threshold)), run.nodes)
-    sign_as(run, writer.nodes)
-    return find_run_of(scene, run.samples[0])
+    writer_of(scene, run).put_maps(at_once(maps_of(tally, threshold)), run.nodes)
+    return run_of(run.node)
 
 
 def set_consensus_threshold(scene: slicer.vtkMRMLScene, run: Run, threshold: float) -> None:
@@ -282,9 +240,8 @@ def set_consensus_threshold(scene: slicer.vtkMRMLScene, run: Run, threshold: flo
     checked_threshold(threshold, len(run.labels))
     if run.mean is None:
         raise ValueError(f"Run {run.name!r} no longer has a mean map. Compute its maps again first.")
-    writer = writer_of(scene, run)
-    writer.put_consensus(consensus_of([map_array(run.mean)], box_of(run.mean), threshold), threshold, run.consensus)
-    sign_as(run, writer.nodes)
+    consensus = consensus_of([map_array(run.mean)], box_of(run.mean), threshold)
+    writer_of(scene, run).put_consensus(consensus, threshold, run.consensus)
 
 
 def use_as_segmentation(
@@ -318,51 +275,6 @@ def use_as_segmentation(
 
 
 def writer_of(scene: slicer.vtkMRMLScene, run: Run) -> RunWriter:
-    """What makes nodes that lie as the run's own; ``sign_as`` makes them the run's."""
+    """What makes further nodes of a run, which lie as its own do."""
     transform_id = run.anchor.GetTransformNodeID()
-    return RunWriter(scene, run.name, run.geometry, run.input, run.labels, run.folder_item, transform_id)
-
-
-def sign_as(run: Run, nodes: Sequence[slicer.vtkMRMLNode]) -> None:
-    """Make nodes those of ``run``; all refer to its mean map, which may be one of them."""
-    sign([*run.nodes.values(), *nodes], run.name, run.input, run.input_id, run.labels, run.provenance)
-
-
-def _run_of(scene: slicer.vtkMRMLScene, nodes: Sequence[slicer.vtkMRMLNode]) -> Run | None:
-    """The run whose nodes these are; None if neither a sample nor the mean is left."""
-    by_role = {node.GetAttribute(ROLE): node for node in nodes}
-    samples = sorted((node for node in nodes if node.GetAttribute(SAMPLE_INDEX)), key=sample_index)
-    first = next((node for node in (*samples, *nodes) if node.GetAttribute(LABEL) or node.GetAttribute(LABELS)), None)
-    if first is None:
-        return None
-    consensus = by_role.get(CONSENSUS)
-    labels = _labels_of(first, [*samples, consensus])
-    means, variances = (tuple(map(by_role.get, map_roles(kind, labels))) for kind in (MEAN, VARIANCE))
-    if means[0] is None and not samples:
-        return None
-    first = samples[0] if samples else means[0]
-    return Run(
-        name=first.GetAttribute(RUN),
-        input=first.GetNodeReference(INPUT_REFERENCE),
-        folder_item=folder_of(scene, nodes),
-        samples=tuple(samples),
-        means=means,
-        variances=variances,
-        entropy=by_role.get(ENTROPY),
-        consensus=consensus,
-        tables={role: node for role, node in by_role.items() if node.GetAttribute(TABLE)},
-        provenance=json.loads(first.GetAttribute(PROVENANCE)),
-        labels=labels,
-        nodes=by_role,
-        input_id=first.GetAttribute(INPUT_ID),
-    )
-
-
-def _labels_of(node: slicer.vtkMRMLNode, masks: Sequence[slicer.vtkMRMLSegmentationNode | None]) -> tuple[Label, ...]:
-    """Labels that a run's node names; terminology of a single class as the first mask that is left has it."""
-    several = node.GetAttribute(LABELS)
-    if several:
-        return tuple(from_dict(Label, entry, LABELS) for entry in json.loads(several))
-    segments = (mask.GetSegmentation().GetNthSegment(0) for mask in masks if mask is not None)
-    segment = next(segments, None)
-    return (Label(node.GetAttribute(LABEL), terminology=segment.GetTerminology() if segment else LESION_TERMINOLOGY),)
+    return RunWriter(scene, run.name, run.geometry, run.input, run.labels, run.folder_item, transform_id, run.node)

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import slicer
 
+from AmbiguousSegBridge.scene.folders import hierarchy_of, put_into
 from AmbiguousSegBridge.scene.grid import ijk_to_ras
-from AmbiguousSegBridge.scene.identity import hierarchy_of, put_into
 from AmbiguousSegBridge.scene.live_run import LiveRun
 from AmbiguousSegBridge.scene.run_writer import image_of
 from AmbiguousSegBridge.scene.runs import Run

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import slicer
 
-from AmbiguousSegBridge.scene.identity import ATTRIBUTE, SAMPLE_INDEX, sample_index
+from AmbiguousSegBridge.scene.run_node import ATTRIBUTE, sample_index
 from AmbiguousSegBridge.scene.run_writer import box_of, sample_colour, without_rendering
 from AmbiguousSegBridge.scene.runs import Run
 from AmbiguousSegBridge.scene.views import arriving_samples, masks_of_runs, nodes_of_class, slices_of_most_disagreement
@@ -72,7 +72,7 @@ def show_nodes(
         for view, node, label in zip(views, nodes, labels):
             _restrict(node, view)
             view.SetLayoutLabel(label)
-            if node.GetAttribute(SAMPLE_INDEX):
+            if node in run.samples:
                 view.SetLayoutColor(sample_colour(sample_index(node)))
             _show_input(scene, run, view)
         if entering and run.mean is not None:

@@ -12,14 +12,15 @@ import slicer
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk
 
-from AmbiguousSegBridge.scene.identity import ROLE
-from AmbiguousSegBridge.scene.runs import TABLE, Run, count_marked, find_run_of, sign_as, writer_of
+from AmbiguousSegBridge.scene.masks import count_marked
+from AmbiguousSegBridge.scene.run_node import ATTRIBUTE, ROLE, Kind
+from AmbiguousSegBridge.scene.runs import Run, run_of, writer_of
 from AmbiguousSegLib.calibration.figures import calibrated_lines
 from AmbiguousSegLib.ensemble.sample_set import LEAST_FOR_INTERVAL, ends
 from AmbiguousSegLib.evaluation.table import UNDEFINED, Column, Table
 
+TABLE = ATTRIBUTE + "Table"
 VOLUMES, HISTOGRAM = "volumes", "histogram of volumes"
-COMPARISON = "comparison "  # first part of the roles of a comparison's tables
 NAME, VOLUME_ML = "sample", "volume_ml"  # of all classes together
 SUMMARY_ROWS = 4  # below the samples: mean, median, and how far they reach at both ends
 POINT_COLOUR, LINE_COLOUR = (0.12, 0.47, 0.71), (0.5, 0.5, 0.5)
@@ -100,14 +101,13 @@ class _Sheets:
     """The table, series and chart nodes of a run as it lies in the scene now."""
 
     def __init__(self, scene: slicer.vtkMRMLScene, run: Run) -> None:
-        found = (find_run_of(scene, node) for node in run.nodes.values())
-        current = next((run for run in found if run is not None), None)
+        current = run_of(run.node) if scene.IsNodePresent(run.node) else None
         if current is None:
             raise ValueError(f"Run {run.name!r} is no longer in the scene. Generate it again.")
         self.run, self.writer = current, writer_of(scene, current)
 
     def table(self, role: str, table: Table) -> slicer.vtkMRMLTableNode:
-        node = self._node("vtkMRMLTableNode", role)
+        node = self._node("vtkMRMLTableNode", role, Kind.TABLES)
         node.SetAndObserveTable(_columns({_title(table, c): [r[c.key] for r in table.rows] for c in table.columns}))
         node.SetAttribute(TABLE, json.dumps(table.as_dict()))
         node.SetDescription(" ".join(table.notes))
@@ -117,9 +117,9 @@ class _Sheets:
     def series(
         self, role: str, columns: Mapping[str, np.ndarray], plot_type: int, colour: tuple[float, float, float]
     ) -> slicer.vtkMRMLPlotSeriesNode:
-        table = self._node("vtkMRMLTableNode", f"{role}, values", hidden=True)
+        table = self._node("vtkMRMLTableNode", f"{role}, values", Kind.PLOTS, hidden=True)
         table.SetAndObserveTable(_columns({name: values.tolist() for name, values in columns.items()}))
-        series = self._node("vtkMRMLPlotSeriesNode", role, hidden=True)
+        series = self._node("vtkMRMLPlotSeriesNode", role, Kind.PLOTS, hidden=True)
         x, y = columns
         series.SetAndObserveTableNodeID(table.GetID())
         series.SetXColumnName(x)
@@ -131,7 +131,7 @@ class _Sheets:
     def chart(
         self, role: str, title: str, axes: Sequence[str], series: Sequence[slicer.vtkMRMLPlotSeriesNode]
     ) -> slicer.vtkMRMLPlotChartNode:
-        node = self._node("vtkMRMLPlotChartNode", role)
+        node = self._node("vtkMRMLPlotChartNode", role, Kind.PLOTS)
         node.SetTitle(title)
         node.SetXAxisTitle(axes[0])
         node.SetYAxisTitle(axes[1])
@@ -141,15 +141,14 @@ class _Sheets:
             node.AddAndObservePlotSeriesNodeID(entry.GetID())
         return node
 
-    def _node(self, class_name: str, role: str, hidden: bool = False) -> slicer.vtkMRMLNode:
+    def _node(self, class_name: str, role: str, kind: Kind, hidden: bool = False) -> slicer.vtkMRMLNode:
         node = self.run.nodes.get(role)
         if node is not None and not node.IsA(class_name):
             raise ValueError(f"Run {self.run.name!r} has a node {node.GetName()!r} already. Give another role.")
         if node is None:
             node = self.writer.make(class_name, role)
             node.SetHideFromEditors(hidden)
-            self.writer.add(node)
-            sign_as(self.run, [node])
+            self.writer.add(node, role, kind)
         return node
 
 

@@ -7,8 +7,8 @@ import time
 
 import slicer
 
-from AmbiguousSegBridge.scene import runs, tables
-from AmbiguousSegBridge.scene.identity import ROLE
+from AmbiguousSegBridge.scene import masks, runs, tables
+from AmbiguousSegBridge.scene.run_node import ROLE
 from AmbiguousSegBridge.scene.run_writer import box_of
 from AmbiguousSegBridge.scene.runs import Run
 
@@ -63,7 +63,7 @@ class Upkeep:
         if None in run.means:
             return False
         counted = zip(*(self._voxels(node, run) for node in run.samples))
-        totals = (float(runs.map_array(mean)[box_of(run.mean)].sum(dtype=float)) for mean in run.means)
+        totals = (float(masks.map_array(mean)[box_of(run.mean)].sum(dtype=float)) for mean in run.means)
         pairs = [(total * len(run.samples), sum(voxels)) for total, voxels in zip(totals, counted)]
         return all(math.isclose(total, voxels, rel_tol=SAME_WITHIN) for total, voxels in pairs)
 
@@ -71,11 +71,11 @@ class Upkeep:
         """Voxels of each class of a sample, counted where its mask has changed since; ValueError if it has lost it."""
         labelmaps = [
             None if mask is None else node.GetBinaryLabelmapInternalRepresentation(mask)
-            for mask in runs.mask_ids(node, run.labels)
+            for mask in masks.mask_ids(node, run.labels)
         ]
         changed = [0 if labelmap is None else labelmap.GetMTime() for labelmap in labelmaps]
         if self._counted.get(node.GetID(), (None,))[0] != changed:
-            self._counted[node.GetID()] = changed, runs.count_marked(node, run.labels)
+            self._counted[node.GetID()] = changed, masks.count_marked(node, run.labels)
         return self._counted[node.GetID()][1]
 
 

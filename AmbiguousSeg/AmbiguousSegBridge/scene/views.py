@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import slicer
 
 from AmbiguousSegBridge.scene.grid import ijk_to_ras
-from AmbiguousSegBridge.scene.identity import SAMPLE_INDEX, identity_of, is_own, sample_index
+from AmbiguousSegBridge.scene.masks import map_array
+from AmbiguousSegBridge.scene.run_node import ARRIVING, COMPLETE, Kind, owned, references, run_nodes, sample_index
 from AmbiguousSegBridge.scene.run_writer import box_of, without_rendering
-from AmbiguousSegBridge.scene.runs import Run, map_array
+from AmbiguousSegBridge.scene.runs import Run
 from AmbiguousSegLib.ensemble.disagreement import predictive_entropy, slices_by_disagreement
 from AmbiguousSegLib.volume.geometry import SliceAxes
 
@@ -54,13 +55,14 @@ def show_overlay(scene: slicer.vtkMRMLScene, run: Run, overlay: Overlay, opacity
     shown = map_of(run, overlay, label)
     if shown is None and overlay is not Overlay.NONE:
         raise ValueError(f"Run {run.name!r} has no {overlay.value} map. Compute its maps again first.")
+    of_runs = owned(scene, COMPLETE)
     for composite in nodes_of_class(scene, "vtkMRMLSliceCompositeNode"):
         if run.input is not None:
             composite.SetBackgroundVolumeID(run.input.GetID())
         if shown is not None:
             composite.SetForegroundVolumeID(shown.GetID())
             composite.SetForegroundOpacity(opacity)
-        elif _is_of_a_run(scene.GetNodeByID(composite.GetForegroundVolumeID() or "")):
+        elif composite.GetForegroundVolumeID() in of_runs:
             composite.SetForegroundVolumeID(None)
 
 
@@ -84,14 +86,14 @@ def show_sample(scene: slicer.vtkMRMLScene, run: Run, index: int | None, consens
 
 def hide_runs(scene: slicer.vtkMRMLScene, but: Run | None = None) -> None:
     """Hide masks and maps of all runs but one (None: of all); samples that are still arriving stay."""
-    kept = () if but is None else but.nodes.values()
+    kept = {node.GetID() for node in but.nodes.values()} if but is not None else set()
+    others = {node_id: node for node_id, node in owned(scene, COMPLETE).items() if node_id not in kept}
     with without_rendering():
-        for node in masks_of_runs(scene):
-            if _is_of_a_run(node) and not any(node is other for other in kept):
+        for node in others.values():
+            if node.IsA("vtkMRMLSegmentationNode"):
                 node.SetDisplayVisibility(False)
         for composite in nodes_of_class(scene, "vtkMRMLSliceCompositeNode"):
-            shown = scene.GetNodeByID(composite.GetForegroundVolumeID() or "")
-            if _is_of_a_run(shown) and not any(shown is other for other in kept):
+            if composite.GetForegroundVolumeID() in others:
                 composite.SetForegroundVolumeID(None)
 
 
@@ -138,18 +140,14 @@ def _world(run: Run, index: list[float]) -> Position:
     return tuple(world)
 
 
-def masks_of_runs(scene: slicer.vtkMRMLScene) -> Iterator[slicer.vtkMRMLSegmentationNode]:
-    """Samples and consensus of all runs, and of those that are being made."""
-    return (node for node in nodes_of_class(scene, "vtkMRMLSegmentationNode") if is_own(node))
+def masks_of_runs(scene: slicer.vtkMRMLScene) -> list[slicer.vtkMRMLSegmentationNode]:
+    """Samples, consensus and other masks of all runs, and of those that are being made."""
+    return [node for node in owned(scene).values() if node.IsA("vtkMRMLSegmentationNode")]
 
 
 def arriving_samples(scene: slicer.vtkMRMLScene) -> list[slicer.vtkMRMLSegmentationNode]:
     """Samples of runs, and of additions to runs, that are being made."""
-    return [n for n in masks_of_runs(scene) if n.GetAttribute(SAMPLE_INDEX) and not _is_of_a_run(n)]
-
-
-def _is_of_a_run(node: slicer.vtkMRMLNode | None) -> bool:
-    return node is not None and identity_of(node) is not None
+    return [node for run_node in run_nodes(scene, ARRIVING) for node in references(run_node, Kind.SAMPLES)]
 
 
 def nodes_of_class(scene: slicer.vtkMRMLScene, class_name: str) -> Iterator[slicer.vtkMRMLNode]:

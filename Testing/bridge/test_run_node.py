@@ -8,9 +8,10 @@ import pytest
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
 from AmbiguousSegBridge.scene import runs, views  # noqa: E402
-from AmbiguousSegBridge.scene.identity import ATTRIBUTE, disown_orphans, is_own  # noqa: E402
 from AmbiguousSegBridge.scene.live_run import LiveRun  # noqa: E402
+from AmbiguousSegBridge.scene.masks import read_mask  # noqa: E402
 from AmbiguousSegBridge.scene.raters import candidates  # noqa: E402
+from AmbiguousSegBridge.scene.run_node import ARRIVING, Kind, owned, references, run_nodes  # noqa: E402
 from AmbiguousSegBridge.scene.sample_sets import add_sample_set, save_scene  # noqa: E402
 from SlicerHost.host import make_host  # noqa: E402
 from SlicerHost.samples import OBLIQUE, input_volume, make_samples  # noqa: E402
@@ -52,7 +53,7 @@ def test_copies_of_a_runs_nodes_are_no_run(scene, duplicate, with_input):
         (run,) = runs.find_runs(scene)
     copies = [duplicate(scene, node) for node in (run.mean, run.variances[0], run.consensus, *run.samples)]
     assert runs.find_runs(scene) == [run]
-    assert not [copy for copy in copies if runs.find_run_of(scene, copy) is not None or is_own(copy)]
+    assert not [copy for copy in copies if runs.find_run_of(scene, copy) is not None or copy.GetID() in owned(scene)]
     runs.remove_run(scene, run)
     assert runs.find_runs(scene) == [] and all(scene.IsNodePresent(copy) for copy in copies)
 
@@ -98,8 +99,7 @@ def test_a_copy_of_an_arriving_sample_is_none(scene):
     live = LiveRun(scene, OBLIQUE, "run", input_volume(scene))
     sample = live.add(0, Crop.of(make_samples().masks[1]))
     copy = cloned(scene, sample)
-    assert is_own(sample) and not is_own(copy)
-    assert list(views.masks_of_runs(scene)) == [sample]
+    assert list(owned(scene).values()) == views.masks_of_runs(scene) == [sample] and copy is not sample
     assert live.complete({}).samples == (sample,)
 
 
@@ -145,39 +145,93 @@ def test_undone_a_run_is_as_before(scene):
     (found,) = runs.find_runs(scene)
     assert [node.GetID() for node in found.samples] == [node.GetID() for node in run.samples]
     np.testing.assert_array_equal(
-        runs.read_mask(scene.GetNodeByID(removed), found.geometry, found.labels).full(), make_samples().masks[2]
+        read_mask(scene.GetNodeByID(removed), found.geometry, found.labels).full(), make_samples().masks[2]
     )
 
 
-def test_nodes_that_refer_to_themselves_are_freed(scene):
+def test_nodes_of_a_run_that_is_removed_are_freed(scene):
     run = add_sample_set(scene, make_samples(), "run", input_volume(scene))
-    freed, expected = set(), set(run.nodes)
-    for role, node in run.nodes.items():
+    freed, expected = set(), {*run.nodes, "the run"}
+    for role, node in [*run.nodes.items(), ("the run", run.node)]:
         node.AddObserver("DeleteEvent", lambda *_, role=role: freed.add(role))
     runs.remove_run(scene, run)
     del node, run
     assert freed == expected
 
 
-def test_orphans_of_a_scene_saved_while_sampling_become_ordinary_nodes(scene, tmp_path):
+def test_what_was_saved_while_it_arrived_belongs_to_nobody_beside_a_run_under_way_too(scene, tmp_path):
     volume = input_volume(scene)
     run = add_sample_set(scene, make_samples(), "run", volume)
-    copy = cloned(scene, run.samples[0])
     live = LiveRun(scene, OBLIQUE, "another", volume)
-    live.add(0, Crop.of(make_samples().masks[1]))
+    sample = live.add(0, Crop.of(make_samples().masks[1]))
+    save_scene(scene, tmp_path / "scene.mrb")
+    assert [node.GetName() for node in run_nodes(scene, ARRIVING)] == ["another"]
+    assert scene.ReadFromMRB(str(tmp_path / "scene.mrb"), False, None)
+    (_, orphan) = slicer.util.getNodes("another - sample 01*", scene=scene, useLists=True)["another - sample 01"]
+    assert [rater.node for rater in candidates(scene)] == [orphan]
+    assert sample in views.masks_of_runs(scene) and orphan not in views.masks_of_runs(scene)
+    done = live.complete({})
+    assert done.samples == (sample,) and run_nodes(scene, ARRIVING) == []
+    assert [found.name for found in runs.find_runs(scene)] == ["run", "another", "run"]
+    assert runs.find_runs(scene)[0] == run
+
+
+def test_a_sample_whose_removal_is_undone_lies_where_it_lay_among_the_samples(scene):
+    run = add_sample_set(scene, make_samples(), "run", input_volume(scene))
+    scene.SetUndoOn()
+    for node in run.samples:  # the run's own node always takes part
+        node.SetUndoEnabled(True)
+    scene.SaveStateForUndo()
+    scene.RemoveNode(run.samples[0])
+    assert len(runs.find_runs(scene)[0].samples) == 4
+    scene.Undo()
+    (found,) = runs.find_runs(scene)
+    assert [node.GetName() for node in found.samples] == [f"run - sample 0{number}" for number in range(1, 6)]
+
+
+def test_a_folder_cloned_in_the_module_data_is_no_run(scene, tmp_path):
+    run = add_sample_set(scene, make_samples(), "run", input_volume(scene))
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    clone = slicer.vtkSlicerSubjectHierarchyModuleLogic.CloneSubjectHierarchyItem
+    folder = clone(hierarchy, run.folder_item, "run Copy")
+    for node in run.samples:
+        copy = clone(hierarchy, hierarchy.GetItemByDataNode(node), f"{node.GetName()} Copy")
+        hierarchy.SetItemParent(copy, folder or run.folder_item)
+    copies = slicer.util.getNodes("run - sample* Copy", scene=scene)
+    assert len(copies) == 5 and runs.find_runs(scene) == [run]
     save_scene(scene, tmp_path / "scene.mrb")
     loaded = make_host()
     assert loaded.ReadFromMRB(str(tmp_path / "scene.mrb"))
-    orphan = loaded.GetFirstNodeByName("another - sample 01")
-    own = list(runs.find_runs(loaded)[0].nodes.values())
-    disown_orphans(loaded, keep=[orphan])
-    assert is_own(orphan) and orphan in list(views.masks_of_runs(loaded))
-    disown_orphans(loaded)
-    copy = loaded.GetFirstNodeByName("run - sample 01 Copy")
-    for node in (orphan, copy):
-        roles = [node.GetNthNodeReferenceRole(n) for n in range(node.GetNumberOfNodeReferenceRoles())]
-        kept = [*node.GetAttributeNames(), *(role for role in roles if node.GetNodeReferenceID(role))]
-        assert not [name for name in kept if name.startswith(ATTRIBUTE)]
-    assert {rater.node for rater in candidates(loaded)} == {orphan, copy}
-    assert not {*views.masks_of_runs(loaded)} & {orphan, copy}
-    assert list(runs.find_runs(loaded)[0].nodes.values()) == own
+    (found,) = runs.find_runs(loaded)
+    assert [node.GetName() for node in found.samples] == [node.GetName() for node in run.samples]
+    runs.remove_run(loaded, found)
+    assert len(slicer.util.getNodes("run - sample* Copy", scene=loaded)) == 5
+
+
+def test_names_that_the_user_gives_change_nothing(scene):
+    run = add_sample_set(scene, make_samples(), "run", input_volume(scene))
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    hierarchy.SetItemName(run.folder_item, "left lung")
+    for number, node in enumerate(run.nodes.values()):
+        node.SetName(f"node {number}")
+    hierarchy.SetItemParent(hierarchy.GetItemByDataNode(run.samples[3]), hierarchy.GetSceneItemID())
+    assert runs.find_runs(scene) == [run]
+    renamed = runs.rename_run(scene, run, "patient 7")
+    assert renamed.name == "patient 7" and hierarchy.GetItemName(run.folder_item) == "left lung"
+    assert [node.GetName() for node in renamed.nodes.values()] == [f"node {n}" for n in range(len(run.nodes))]
+
+
+def test_without_its_node_there_is_no_run_and_all_else_stays(scene):
+    run = add_sample_set(scene, make_samples(), "run", input_volume(scene))
+    scene.RemoveNode(run.node)
+    assert runs.find_runs(scene) == [] and runs.find_run_of(scene, run.node) is None
+    assert all(scene.IsNodePresent(node) for node in run.nodes.values())
+    assert [rater.node for rater in candidates(scene)] == [*run.samples, run.consensus]
+
+
+def test_samples_are_referred_to_by_index_in_whatever_order_they_come(scene):
+    live = LiveRun(scene, OBLIQUE, "run", input_volume(scene))
+    for index in (2, 0, 1):
+        live.add(index, Crop.of(make_samples().masks[index]))
+    run = live.complete({})
+    assert [node.GetName()[-2:] for node in references(run.node, Kind.SAMPLES)] == ["01", "02", "03"]
