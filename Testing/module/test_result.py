@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import slicer
-from AmbiguousSegBridge.scene import runs, side_by_side, tables, upkeep
+from AmbiguousSegBridge.scene import masks, side_by_side, tables, upkeep
 from AmbiguousSegBridge.scene.folders import remove_nodes
 from AmbiguousSegBridge.scene.masks import crops_of, mask_ids, read_mask
 from AmbiguousSegBridge.scene.runs import find_runs, writer_of
@@ -181,7 +181,7 @@ def test_a_sample_edited_again_is_noticed_again(two_runs):
 def test_masks_are_counted_once(two_runs, monkeypatch):
     two_runs.widget.enter()
     counted = []
-    monkeypatch.setattr(runs, "count_voxels", lambda *of: counted.append(of) or 0)
+    monkeypatch.setattr(masks, "count_voxels", lambda *of: counted.append(of) or 0)
     two_runs.widget.enter()
     assert counted == []
 
@@ -191,7 +191,7 @@ def test_counting_the_masks_of_a_scene_stops_nobody(module, monkeypatch):
     counted = []  # each takes two thirds of the time that there is
     now = SimpleNamespace(monotonic=lambda: len(counted) * upkeep.COUNTING_S * 2 / 3)
     monkeypatch.setattr(upkeep, "time", now)
-    monkeypatch.setattr(runs, "count_voxels", lambda *of: (counted.append(of), count_voxels(*of))[1])
+    monkeypatch.setattr(masks, "count_voxels", lambda *of: (counted.append(of), count_voxels(*of))[1])
     asked = []
     monkeypatch.setattr(module.widget.context, "refresh_soon", lambda: asked.append(len(counted)))
     for number in (2, 4, 4):
