@@ -10,7 +10,7 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from AmbiguousSegBridge.actions.work import Work
+from AmbiguousSegBridge.actions.work import Work, in_one_line
 from AmbiguousSegBridge.context import Context, node_of
 from AmbiguousSegBridge.generation import sample_name
 from AmbiguousSegBridge.panels.snapshot import Snapshot
@@ -110,7 +110,7 @@ class Modes(Work):
         names = [sample_name(node) for node in run.samples]
         listener = Listener(
             finished=lambda result, _folder: self._found(question, modes_table(result, names)),
-            failed=lambda failure: self._fail(question, f"{failure.message} {failure.remedy}".strip()),
+            failed=lambda failure: self._fail(question, in_one_line(failure)),
             cancelled=lambda: self._over(question),
         )
         question.number = self.context.runner.start(job, listener)

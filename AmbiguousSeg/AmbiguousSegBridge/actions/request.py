@@ -9,7 +9,7 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from AmbiguousSegBridge.actions.work import Work
+from AmbiguousSegBridge.actions.work import Work, in_one_line
 from AmbiguousSegBridge.context import Context, later
 from AmbiguousSegBridge.generation import Settings, sample_job
 from AmbiguousSegBridge.known_models import describe
@@ -64,12 +64,16 @@ class Request(Work):
         return asked
 
     def problem(self) -> str:
-        """Why it cannot be sampled; empty where it can."""
+        """Why it cannot be sampled, which is then told in place of an estimate; empty where it can."""
         try:
             self.settings()
         except (OSError, ValueError) as error:
-            return str(error)
-        return ""
+            self._reason = str(error)
+            if self.text != self._reason:
+                self._say(self._reason)
+        else:
+            self._reason = ""
+        return self._reason
 
     def region_note(self) -> str:
         """What becomes of the region of interest, if it is not used as it is."""
@@ -156,7 +160,7 @@ class Request(Work):
         self.context.refresh_soon()  # the devices are known now, and the inputs may have changed meanwhile
 
     def _refuse(self, failure: Failure) -> None:
-        self._number, reason = None, f"{failure.message} {failure.remedy}".strip()
+        self._number, reason = None, in_one_line(failure)
         self._say(reason, self._asked)  # remembered as answered: asking the same again would fail again
         if failure.kind == "bad_input":  # so would sampling
             self._refused = self._asked, reason

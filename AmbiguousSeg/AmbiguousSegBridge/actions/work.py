@@ -63,3 +63,8 @@ class Work:
 
     def _cancelled(self) -> None:
         self._end(self.CANCELLED)
+
+
+def in_one_line(failure: Failure) -> str:
+    """What happened and what to do about it, two sentences."""
+    return " ".join(filter(None, [failure.message, failure.remedy]))
