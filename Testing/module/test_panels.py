@@ -67,7 +67,7 @@ def test_a_panel_touches_the_widgets_of_its_own_section_alone(path, driver):
     }
     assert touched and touched <= own
     (panel,) = [panel for panel in driver.widget.panels if type(panel).__module__.endswith(f".{path.stem}")]
-    assert set(vars(panel.ui)) & {name for name in vars(driver.ui)} >= touched
+    assert set(vars(panel.ui)) & set(vars(driver.ui)) >= touched
     assert not {name for name in vars(panel.ui) if "Section" in name} - own - {f"{path.stem}SectionLayout"}
 
 

@@ -59,6 +59,7 @@ class Rows:
 
     def __init__(self, table: qt.QTableWidget) -> None:
         self._table, self._content = table, None
+        table.horizontalHeader().setSectionResizeMode(qt.QHeaderView.ResizeToContents)
         table.horizontalHeader().setStretchLastSection(True)
         table.verticalHeader().setVisible(False)
         table.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)
@@ -79,4 +80,3 @@ class Rows:
                     if column == 0 and colours is not None and colours[number] is not None:
                         cell.setData(qt.Qt.DecorationRole, qt.QColor.fromRgbF(*colours[number]))
                     table.setItem(number, column, cell)
-            table.resizeColumnsToContents()
