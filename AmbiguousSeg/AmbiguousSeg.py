@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import time
 import unittest
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import qt
 import slicer
 import vtk
+from AmbiguousSegBridge.context import Context
+from AmbiguousSegBridge.controller import Controller
 from AmbiguousSegBridge.generation import Events, Generation, Settings
-from AmbiguousSegBridge.panels.context import Context
 from AmbiguousSegBridge.panels.export import ExportPanel
 from AmbiguousSegBridge.panels.generate import GeneratePanel
 from AmbiguousSegBridge.panels.inputs import InputsPanel
-from AmbiguousSegBridge.panels.lesions import LesionsPanel
 from AmbiguousSegBridge.panels.modes import ModesPanel
 from AmbiguousSegBridge.panels.raters import RatersPanel
 from AmbiguousSegBridge.panels.result import ResultPanel
-from AmbiguousSegBridge.panels.snapshot import Snapshot
+from AmbiguousSegBridge.panels.snapshot import Panel
 from AmbiguousSegBridge.parameters import AmbiguousSegParameterNode
 from AmbiguousSegBridge.scene import sample_data, side_by_side, views
 from AmbiguousSegBridge.scene.lifting import lift_runs
 from AmbiguousSegBridge.scene.masks import crops_of
 from AmbiguousSegBridge.scene.run_node import owned
-from AmbiguousSegBridge.scene.runs import Run, find_runs
 from AmbiguousSegBridge.worker import packages
 from AmbiguousSegBridge.worker.client import WorkerRunner
 from slicer.i18n import tr as _
@@ -40,6 +41,14 @@ from AmbiguousSegLib.description import read_description
 from AmbiguousSegLib.resources import DEMO_MODEL, find_model
 
 MARKUPS = slicer.vtkMRMLMarkupsNode
+SECTIONS = {  # from above to below: name of the .ui, and the panel that shows it
+    "Inputs": InputsPanel,
+    "Generate": GeneratePanel,
+    "Result": ResultPanel,
+    "Modes": ModesPanel,
+    "Raters": RatersPanel,
+    "Export": ExportPanel,
+}
 
 
 class AmbiguousSeg(ScriptedLoadableModule):
@@ -65,7 +74,7 @@ class AmbiguousSeg(ScriptedLoadableModule):
 
 
 class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """Builds the panels and keeps them, the parameter node and the scene together."""
+    """Builds the panels, and keeps them, the parameter node and the scene together."""
 
     def __init__(self, parent=None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
@@ -77,31 +86,16 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def setup(self) -> None:
         ScriptedLoadableModuleWidget.setup(self)
-        uiWidget = slicer.util.loadUI(self.resourcePath("UI/AmbiguousSeg.ui"))
-        self.layout.addWidget(uiWidget)
-        self.ui = slicer.util.childWidgetVariables(uiWidget)
-        uiWidget.setMRMLScene(slicer.mrmlScene)
-
         self.logic = AmbiguousSegLogic()
-        scene, runner = slicer.mrmlScene, self.logic.runner
-        self.context = Context(self.ui, scene, runner, lambda: bool(self.parent.isEntered), self.scheduleRefresh)
-        self.inputs = InputsPanel(self.context)
-        self.result = ResultPanel(self.context, lambda: self.modes.ask())
-        self.modes = ModesPanel(self.context, self.result.refresh)
-        self.raters = RatersPanel(self.context)
-        self.export = ExportPanel(self.context)
-        self.generate = GeneratePanel(self.context, self.inputs, self.result.show_arriving, self.onRun)
-        self.panels = [
-            self.inputs,
-            LesionsPanel(self.context),
-            self.generate,
-            self.result,
-            self.modes,
-            self.raters,
-            self.export,
-        ]
-
-        self.sections = []  # panels of sections with a .ui of their own, which are shown a snapshot
+        scene = slicer.mrmlScene
+        self.context = Context(
+            scene, self.logic.runner, lambda: bool(self.parent.isEntered), self.refresh, self.scheduleRefresh
+        )
+        self.controller = Controller(self.context)
+        self.ui, self.panels = SimpleNamespace(), []
+        for name, panel in SECTIONS.items():
+            self.addSection(name, panel)
+        self.layout.addStretch(1)
 
         self._refreshTimer = qt.QTimer()  # a burst of changes is shown once
         self._refreshTimer.setSingleShot(True)
@@ -116,26 +110,22 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         lift_runs(scene)  # of a scene that was read before the module was opened
         self.initializeParameterNode()
 
-    def addSection(self, name: str) -> None:
-        """Append the section of ``Resources/UI/<name>.ui``; its widgets are found in ``self.ui`` like all others."""
+    def addSection(self, name: str, panel: Callable[[SimpleNamespace, Controller], Panel]) -> None:
+        """Append the section of ``Resources/UI/<name>.ui`` with its panel, which is given the widgets of just it.
+
+        They are found in ``self.ui``, too, where the parameter node binds them.
+        """
         widget = slicer.util.loadUI(self.resourcePath(f"UI/{name}.ui"))
         widget.setMRMLScene(slicer.mrmlScene)
         self.layout.addWidget(widget)
-        for key, value in vars(slicer.util.childWidgetVariables(widget)).items():
-            setattr(self.ui, key, value)
-
-    def snapshot(self) -> Snapshot:
-        """The scene as it is now."""
-        found = tuple(run for run in find_runs(slicer.mrmlScene) if run.mean is not None)
-        shown = next((run for run in found if run.node is self._parameterNode.run), None)
-        generating, inFront = self.context.generating, bool(self.parent.isEntered)
-        return Snapshot(slicer.mrmlScene, self._parameterNode, found, shown, generating, inFront)
+        own = slicer.util.childWidgetVariables(widget)
+        vars(self.ui).update(vars(own))
+        self.panels.append(panel(own, self.controller))
 
     def cleanup(self) -> None:
         """The application closes, or the module is reloaded: the worker ends."""
         self.stopWork()
         slicer.app.disconnect("aboutToQuit()", self.stopWork)
-        self.setParameterNode(None)
         self.removeObservers()
 
     def enter(self) -> None:
@@ -147,9 +137,8 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.refresh()
 
     def onSceneStartClose(self, _caller, _event) -> None:
-        self.context.leave_grid()  # its way back would be lost with the scene
+        self.controller.display.leave_grid()  # its way back would be lost with the scene
         self.stopWork()
-        self.setParameterNode(None)
 
     def onSceneEndClose(self, _caller, _event) -> None:
         if self.parent.isEntered:
@@ -209,7 +198,7 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                     self.addObserver(node, event, callback)
 
     def onMoved(self, _caller, _event) -> None:
-        self.inputs.schedule_estimate()
+        self.controller.request.schedule()
 
     def scheduleRefresh(self, _caller=None, _event=None) -> None:
         if self._parameterNode is not None:
@@ -219,25 +208,18 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Show the state in every panel; while a scene is being read or changed at large, its end will call again."""
         if self._parameterNode is not None and not slicer.mrmlScene.IsBatchProcessing():
             self.observeMarkups()
-            self.result.follow_layout()
+            snapshot = self.controller.look()
             for panel in self.panels:
-                panel.refresh()
-            if self.sections:
-                snapshot = self.snapshot()
-                for panel in self.sections:
-                    panel.show(snapshot)
+                panel.show(snapshot)
 
     def stopWork(self) -> None:
-        """End the worker, and whatever waits."""
+        """End the worker, and whatever waits; nothing is shown until there is a parameter node again."""
         self._refreshTimer.stop()
-        for panel in [*self.panels, *self.sections]:
+        self.controller.stop()
+        for panel in self.panels:
             panel.stop()
+        self.setParameterNode(None)
         self.logic.runner.stop()
-
-    def onRun(self, run: Run) -> None:
-        """A run is complete, or was stopped with some samples."""
-        self.result.show_new(run)
-        self.modes.ask()
 
 
 class AmbiguousSegLogic(ScriptedLoadableModuleLogic):

@@ -36,6 +36,15 @@ class Driver:
     def run(self):
         return self.widget.context.run()
 
+    @property
+    def busy(self) -> bool:
+        """Whether samples are being made."""
+        return self.widget.controller.sampling.busy
+
+    def select(self, run) -> None:
+        """Have the panels show a run."""
+        self.widget.context.select(run)
+
     def press(self, button: str) -> None:
         """Click a button, which must be enabled."""
         self.settle()
@@ -61,7 +70,7 @@ class Driver:
     def generate(self, samples: int, **parameters) -> None:
         """Press the button and wait until it is over; ``FEW_SLICES`` unless others are named."""
         self.start(samples, **(FEW_SLICES | parameters))
-        self.wait(lambda: not self.widget.generate.busy)
+        self.wait(lambda: not self.busy)
 
     def sampled(self, samples: int, first: int, last: int) -> None:
         """A run of the sample data over these slices, with its modes.

@@ -93,7 +93,7 @@ class User:
         self.driver.widget.enter()
 
     def wait(self) -> None:
-        self.driver.wait(lambda: not self.driver.widget.generate.busy)
+        self.driver.wait(lambda: not self.driver.busy)
 
     def settings(self) -> None:
         parameters, ui, chance = self.driver.parameters, self.driver.ui, self.chance

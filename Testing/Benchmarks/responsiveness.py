@@ -73,10 +73,10 @@ def press(driver: Driver, samples: int) -> tuple[float, float, str]:
     """Seconds to the first sample and to the end, and the gaps meanwhile."""
     driver.settle()
     seen: list[float] = []
-    driver.widget.generate._on_sample = lambda: seen.append(time.perf_counter())
+    driver.widget.controller.sampling.arrived = lambda: seen.append(time.perf_counter())
     gaps, begin = Gaps(), time.perf_counter()
     driver.start(samples)
-    wait(lambda: not driver.widget.generate.busy)
+    wait(lambda: not driver.busy)
     end = time.perf_counter()
     wait(lambda: "modes" in driver.run.tables)
     return seen[0] - begin, end - begin, gaps.stop()
@@ -148,7 +148,7 @@ def hand_over(driver: Driver) -> list[str]:
         driver.settle()
         gaps, begin = Gaps(), time.perf_counter()
         driver.press(button)
-        wait(lambda: not driver.widget.generate.busy)
+        wait(lambda: not driver.busy)
         end = time.perf_counter()
         driver.settle()
         what = f"{LIVERS} balls of radius {RADII[0]} to {RADII[1]} in 512 x 512 x 300, {name}"

@@ -86,7 +86,7 @@ def test_masks_maps_and_tables_are_those_of_the_library(sampled, model_folder):
     shown = [[float(table.item(row, column).text()) for column in (1, 2, 3)] for row in range(3)]
     volumes = np.stack([expected.volumes_ml(label) for label in (1, 2, None)], axis=1)
     np.testing.assert_allclose(shown, volumes, atol=5e-4)
-    assert sampled.ui.volumeLabel.text.startswith("All classes together: Mean")
+    assert sampled.ui.volumeLabel.text.startswith("All classes together:\nMean")
     iou = pairwise_label_iou(expected.masks, expected.masks, 2)
     rows = read_table(run.tables["modes"])["rows"]
     assert [row["frequency"] for row in rows] == pytest.approx(find_modes(iou, 0.5).frequencies.tolist())
@@ -111,7 +111,7 @@ def test_the_panel_shows_what_several_classes_need(sampled):
         assert ui.classSelector.currentIndex == label - 1
     sampled.parameters.consensusThreshold = 0.9  # of the hidden slider
     before = mask_of(run.consensus, run)
-    sampled.widget.result.apply_threshold()
+    sampled.widget.controller.apply_threshold()
     assert mask_of(run.consensus, run).same(before)
 
 
@@ -119,7 +119,7 @@ def test_more_of_them_are_those_of_a_larger_run(sampled):
     first = masks_of(sampled.run)
     sampled.parameters.moreSamples = 2
     sampled.press("moreButton")
-    sampled.wait(lambda: not sampled.widget.generate.busy)
+    sampled.wait(lambda: not sampled.busy)
     run, masks = sampled.run, masks_of(sampled.run)
     assert len(masks) == 5 and json.loads(run.node.GetAttribute(REQUEST))["sampler"]["grid"] == "trailing"
     np.testing.assert_array_equal(masks[:3], first)

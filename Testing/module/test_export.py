@@ -14,7 +14,7 @@ from SlicerHost.samples import input_volume, make_samples
 def exporting(driver, tmp_path):
     """A run as a scene brings it from another computer: no worker was needed for it."""
     run = add_sample_set(slicer.mrmlScene, make_samples(), "run", input_volume(slicer.mrmlScene))
-    driver.parameters.run = run.node
+    driver.select(run)
     driver.parameters.exportFolder = tmp_path / "out"
     driver.settle()
     return driver
@@ -39,7 +39,7 @@ def test_without_the_packages_nothing_is_started_and_one_message_says_why(export
 
 
 def test_dicom_without_highdicom_says_what_is_missing(exporting, monkeypatch):
-    from AmbiguousSegBridge.panels import export
+    from AmbiguousSegBridge.actions import export
 
     find_spec, source_files = export.find_spec, lambda volume: ["slice.dcm"]
     monkeypatch.setattr(export, "source_files", source_files)  # the volume is from the DICOM database

@@ -82,7 +82,7 @@ def test_one_click_of_sample_data_makes_the_button_ready(driver):
 def test_samples_arrive_one_by_one_and_the_maps_are_theirs(driver):
     driver.load_sample_data()
     seen = []
-    driver.widget.generate._on_sample = lambda: seen.append(len(find_runs(slicer.mrmlScene)))
+    driver.widget.controller.sampling.arrived = lambda: seen.append(len(find_runs(slicer.mrmlScene)))
     driver.generate(3, seed=5)
     assert seen == [0, 0, 0]  # each was there before the run was complete
     run = driver.run
@@ -124,7 +124,7 @@ def test_more_segmentations_are_those_a_larger_run_would_have(driver):
     first = driver.run
     driver.parameters.moreSamples = 2
     driver.press("moreButton")
-    driver.wait(lambda: not driver.widget.generate.busy)
+    driver.wait(lambda: not driver.busy)
     assert len(find_runs(slicer.mrmlScene)) == 1
     extended = [crop.full() for crop in crops_of(driver.run)]
     assert driver.run.samples[:2] == first.samples and len(extended) == 4
@@ -171,11 +171,11 @@ def test_more_segmentations_are_told_as_they_arrive(driver):
     driver.load_sample_data()
     driver.generate(1, firstSlice=10, lastSlice=10)
     seen = []
-    driver.widget.generate._on_sample = lambda: seen.append(len(driver.nodes("vtkMRMLSegmentationNode")))
+    driver.widget.controller.sampling.arrived = lambda: seen.append(len(driver.nodes("vtkMRMLSegmentationNode")))
     before = len(driver.nodes("vtkMRMLSegmentationNode"))
     driver.parameters.moreSamples = 2
     driver.press("moreButton")
-    driver.wait(lambda: not driver.widget.generate.busy)
+    driver.wait(lambda: not driver.busy)
     assert seen == [before + 1, before + 2] and len(driver.run.samples) == 3
 
 
@@ -249,7 +249,7 @@ def test_no_more_than_a_hundred_are_sampled_at_a_time(driver):
 
 
 def test_sampling_does_not_wait_for_an_estimate(driver, runner):
-    driver.widget.inputs.ask_estimate()
+    driver.widget.controller.request.ask()
     estimate = runner.last("estimate")[0]
     driver.start(2)
     assert runner.cancelled == [estimate]
@@ -286,9 +286,9 @@ def test_twenty_cancels_leave_nothing(driver, monkeypatch):
     driver.load_sample_data()
     driver.wait(lambda: driver.ui.estimateLabel.text.startswith("About"))
     before, choose, heard, shown = driver.node_names(), random.Random(0), [], []
-    panel = driver.widget.generate
-    show = panel._show_progress
-    panel._show_progress = lambda progress: (heard.append(progress), show(progress))
+    sampling = driver.widget.controller.sampling
+    show = sampling._progress
+    sampling._progress = lambda progress: (heard.append(progress), show(progress))
     for attempt in range(20):
         heard.clear()
         moment = choose.choice((0, 0, 0, 1, 1, 2, 3, 5))
@@ -298,12 +298,12 @@ def test_twenty_cancels_leave_nothing(driver, monkeypatch):
         driver.start(8, seed=attempt)
         driver.wait(lambda: len(heard) >= moment)
         if attempt in (7, 14):
-            driver.wait(lambda: panel._generation._run.samples)
+            driver.wait(lambda: sampling._generation._run.samples)
         assert driver.ui.generateButton.text == "Cancel"
         driver.press("generateButton")
-        samples = len(panel._generation._run.samples)
+        samples = len(sampling._generation._run.samples)
         starting += driver.widget.logic.runner._worker is None or not driver.widget.logic.runner._worker.ready
-        driver.wait(lambda: not panel.busy)
+        driver.wait(lambda: not sampling.busy)
         runs = find_runs(slicer.mrmlScene)
         assert [len(run.samples) for run in runs] == ([samples] if samples else [])
         shown.append(samples)
@@ -326,7 +326,7 @@ def test_a_failure_is_one_message_with_the_log_in_its_details_and_leaves_the_sce
     driver.start(2)
     list(runner.last("sample")[2].failed(Failure(kind, "The worker ended.", "Press again.", "last line of the log")))
     driver.settle()
-    assert driver.node_names() == before and not driver.widget.generate.busy
+    assert driver.node_names() == before and not driver.busy
     (text,) = dialogs.texts("errorDisplay")
     assert "The worker ended." in text and "Press again." in text and "No segmentations were made." in text
     assert dialogs.details == [("errorDisplay", "last line of the log")]
@@ -345,7 +345,7 @@ def test_missing_packages_end_in_one_message(driver, monkeypatch):
     driver.press("generateButton")
     (text,) = dialogs.texts("errorDisplay")
     assert "PyTorch is not installed." in text and "Install the extension PyTorch." in text
-    assert not driver.widget.generate.busy
+    assert not driver.busy
 
 
 def test_closing_the_scene_ends_the_worker_and_leaves_nothing(driver):
@@ -357,7 +357,7 @@ def test_closing_the_scene_ends_the_worker_and_leaves_nothing(driver):
     slicer.mrmlScene.Clear()
     assert not alive(pid)
     driver.settle()
-    assert not driver.widget.generate.busy
+    assert not driver.busy
     assert list(driver.temporary.iterdir()) == []
     assert driver.nodes("vtkMRMLSegmentationNode") == []
     driver.load_sample_data()
@@ -394,11 +394,11 @@ def test_closing_the_scene_between_the_steps_of_an_ending_leaves_nothing(driver,
         endless.setattr(LiveRun, "prepare", prepare_until_it_is_closed)
         driver.start(2, limitSlices=True, firstSlice=9, lastSlice=12)
         driver.wait(lambda: steps)
-        assert driver.widget.generate.busy and len(driver.nodes("vtkMRMLSegmentationNode")) == 1 + 2
+        assert driver.busy and len(driver.nodes("vtkMRMLSegmentationNode")) == 1 + 2
         slicer.mrmlScene.Clear()
     assert len(steps) < 100_000 and steps[0] == 1  # the folder was there
     driver.settle()
-    assert not driver.widget.generate.busy and dialogs.texts("errorDisplay") == []
+    assert not driver.busy and dialogs.texts("errorDisplay") == []
     assert driver.nodes("vtkMRMLSegmentationNode") == driver.nodes("vtkMRMLScalarVolumeNode") == []
     assert driver.nodes("vtkMRMLTableNode") == [] and list(driver.temporary.iterdir()) == []
     assert pids and not any(map(alive, pids))
@@ -428,9 +428,9 @@ def test_the_test_that_runs_inside_slicer(driver):
 def test_a_worker_killed_from_outside_loses_nothing_that_was_shown(driver):
     driver.load_sample_data()
     driver.start(30)
-    driver.wait(lambda: driver.widget.generate._generation._run.samples)
+    driver.wait(lambda: driver.widget.controller.sampling._generation._run.samples)
     os.kill(driver.widget.logic.runner.about["pid"], 9)
-    driver.wait(lambda: not driver.widget.generate.busy)
+    driver.wait(lambda: not driver.busy)
     (text,) = dialogs.texts("errorDisplay")
     assert "the samples made so far are kept" in text
     kept = len(driver.run.samples)
@@ -471,7 +471,7 @@ def test_adding_to_a_run_whose_sample_lost_its_mask_is_refused(driver):
     driver.run.samples[0].GetSegmentation().RemoveAllSegments()
     driver.press("moreButton")
     (text,) = dialogs.texts("errorDisplay")
-    assert "sample 01" in text and "lost its mask" in text and not driver.widget.generate.busy
+    assert "sample 01" in text and "lost its mask" in text and not driver.busy
 
 
 def test_an_end_that_fails_is_told_and_leaves_the_scene(driver, monkeypatch):
@@ -494,9 +494,9 @@ def test_an_end_that_fails_is_told_and_leaves_the_scene(driver, monkeypatch):
 def test_all_samples_deleted_as_they_arrive(driver):
     driver.load_sample_data()
     driver.start(2, limitSlices=True, firstSlice=10, lastSlice=10)
-    live = driver.widget.generate._generation._run
-    driver.widget.generate._on_sample = lambda: remove_nodes(slicer.mrmlScene, live.samples)
-    driver.wait(lambda: not driver.widget.generate.busy)
+    live = driver.widget.controller.sampling._generation._run
+    driver.widget.controller.sampling.arrived = lambda: remove_nodes(slicer.mrmlScene, live.samples)
+    driver.wait(lambda: not driver.busy)
     assert driver.run is None and dialogs.texts("errorDisplay") == []
     assert driver.ui.generateButton.text.startswith("Generate")
 
@@ -507,7 +507,7 @@ def test_an_input_that_is_moved_leaves_the_samples_where_it_was(driver):
     before = geometry_of(volume)
     driver.start(2, limitSlices=True, firstSlice=9, lastSlice=12)
     volume.SetOrigin(*(coordinate + 20.3 for coordinate in volume.GetOrigin()))
-    driver.wait(lambda: not driver.widget.generate.busy)
+    driver.wait(lambda: not driver.busy)
     assert driver.run.geometry.same_grid(before) and geometry_of(driver.run.mean).same_grid(before)
     masks = [crop.full() for crop in crops_of(driver.run)]
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(driver.run.mean), np.mean(masks, 0, dtype=np.float32))

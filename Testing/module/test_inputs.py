@@ -75,7 +75,7 @@ def test_a_model_with_two_channels_asks_for_two_volumes(driver, tmp_path):
     assert driver.run.input is first
     driver.parameters.moreSamples = 1
     driver.press("moreButton")
-    driver.wait(lambda: not driver.widget.generate.busy)
+    driver.wait(lambda: not driver.busy)
     assert len(driver.run.samples) == 3
 
 
@@ -125,7 +125,7 @@ def test_a_model_of_one_pass_has_no_quality_to_choose(driver, tmp_path):
         "This model draws a segmentation in one pass: there are no steps to choose.",
         "One pass: GED u 0.231 (0.210 to 0.250)",
     ]
-    (settings,) = driver.widget.inputs.settings()
+    (settings,) = driver.widget.controller.request.settings()
     assert settings.sampler_argument() is None
     driver.parameters.model = str(plain)
     driver.settle()
@@ -291,7 +291,7 @@ def test_settings_are_checked_without_copies_of_the_voxels(workerless):
     box(workerless, volume)
     tracemalloc.start()
     try:
-        workerless.widget.inputs.settings()
+        workerless.widget.controller.request.settings()
         assert tracemalloc.get_traced_memory()[1] < 2e6  # the volume has 52 MB
     finally:
         tracemalloc.stop()
@@ -331,7 +331,7 @@ def test_in_what_a_volume_differs_from_training_is_told_before_the_run(workerles
     label = workerless.ui.inputWarningLabel
     workerless.parameters.model = "phantom-cimd-64"
     workerless.parameters.channel1 = phantom()
-    workerless.widget.inputs.ask_estimate()
+    workerless.widget.controller.request.ask()
     assert label.text == "" and not label.visible
     workerless.parameters.channel1 = phantom((3.0, 3.0, 2.0), "coarse")
     workerless.wait(lambda: label.text)
@@ -365,13 +365,13 @@ def test_a_picture_is_one_until_somebody_tells_its_pixels(workerless):
 
 def test_nothing_waits_for_an_estimate(driver):
     driver.load_sample_data()
-    inputs = driver.widget.inputs
-    inputs.ask_estimate()
+    request = driver.widget.controller.request
+    request.ask()
     driver.wait(lambda: driver.widget.logic.runner.about is not None)
-    assert inputs._estimate is not None
-    inputs.cancel_estimate()
-    driver.wait(lambda: inputs._estimate is None)
-    assert driver.ui.estimateLabel.text == "" and not inputs._estimate_timer.active
+    assert request.busy
+    request.cancel()
+    driver.wait(lambda: not request.busy)
+    assert driver.ui.estimateLabel.text == "" and not request._timer.active
     driver.generate(1, firstSlice=10, lastSlice=11)
     driver.wait(lambda: driver.ui.estimateLabel.text.startswith("About"))
 

@@ -16,6 +16,7 @@ from module_driver import FakeRunner
 from shared_data import REPOSITORY
 from SlicerHost import dialogs
 
+UI = REPOSITORY / "AmbiguousSeg" / "Resources" / "UI"
 INSIDE, OTHER = (-25.0, -30.0, 20.0), (-40.0, -25.0, 30.0)  # RAS mm, in the sample data
 
 
@@ -67,12 +68,12 @@ def test_a_point_takes_the_place_of_region_and_slices(pointing):
     ui, parameters = pointing.ui, pointing.parameters
     parameters.limitSlices, parameters.lastSlice = True, 3
     click(pointing, INSIDE)
-    (settings,) = pointing.widget.inputs.settings()
+    (settings,) = pointing.widget.controller.request.settings()
     assert settings.slice_range is None and settings.region is None and settings.point == INSIDE
     assert not any(w.enabled for w in (ui.regionSelector, ui.limitSlicesCheckBox, ui.firstSliceSpinBox))
     parameters.points = None
     pointing.settle()
-    (settings,) = pointing.widget.inputs.settings()
+    (settings,) = pointing.widget.controller.request.settings()
     assert settings.slice_range == (0, 3) and settings.point is None
     assert all(w.enabled for w in (ui.regionSelector, ui.limitSlicesCheckBox, ui.firstSliceSpinBox))
     assert not ui.pointsTextLabel.visible
@@ -83,7 +84,7 @@ def test_a_point_that_is_moved_out_of_the_volume_disables_the_button(pointing, m
     click(pointing, INSIDE)
     assert pointing.ui.generateButton.enabled
     pointing.parameters.points.SetNthControlPointPositionWorld(0, 1000.0, 0.0, 0.0)
-    pointing.widget.inputs.ask_estimate()
+    pointing.widget.controller.request.ask()
     pointing.settle()
     assert not pointing.ui.generateButton.enabled and "outside" in pointing.ui.generateButton.toolTip
 
@@ -95,14 +96,14 @@ def test_each_lesion_is_a_run_of_its_own(pointing):
     assert pointing.ui.pointsTextLabel.text.startswith("2 lesions")
     pointing.parameters.samples = 2
     pointing.press("generateButton")
-    pointing.wait(lambda: not pointing.widget.generate.busy)
+    pointing.wait(lambda: not pointing.busy)
     runs = {run.name: run for run in find_runs(slicer.mrmlScene)}
     assert sorted(runs) == ["AmbiguousSeg phantom lesion 1", "AmbiguousSeg phantom lesion 2"]
     for name, place in zip(sorted(runs), (INSIDE, OTHER)):
         np.testing.assert_allclose(request_of(runs[name])["pointing"]["point_mm"], lps(place), atol=1e-9)
         assert len(crops_of(runs[name])) == 2
     pointing.press("generateButton")  # the same again takes the place of what is there
-    pointing.wait(lambda: not pointing.widget.generate.busy)
+    pointing.wait(lambda: not pointing.busy)
     assert sorted(run.name for run in find_runs(slicer.mrmlScene)) == sorted(runs)
 
 
@@ -121,7 +122,7 @@ def test_after_an_early_end_no_further_lesion_is_begun(pointing, monkeypatch, en
     for _ in steps:
         pass
     pointing.settle()
-    assert not pointing.widget.generate.busy
+    assert not pointing.busy
     assert not [job for job, _ in runner.jobs[number:] if job.kind == "sample"]
 
 
@@ -133,9 +134,10 @@ def test_the_selector_lists_the_points_and_none_leads_back_to_the_volume(pointin
     assert pointing.parameters.points is None and pointing.ui.generateButton.enabled
 
 
-def test_whatever_shows_nodes_is_handed_the_scene():
-    root = ElementTree.parse(REPOSITORY / "AmbiguousSeg" / "Resources" / "UI" / "AmbiguousSeg.ui").getroot()
-    shown = {w.get("name") for w in root.iter("widget") if w.get("class", "").startswith("qMRML")} - {"AmbiguousSeg"}
+@pytest.mark.parametrize("path", sorted(UI.glob("*.ui")), ids=lambda path: path.stem)
+def test_whatever_shows_nodes_is_handed_the_scene(path):
+    root = ElementTree.parse(path).getroot()
+    shown = {w.get("name") for w in root.iter("widget") if w.get("class", "").startswith("qMRML")} - {path.stem}
     told = {c.findtext("receiver") for c in root.iter("connection") if c.findtext("slot").startswith("setMRMLScene(")}
     assert shown == told
 
@@ -152,7 +154,7 @@ def test_the_estimate_follows_the_number_of_lesions(pointing, monkeypatch):
             pointing.parameters.points.RemoveNthControlPoint(1)
         else:
             click(pointing, place)
-        pointing.widget.inputs.ask_estimate()
+        pointing.widget.controller.request.ask()
         runner.last("estimate")[2].finished(estimate, None)
         texts.append(pointing.ui.estimateLabel.text)
     assert texts[1] == f"{texts[0]}, for each of 2 lesions" and texts[2] == texts[0]
@@ -198,7 +200,7 @@ def test_what_was_not_begun_is_told(three):
     end(three, "failed", Failure("bad_input", "It cannot be.", ""))
     ((_, text),) = dialogs.shown
     assert text == "No segmentations were made of lesion 2.\nNot begun: lesion 3\n\nIt cannot be."
-    assert not three.widget.generate.busy and len(sampled_points(three)) == 3
+    assert not three.busy and len(sampled_points(three)) == 3
 
 
 def test_a_volume_that_is_removed_on_the_way_ends_it(three):
@@ -206,7 +208,7 @@ def test_a_volume_that_is_removed_on_the_way_ends_it(three):
     end(three, "finished", {"provenance": {}}, None)
     ((_, text),) = dialogs.shown
     assert "made of lesion 2.\nNot begun: lesion 3" in text and "no longer in the scene" in text
-    assert not three.widget.generate.busy and len(sampled_points(three)) == 1
+    assert not three.busy and len(sampled_points(three)) == 1
 
 
 def test_points_that_are_removed_on_the_way_are_sampled_as_they_were(three):
@@ -222,4 +224,4 @@ def test_no_further_lesion_is_begun_in_a_scene_that_was_closed(three):
     for _ in listener.cancelled():
         pass
     three.settle()
-    assert len(sampled_points(three)) == 1 and not three.widget.generate.busy and not dialogs.shown
+    assert len(sampled_points(three)) == 1 and not three.busy and not dialogs.shown

@@ -64,15 +64,15 @@ def add_run(driver, name: str):
     masks = np.zeros((3, *PLAIN.shape), bool)
     masks[0, 1, 2:4, 2:4] = masks[1, 1, 2, 2:4] = masks[2, 4, 2:4, 2:4] = True
     run = add_sample_set(slicer.mrmlScene, SampleSet(masks, PLAIN), name, volume)
-    driver.parameters.run = run.node
+    driver.select(run)
     at_rest(driver)
     return run
 
 
 def at_rest(driver) -> None:
     driver.settle()
-    modes = driver.widget.modes
-    driver.wait(lambda: not modes._timer.active and not modes._reader.active)
+    controller = driver.widget.controller
+    driver.wait(lambda: not controller._cut_timer.active and not controller.modes._reader.active)
 
 
 def cut_to(driver, value: float) -> None:
@@ -103,13 +103,13 @@ def test_another_run_is_cut_where_the_slider_is(driver, jobs):
     jobs.finish([0, 1, 2])
     assert row_count(driver) == 3
     before = len(jobs.modes)
-    driver.parameters.run = first.node
+    driver.select(first)
     at_rest(driver)
     assert [job.arguments["cut"] for job, _ in jobs.modes[before:]] == [0.3]
     jobs.finish([0, 1, 2])
     at_rest(driver)
     assert row_count(driver) == 3 and "0.3" in tables.read_table(driver.run.tables["modes"])["notes"][0]
-    driver.parameters.run = second.node
+    driver.select(second)
     at_rest(driver)
     assert len(jobs.modes) == before + 1
 
@@ -120,13 +120,13 @@ def test_modes_that_another_run_cancelled_come_when_theirs_is_shown_again(driver
     assert len(jobs.modes) == 2 and jobs.cancelled == [1]
     jobs.finish([0, 0, 1])
     jobs.modes[0][1].cancelled()
-    driver.parameters.run = first.node
+    driver.select(first)
     at_rest(driver)
     assert len(jobs.modes) == 3
     jobs.finish([0, 1, 2])
     at_rest(driver)
     assert row_count(driver) == 3
-    driver.parameters.run = second.node
+    driver.select(second)
     at_rest(driver)
     assert row_count(driver) == 2 and len(jobs.modes) == 3
 
@@ -168,7 +168,7 @@ def test_what_cannot_be_found_is_asked_for_once_and_says_why(driver, jobs):
     assert "crashed" not in driver.ui.modesLabel.text
     add_run(driver, "second")
     jobs.fail("No memory.")
-    driver.parameters.run = first.node
+    driver.select(first)
     at_rest(driver)
     assert driver.ui.modesLabel.text.startswith("2 distinct")
 
@@ -210,7 +210,7 @@ def test_without_the_packages_no_worker_is_started(driver, jobs, monkeypatch):
     assert driver.ui.modesLabel.text == "2 distinct hypotheses; frequencies are shares of the samples."
     add_run(driver, "second")
     assert driver.ui.modesLabel.text == "Finding modes needs packages that are not installed yet."
-    driver.parameters.run = first.node
+    driver.select(first)
     cut_to(driver, 0.3)
     assert row_count(driver) == 2 and driver.ui.modesLabel.text.endswith("needs packages that are not installed yet.")
     assert len(jobs.modes) == 1

@@ -202,7 +202,7 @@ def test_files_for_other_programs(sampled, tmp_path):
         np.testing.assert_array_equal(mask, crop.full())
     assert (tmp_path / "out" / "mean.nrrd").is_file() and (tmp_path / "out" / "consensus.seg.nrrd").is_file()
     index = sampled.ui.exportFormSelector.findText("DICOM SEG")
-    sampled.ui.exportFormSelector.currentIndex = index
+    sampled.ui.exportFormSelector.activated.emit(index)
     sampled.settle()
     assert not sampled.ui.exportButton.enabled and "DICOM" in sampled.ui.exportButton.toolTip
 
@@ -240,7 +240,7 @@ def test_a_rater_that_is_deleted_takes_no_other_along(driver):
     driver.settle()
     slicer.mrmlScene.RemoveNode(nodes[0])
     driver.settle()
-    assert [rater.name for rater in driver.widget.raters.chosen()] == ["ben"]
+    assert [rater.name for rater in driver.widget.context.snapshot().raters] == ["ben"]
 
 
 def test_a_segmentation_of_several_raters_is_ticked_as_a_whole_or_in_part(driver):

@@ -59,7 +59,7 @@ def show(driver, index: int) -> None:
 def at_rest(driver) -> None:
     """Let whatever is begun, such as by a slider, come to its end."""
     driver.settle()
-    driver.wait(lambda: not driver.widget.result._threshold_timer.active)
+    driver.wait(lambda: not driver.widget.controller._threshold_timer.active)
 
 
 def edited(node, run, corner: int = 5) -> np.ndarray:
@@ -142,7 +142,7 @@ def test_a_threshold_finer_than_the_slider_stays_as_it_is(module):
     volume = add_volume(slicer.mrmlScene, np.zeros(PLAIN.shape, np.int16), PLAIN, "scan")
     for name, threshold in (("third", 1 / 3), ("all but none", 0.999)):
         run = add_run(name, volume, threshold)
-        module.parameters.run = run.node
+        module.select(run)
         at_rest(module)
         assert module.run.consensus_threshold == threshold
         assert module.ui.thresholdSlider.value == pytest.approx(threshold, abs=0.01)
@@ -276,17 +276,17 @@ def test_more_samples_lie_over_no_view_of_the_grid(driver, grid):
         driver.press("sideBySideButton")
         driver.settle()
     run, seen = driver.run, []
-    show_arriving = driver.widget.result.show_arriving
+    show_arriving = driver.widget.controller.display.arrived
 
     def look() -> None:
         show_arriving()
         new = [n for n in driver.nodes("vtkMRMLSegmentationNode") if n.GetAttribute("AmbiguousSeg.Role") == "sample 03"]
         seen.append((new[0].GetDisplayVisibility(), [node.GetDisplayVisibility() for node in run.samples]))
 
-    driver.widget.generate._on_sample = look
+    driver.widget.controller.sampling.arrived = look
     driver.parameters.moreSamples = 1
     driver.press("moreButton")
-    driver.wait(lambda: not driver.widget.generate.busy)
+    driver.wait(lambda: not driver.busy)
     assert seen == [(int(not grid), [1, 1])]
     views = [node.GetDisplayNode().GetViewNodeIDs() for node in driver.run.samples]
     assert [len(ids) for ids in views] == [int(grid)] * 3
@@ -302,12 +302,15 @@ def test_samples_of_a_new_run_that_comes_to_nothing_leave_the_views_as_they_were
     driver.load_sample_data()
     driver.generate(1, firstSlice=10, lastSlice=11)
     (sample,) = driver.run.samples
-    driver.widget.generate._on_sample = lambda: (driver.widget.result.show_arriving(), delete_and_cancel())
+    driver.widget.controller.sampling.arrived = lambda: (
+        driver.widget.controller.display.arrived(),
+        delete_and_cancel(),
+    )
 
     def delete_and_cancel() -> None:
         assert not sample.GetDisplayVisibility()
         remove_nodes(slicer.mrmlScene, arriving_samples(slicer.mrmlScene))
-        driver.widget.generate._generation.cancel()
+        driver.widget.controller.sampling._generation.cancel()
 
     driver.generate(3, seed=1)
     assert driver.run.samples == (sample,) and sample.GetDisplayVisibility()
@@ -317,4 +320,4 @@ def test_a_slider_moved_without_a_run_is_no_trouble_when_the_scene_is_closed(dri
     driver.ui.thresholdSlider.value = 0.3
     driver.widget.parent._entered = False
     slicer.mrmlScene.Clear()
-    driver.wait(lambda: not driver.widget.result._threshold_timer.active)
+    driver.wait(lambda: not driver.widget.controller._threshold_timer.active)

@@ -28,7 +28,7 @@ def test_a_scene_read_beside_a_run_under_way_is_in_nobodys_way(driver, other_sce
     driver.wait(lambda: driver.ui.progressBar.value > 0)
     leave(driver)
     assert slicer.mrmlScene.ReadFromMRB(str(other_scene))
-    driver.wait(lambda: not driver.widget.generate.busy)
+    driver.wait(lambda: not driver.busy)
     driver.widget.parent._entered = True
     driver.widget.enter()
     driver.wait(lambda: "modes" in driver.run.tables)
@@ -80,12 +80,12 @@ def test_the_volume_chosen_first_can_be_an_input(driver):
 def test_samples_saved_while_they_arrived_are_ordinary_segmentations_when_loaded(driver, tmp_path):
     driver.load_sample_data()
     driver.start(3, **FEW_SLICES)
-    driver.wait(lambda: driver.widget.generate.arriving)
-    count = len(driver.widget.generate.arriving)
+    driver.wait(lambda: driver.widget.controller.sampling.samples)
+    count = len(driver.widget.controller.sampling.samples)
     save_scene(slicer.mrmlScene, tmp_path / "early.mrb")
     assert slicer.mrmlScene.ReadFromMRB(str(tmp_path / "early.mrb"))  # beside the run under way
-    assert len(driver.widget.generate.arriving) == count  # which is left alone
-    driver.wait(lambda: not driver.widget.generate.busy)
+    assert len(driver.widget.controller.sampling.samples) == count  # which is left alone
+    driver.wait(lambda: not driver.busy)
     assert len(driver.run.samples) == 3
     driver.settle()
     tree = driver.ui.raterTree

@@ -28,8 +28,8 @@ def test_saved_cleared_loaded(driver, tmp_path):
     parameters.overlayOpacity, parameters.consensusThreshold = 0.75, 0.25
     parameters.shownSample, parameters.comparisonTable, parameters.modeCut = 2, "dice", 0.4
     parameters.exportFolder = tmp_path / "somewhere"
-    driver.widget.result.apply_threshold()
-    driver.wait(lambda: driver.widget.modes._asked is None and not driver.widget.modes._timer.active)
+    driver.widget.controller.apply_threshold()
+    driver.wait(lambda: not driver.widget.controller.modes.busy and not driver.widget.controller._cut_timer.active)
     before = {
         "masks": [crop.full() for crop in crops_of(driver.run)],
         "mean": slicer.util.arrayFromVolume(driver.run.mean).copy(),
@@ -62,12 +62,12 @@ def test_saved_cleared_loaded(driver, tmp_path):
     assert (ui.opacitySlider.value, ui.thresholdSlider.value, ui.sampleSlider.value) == (0.75, 0.25, 2)
     assert parameters.modeCut == 0.4 and parameters.exportFolder == tmp_path / "somewhere"
     assert ui.channelSelector1.currentNode().GetName() == "AmbiguousSeg phantom"
-    assert len(driver.widget.raters.chosen()) == before["raters"] == 4
+    assert len(driver.widget.context.snapshot().raters) == before["raters"] == 4
     assert ui.comparisonSelector.itemData(ui.comparisonSelector.currentIndex) == "dice"
     assert ui.comparisonTable.mrmlTableNode() is run.tables["comparison dice"]
     driver.parameters.moreSamples = 1  # and it can go on from there
     driver.press("moreButton")
-    driver.wait(lambda: not driver.widget.generate.busy)
+    driver.wait(lambda: not driver.busy)
     assert len(driver.run.samples) == 4
 
 
@@ -76,7 +76,7 @@ def test_consensus_follows_its_slider(driver):
     mean = slicer.util.arrayFromVolume(driver.run.mean)
     for threshold in (0.0, 0.6):
         driver.ui.thresholdSlider.value = threshold
-        driver.wait(lambda: not driver.widget.result._threshold_timer.active)
+        driver.wait(lambda: not driver.widget.controller._threshold_timer.active)
         from AmbiguousSegBridge.scene.masks import read_mask
 
         np.testing.assert_array_equal(

@@ -156,7 +156,7 @@ def test_left_alone_while_another_module_is_open(driver):
     composite = slicer.app.layoutManager().mrmlSliceLogics().GetItemAsObject(0).GetSliceCompositeNode()
     place = (red.GetSliceOffset(), composite.GetForegroundVolumeID())
     driver.widget.parent._entered = False
-    driver.wait(lambda: not driver.widget.generate.busy)
+    driver.wait(lambda: not driver.busy)
     assert len(driver.run.samples) == 2
     assert (red.GetSliceOffset(), composite.GetForegroundVolumeID()) == place
     driver.widget.parent._entered = True
@@ -183,7 +183,7 @@ def test_without_a_main_window_the_module_opens(driver, monkeypatch):
 def test_maps_and_volumes_follow_a_deleted_sample(filled):
     remove_nodes(slicer.mrmlScene, [filled.run.samples[1]])
     filled.settle()
-    filled.wait(lambda: filled.widget.modes._asked is None)
+    filled.wait(lambda: not filled.widget.controller.modes.busy)
     masks = [crop.full() for crop in crops_of(filled.run)]
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(filled.run.mean), np.mean(masks, 0, dtype=np.float32))
     table = filled.ui.sampleTable
@@ -199,7 +199,7 @@ def test_maps_and_volumes_follow_a_deleted_sample(filled):
 def test_a_run_removed_during_its_comparison(filled):
     filled.press("compareButton")
     remove_run(slicer.mrmlScene, filled.run)
-    filled.wait(lambda: filled.widget.raters._number is None)
+    filled.wait(lambda: not filled.widget.controller.comparison.busy)
     assert "removed meanwhile" in filled.ui.comparisonLabel.text
     assert filled.ui.compareButton.text.startswith("Compare") and not filled.ui.compareButton.enabled
 
@@ -212,7 +212,7 @@ def test_a_comparison_of_fewer_samples_says_so(filled):
     filled.press("moreButton")
     filled.settle()
     assert not filled.ui.compareButton.enabled and "Wait" in filled.ui.compareButton.toolTip
-    filled.wait(lambda: not filled.widget.generate.busy)
+    filled.wait(lambda: not filled.busy)
     assert "compare again" in filled.ui.comparisonLabel.text and filled.ui.compareButton.enabled
 
 
@@ -245,11 +245,14 @@ def test_whatever_the_user_deletes_every_button_that_is_enabled_works(filled, tm
         if getattr(filled.ui, name).enabled:
             filled.press(name)
             enabled.append(name)
-    filled.widget.context.leave_grid()
-    for name, panel in (("compareButton", filled.widget.raters), ("exportButton", filled.widget.export)):
+    filled.widget.controller.display.leave_grid()
+    for name, work in (
+        ("compareButton", filled.widget.controller.comparison),
+        ("exportButton", filled.widget.controller.export),
+    ):
         if getattr(filled.ui, name).enabled:
             filled.press(name)
-            filled.wait(lambda panel=panel: panel._number is None)
+            filled.wait(lambda work=work: not work.busy)
             enabled.append(name)
     if filled.ui.histogramButton.enabled:
         filled.press("histogramButton")
@@ -269,11 +272,11 @@ def test_a_sample_that_lost_its_mask_is_named_by_every_button(filled):
     for button in buttons:
         filled.press(button)
     filled.ui.modeCutSlider.value = 0.3
-    filled.wait(lambda: not filled.widget.modes._timer.active)
+    filled.wait(lambda: not filled.widget.controller._cut_timer.active)
     texts = [*dialogs.texts("errorDisplay"), filled.ui.modesLabel.text]
     assert len(texts) == len(buttons) + 1
     assert all("sample 02' has lost its mask. Delete it" in text for text in texts)
-    assert not filled.widget.generate.busy and filled.widget.raters._number is None
+    assert not filled.busy and not filled.widget.controller.comparison.busy
 
 
 PRESSES = ("useSampleButton", "useConsensusButton", "histogramButton", "disagreementPlotButton", "exportButton")

@@ -1,54 +1,58 @@
-"""What all panels share."""
+"""What everything that acts for the panels works with: scene, runner, the module's state, and messages to the user."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import qt
 import slicer
 from slicer.i18n import tr as _
 
+from AmbiguousSegBridge.panels.snapshot import Snapshot
 from AmbiguousSegBridge.scene import side_by_side
-from AmbiguousSegBridge.scene.runs import Run, find_run_of
+from AmbiguousSegBridge.scene.runs import Run, find_run_of, find_runs
 from AmbiguousSegBridge.worker import packages
 from AmbiguousSegBridge.worker.runner import Failure, Runner
-
-ROW_HEIGHT = 22  # pixels
 
 
 @dataclass
 class Context:
-    """Widgets by name, scene, runner, and the module's state (None while the scene is being closed).
+    """Scene, runner, and the module's state (None while the scene is being closed).
 
-    ``in_front`` tells whether the user has the module open: only then the views are its own to set. ``refresh_soon``
-    has all panels show the state when the event loop comes to it.
+    ``in_front`` tells whether the user has the module open: only then the views are its own to set. ``refresh`` has
+    all panels show the state, ``refresh_soon`` when the event loop comes to it.
     """
 
-    ui: SimpleNamespace
     scene: slicer.vtkMRMLScene
     runner: Runner
     in_front: Callable[[], bool]
+    refresh: Callable[[], None]
     refresh_soon: Callable[[], None]
     parameters: Any = None
     generating: bool = False  # the worker samples: other jobs would wait
 
+    def snapshot(self) -> Snapshot:
+        """The scene as it is now; all runs are looked up for it, once."""
+        runs = () if self.parameters is None else find_runs(self.scene)
+        found = tuple(run for run in runs if run.mean is not None)
+        shown = next((run for run in found if run.node is self.parameters.run), None)
+        return Snapshot(self.scene, self.parameters, found, shown, self.generating, self.in_front())
+
     def run(self) -> Run | None:
-        """The run that the panels show."""
-        node = self.parameters.run if self.parameters is not None else None
+        """The run that the panels show, as it is now."""
+        node = None if self.parameters is None else self.parameters.run
         return None if node is None else find_run_of(self.scene, node)
 
-    def leave_grid(self) -> None:
-        """Show what the views showed before samples, or the modes' representatives, were put side by side."""
-        self.ui.sideBySideButton.checked = self.ui.modesSideBySideButton.checked = False
+    def select(self, run: Run) -> None:
+        """Make a run the one that the panels show."""
+        self.parameters.run = run.node
 
-    def show_chart(self, chart: slicer.vtkMRMLPlotChartNode) -> None:
-        """Show a plot; the layout becomes one that has a place for it."""
-        self.leave_grid()
-        slicer.modules.plots.logic().ShowChartInLayout(chart)
+    def again(self, run: Run) -> Run | None:
+        """A run that was found earlier as it is now; None: it is gone."""
+        return find_run_of(self.scene, run.node) if self.scene.IsNodePresent(run.node) else None
 
     def packages_there(self, what: str) -> bool:
         """Whether the worker finds the packages that it needs; missing ones are installed, if the user agrees.
@@ -87,34 +91,12 @@ class Context:
         try:
             yield
         except (OSError, ValueError) as error:
-            slicer.util.errorDisplay(f"{what}\n\n{error}", windowTitle=_("Ambiguous Segmentation"))
+            slicer.util.errorDisplay("\n\n".join([what, str(error)]), windowTitle=_("Ambiguous Segmentation"))
 
 
-@contextmanager
-def silent(*widgets: qt.QWidget) -> Iterator[None]:
-    """No signals of these widgets inside: for showing a state, as against changing it."""
-    before = [widget.blockSignals(True) for widget in widgets]
-    try:
-        yield
-    finally:
-        for widget, blocked in zip(widgets, before):
-            widget.blockSignals(blocked)
-
-
-def fill_table(table: qt.QTableWidget, headers: list[str], rows: list[list[str]], colours: list | None = None) -> None:
-    """Show text in a table widget; ``colours``: RGB in [0, 1] behind the first cell of each row, or None."""
-    with silent(table):
-        table.clear()
-        table.setColumnCount(len(headers))
-        table.setRowCount(len(rows))
-        table.setHorizontalHeaderLabels(headers)
-        for number, row in enumerate(rows):
-            for column, text in enumerate(row):
-                cell = qt.QTableWidgetItem(text)
-                if column == 0 and colours is not None and colours[number] is not None:
-                    cell.setData(qt.Qt.DecorationRole, qt.QColor.fromRgbF(*colours[number]))
-                table.setItem(number, column, cell)
-        table.resizeColumnsToContents()
-        table.horizontalHeader().setStretchLastSection(True)
-        table.verticalHeader().setVisible(False)
-        table.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)
+def later(action: Callable[[], None]) -> qt.QTimer:
+    """A timer that, when it is started, calls ``action`` once."""
+    timer = qt.QTimer()
+    timer.setSingleShot(True)
+    timer.connect("timeout()", action)
+    return timer
