@@ -15,6 +15,7 @@ import pytest
 from tiny_models import tiny_model
 
 from AmbiguousSegLib import cli
+from AmbiguousSegLib.labels import DEFAULT_LABELS
 from AmbiguousSegLib.model import save_model
 from AmbiguousSegLib.outputs.result_folder import read_result_folder
 from AmbiguousSegLib.studies.jobs import name_problem
@@ -39,8 +40,6 @@ def inputs(tmp_path_factory):
     for number in range(4):
         values = np.random.default_rng(number).random(GRID.shape, np.float32)
         write_volume(folder / f"scan{number}.nrrd", values, GRID)
-        from AmbiguousSegLib.labels import DEFAULT_LABELS
-
         write_segmentation(folder / f"anna{number}.seg.nrrd", values > 0.5, GRID, DEFAULT_LABELS)
         lines.append(f"=p{number},scan{number}.nrrd,anna{number}.seg.nrrd")
     (folder / "t.csv").write_text("\n".join(lines), encoding="utf-8")
