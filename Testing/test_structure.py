@@ -22,7 +22,7 @@ FLOORS = [
     {"model", "card"},
     {"inference", "plotting", "published"},
     {"outputs", "training"},
-    {"benchmarking"},
+    {"benchmarking", "studies"},
     {"cli"},
     {"__main__", "__init__"},  # the public interface names what it offers, and imports it when it is asked for
 ]

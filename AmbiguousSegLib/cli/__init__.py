@@ -9,6 +9,7 @@ import sys
 SUBCOMMANDS = {
     "prepare": "read and check data once, and keep it in a form that trains fast",
     "sample": "sample plausible segmentations of a volume or image",
+    "study": "sample many volumes, and write one table of all",
     "plan": "write a training configuration that fits the data and this machine",
     "train": "train a method from a configuration file",
     "evaluate": "score models, or masks predicted elsewhere, against several raters on held-out cases",

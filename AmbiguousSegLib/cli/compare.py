@@ -6,12 +6,9 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import SimpleITK as sitk
 
 from AmbiguousSegLib import __version__
 from AmbiguousSegLib.cli.common import CommandError, check_out, figure_writer, program, progress_bar
@@ -24,12 +21,9 @@ from AmbiguousSegLib.labels import DEFAULT_LABELS, SEGMENTS_ARE
 from AmbiguousSegLib.layouts.names import some
 from AmbiguousSegLib.layouts.nnunet_predictions import find_predictions
 from AmbiguousSegLib.outputs.result_folder import ResultFolder, read_result_folder
+from AmbiguousSegLib.studies.rater_files import distinct_names, read_rater_masks
 from AmbiguousSegLib.volume.crops import Crop, joint_box, stack
-from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.headers import read_header
-from AmbiguousSegLib.volume.io import file_stem, is_flat, placed_on
-from AmbiguousSegLib.volume.scan_kind import is_picture
-from AmbiguousSegLib.volume.segments import read_rater_maps
 
 HELP = "compare the samples of a volume with several raters' segmentations"
 JSON_FILE, MARKDOWN_FILE, FIGURE_FILE = "comparison.json", "comparison.md", "disagreement.png"
@@ -41,16 +35,6 @@ _KEPT = (
     *("input_warnings", "notes"),
 )
 _TOLD = ("input_warnings", "notes")  # sentences of it, for the reader of the table
-
-
-@dataclass(frozen=True)
-class _Rater:
-    """One rater's label map on the samples' grid, and where it came from; ``name`` is the segment's or the file's."""
-
-    name: str
-    file: Path
-    resampled: bool
-    crop: Crop
 
 
 def parser() -> argparse.ArgumentParser:
@@ -94,10 +78,11 @@ def main(arguments: list[str]) -> int:
     write_figure = _checked(options)  # None: none is wanted
     try:
         result = read_result_folder(options.results) if options.case is None else _predicted(options)
-        raters = [rater for file in options.raters for rater in _read_raters(file, result, options)]
+        onto = (result.geometry, result.labels, options.segments_are, options.resample)
+        raters = [rater for file in options.raters for rater in read_rater_masks(file, *onto)]
     except (OSError, ImportError) as error:
         raise CommandError(said(error)) from error
-    names = _names(raters)
+    names = distinct_names(raters)
     drawn = [rater.crop for rater in raters]
     box = joint_box([*result.samples, *drawn]) or (slice(0, 0),) * 3
     with progress_bar("comparing") as advance:
@@ -162,66 +147,6 @@ def _predicted(options: argparse.Namespace) -> ResultFolder:
     samples = [Crop.of(mask).copy() for mask in found.masks(options.case, geometry, labels)]
     summary = {"model": {"name": options.results.resolve().name}, "predictions": [str(file) for file in files]}
     return ResultFolder(summary, geometry, [f"sample {k}" for k in range(1, 1 + len(files))], labels, samples)
-
-
-def _read_raters(file: Path, result: ResultFolder, options: argparse.Namespace) -> list[_Rater]:
-    """Every rater of a file on the samples' grid."""
-    geometry = result.geometry
-    maps, grid, part = read_rater_maps(file, [label.name for label in result.labels], options.segments_are, geometry)
-    if is_picture(file) and geometry.size[2] == 1 and grid.size == geometry.size:
-        grid = geometry  # a picture does not tell the size of its pixels, which the samples know
-    found = []
-    for name, label_map in maps.items():
-        placed = placed_on(geometry, label_map, grid, part)
-        if placed is not None:
-            found.append(_Rater(name, file, False, Crop.of(placed).copy()))
-            continue
-        differs = f"{file} does not lie on the samples' grid: {geometry.difference(grid)}."
-        if geometry.size[2] > 1 and is_flat(file):
-            raise CommandError(
-                f"{differs} A picture does not say which slice it shows; save the rater's mask as a volume."
-            )
-        if not options.resample:
-            raise CommandError(f"{differs} Resample it, or add --resample (nearest neighbour).")
-        crop, outside = _resampled(Crop.of(label_map), grid, geometry)
-        if label_map.any() and crop.empty:
-            raise CommandError(f"{file}: {name} marks nothing on the samples' grid; is it the same patient?")
-        if outside:
-            raise CommandError(
-                f"{file}: {name} marks {outside * geometry.voxel_volume_ml:.3g} mL outside the samples' volume, which "
-                "would be lost; crop the rater's mask, or sample the larger volume."
-            )
-        found.append(_Rater(name, file, True, crop))
-    return found
-
-
-def _resampled(drawn: Crop, grid: Geometry, geometry: Geometry) -> tuple[Crop, int]:
-    """What is drawn on ``grid`` by the nearest voxels of ``geometry``, and how many voxels it takes beyond that."""
-    if drawn.empty:
-        return Crop.nothing(geometry.shape), 0
-    # Both grids are cut to what is drawn, or go on beyond the volume to hold it.
-    start = tuple(grid.to_mm(np.array(drawn.start[::-1])))
-    source = Geometry(drawn.voxels.shape[::-1], grid.spacing_mm, start, grid.direction)
-    corners = geometry.to_index(source.outer_corners_mm())
-    first, end = np.floor(corners.min(axis=0)).astype(int), np.ceil(corners.max(axis=0)).astype(int) + 1
-    to = ((end - first).tolist(), sitk.Transform(), sitk.sitkNearestNeighbor)
-    lies = (tuple(geometry.to_mm(first)), geometry.spacing_mm, geometry.direction)
-    found = sitk.GetArrayFromImage(sitk.Resample(source.image(drawn.voxels), *to, *lies))
-    low, high = np.clip([first, end], 0, geometry.size)
-    inside = Crop.of(found[tuple(slice(a, b) for a, b in zip((low - first)[::-1], (high - first)[::-1]))])
-    outside = np.count_nonzero(found) - np.count_nonzero(inside.voxels)
-    return inside.copy().placed(low[::-1], geometry.shape), int(outside)
-
-
-def _names(raters: Sequence[_Rater]) -> list[str]:
-    """Names of the raters, with their files' where several agree."""
-    own = [rater.name for rater in raters]
-    names = [f"{file_stem(r.file)}: {r.name}" if own.count(r.name) > 1 else r.name for r in raters]
-    if len(set(names)) < len(names):
-        raise CommandError(
-            f"Two raters are named {max(names, key=names.count)}; give each once, in files of different names."
-        )
-    return names
 
 
 def _write(

@@ -33,7 +33,7 @@ from AmbiguousSegLib.volume.dicom_volumes import chosen, grid_of
 from AmbiguousSegLib.volume.file_checks import check_declared, check_file, check_name, shown
 from AmbiguousSegLib.volume.itk_errors import one_line_errors
 
-__all__ = ["has_series", "is_dicom", "is_dicom_seg", "read_dicom"]
+__all__ = ["has_series", "is_dicom", "is_dicom_seg", "read_dicom", "series_files"]
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,20 @@ def has_series(path: Path | str, series: str | None) -> bool:
     if series is None or not (path.is_dir() or is_dicom(path)):
         return False
     return any(frame.series == series.partition(",")[0] for frame in _frames(path)[0])
+
+
+def series_files(path: Path | str, series: str | None = None) -> list[Path]:
+    """Files of the slices that ``read_dicom`` makes a volume of, in their order, each once; none for other formats.
+
+    Raises:
+        ValueError, OSError: as ``read_dicom``.
+    """
+    path = Path(path)
+    if not (path.is_dir() or is_dicom(path)):
+        return []
+    with quiet():
+        frames, _ = _frames(path)
+        return list(dict.fromkeys(frame.file for frame in chosen(frames, path, series))) if frames else []
 
 
 def read_dicom(path: Path, series: str | None = None) -> sitk.Image:

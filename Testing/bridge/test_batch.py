@@ -26,6 +26,7 @@ from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.model import save_model
 from AmbiguousSegLib.quality import Quality
+from AmbiguousSegLib.studies.requests import pointing_of
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.writing import write_volume
 
@@ -340,7 +341,7 @@ def test_rows_of_a_table_point_at_lesions(study):
     assert study.run(inputs=[table]) == 0 and study.asked == []
     assert study.run("--window", 50, "--grow-window", inputs=[table]) == 0  # the second has a size of its own
     assert study.asked_names() == ["first", "second"]
-    sizes = {j.name: study.batch.pointing_of(j, SimpleNamespace(window=50.0, grow_window=True)) for j in study.asked}
+    sizes = {j.name: pointing_of(j, SimpleNamespace(window=50.0, grow_window=True)) for j in study.asked}
     assert [sizes[name].window_mm for name in ("first", "second")] == [50.0, 60.0] and sizes["first"].grow
     assert study.run("--grow-window") == 2  # a folder, which points at nothing
     assert study.run("--window", 0, inputs=[table]) == 2 and study.asked == []
@@ -557,11 +558,8 @@ def test_no_name_of_an_option_is_one_of_slicers():
     # Slicer parses the whole line first and keeps what it knows (its own options, as of 5.13).
     slicers = {"help", "version", "testing", "verbose", "home", "settings-path", "python-script", "python-code", "exit"}
     slicers |= {"no-splash", "no-main-window", "program-path", "temporary-path", "additional-module-path"}
-    own = {
-        line.split('"--')[1].split('"')[0]
-        for line in SCRIPT.read_text(encoding="utf-8").splitlines()
-        if 'add_argument("--' in line
-    }
+    text = subprocess.run([sys.executable, SCRIPT, "--help"], capture_output=True, text=True, encoding="utf-8").stdout
+    own = set(re.findall(r"^  (?:-\w, )?--([\w-]+)", text, re.MULTILINE)) - {"help"}  # argparse's, as its text says
     assert {"model", "out", "samples", "mrb"} < own and not own & slicers
 
 

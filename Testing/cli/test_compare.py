@@ -12,13 +12,13 @@ import pytest
 import SimpleITK as sitk
 
 from AmbiguousSegLib import cli
-from AmbiguousSegLib.cli import compare
 from AmbiguousSegLib.ensemble.refinement import DenseCRFConfig
 from AmbiguousSegLib.ensemble.sample_set import SampleSet
 from AmbiguousSegLib.evaluation.rater_comparison import compare_with_raters
 from AmbiguousSegLib.evaluation.table import Table
 from AmbiguousSegLib.labels import Label
 from AmbiguousSegLib.outputs.result_folder import write_outputs
+from AmbiguousSegLib.studies.rater_files import resampled
 from AmbiguousSegLib.volume.crops import Crop
 from AmbiguousSegLib.volume.geometry import Geometry
 from AmbiguousSegLib.volume.writing import write_segmentation
@@ -178,7 +178,7 @@ def test_resampling_loses_nothing_unseen(angle, move):
     grid = turned(angle, (-7.45 + move, 9.95, 50.85 + move))  # the middle of GRID
     mask = np.zeros(grid.shape, bool)
     mask[4:7, 3:7, 2:7] = np.random.default_rng(3).random((3, 4, 5)) < 0.5
-    crop, outside = compare._resampled(Crop.of(mask), grid, GRID)
+    crop, outside = resampled(Crop.of(mask), grid, GRID)
     # A grid that reaches 30 voxels further to every side
     size, origin = tuple(n + 60 for n in GRID.size), tuple(GRID.to_mm(np.full(3, -30.0)))
     to = (size, sitk.Transform(), sitk.sitkNearestNeighbor, origin, GRID.spacing_mm, GRID.direction)
