@@ -53,7 +53,7 @@ def environment(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", environment.version)
     monkeypatch.setattr(importlib.util, "find_spec", environment.find_spec)
     monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(packages.shutil, "which", lambda name: f"/opt/Slicer with space/{name}")
+    monkeypatch.setattr(packages, "slicer_python", lambda: "/opt/Slicer with space/PythonSlicer")
     monkeypatch.setattr(slicer, "app", SimpleNamespace(testingEnabled=lambda: False), raising=False)
     monkeypatch.setitem(sys.modules, "PyTorchUtils", None)
     return environment
@@ -278,7 +278,7 @@ def test_without_anybody_to_ask_nothing_is_asked_or_installed(
 
 
 def test_commands_name_this_python_where_there_is_no_pythonslicer(environment, monkeypatch):
-    monkeypatch.setattr(packages.shutil, "which", lambda _name: None)
+    monkeypatch.setattr(packages, "slicer_python", lambda: None)
     monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
     assert f"Run: /usr/bin/python3 -m pip install '{TOY}'" in failure(environment, interactive=False).remedy
 
