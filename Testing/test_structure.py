@@ -15,8 +15,9 @@ from shared_data import REPOSITORY
 
 LIBRARY = REPOSITORY / "AmbiguousSegLib"
 FLOORS = [
-    {"registry", "labels", "label_maps", "boxes", "configuration", "files", "resources", "devices", "processes"},
-    {"text_files", "networks", "diffusion", "metrics", "volume"},
+    {"registry", "labels", "label_maps", "boxes", "configuration", "files", "resources", "processes", "locks"}
+    | {"hardware"},
+    {"text_files", "networks", "diffusion", "metrics", "volume", "devices", "device_faults"},
     {"data", "methods", "ensemble", "calibration", "quality"},
     {"description", "evaluation", "layouts"},
     {"model", "card"},
@@ -29,7 +30,8 @@ FLOORS = [
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 FILES = sorted(LIBRARY.rglob("*.py"))
 TORCH_FREE = [  # what Slicer's own process may import: importing torch would block it for seconds
-    *("card", "configuration", "description", "files", "labels", "quality", "resources", "text_files"),
+    *("card", "configuration", "description", "device_faults", "files", "hardware", "labels", "locks"),
+    *("quality", "resources", "text_files"),
     *("calibration.figures", "data.lung_phantom", "ensemble.refinement", "ensemble.sample_set"),
     *("evaluation.rater_comparison", "evaluation.rater_tables"),
     *("evaluation.table", "metrics.figures", "outputs.export_formats", "outputs.result_folder"),

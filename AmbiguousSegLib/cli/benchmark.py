@@ -9,7 +9,6 @@ from pathlib import Path
 from AmbiguousSegLib.benchmarking.cell import Cell
 from AmbiguousSegLib.benchmarking.file import BEGUN_FILE, Benchmark, Budget, begin, read_benchmark
 from AmbiguousSegLib.benchmarking.held_out import check_data
-from AmbiguousSegLib.benchmarking.lock import only_one
 from AmbiguousSegLib.benchmarking.report import TABLE_FILE, write_report
 from AmbiguousSegLib.benchmarking.runner import failure, run_cells
 from AmbiguousSegLib.cli.common import CommandError, check_out, program
@@ -17,8 +16,10 @@ from AmbiguousSegLib.data.config import MOST_WORKERS
 from AmbiguousSegLib.devices import choose_device
 from AmbiguousSegLib.evaluation.benchmark_result import same_cases
 from AmbiguousSegLib.files import said
+from AmbiguousSegLib.locks import only_one
 
 HELP = "train, sample and judge a list of systems alike, and print one table"
+LOCK_FILE = "benchmark.lock"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -57,7 +58,7 @@ def main(arguments: list[str]) -> int:
     elif not (options.out / BEGUN_FILE).exists():
         raise CommandError(f"{options.out} holds no benchmark; check --out, or leave out --table-only.")
     try:
-        with only_one(options.out):
+        with only_one(options.out, LOCK_FILE):
             begin(options.out, benchmark)
             same_cases([cell.result() for cell in cells if cell.done])  # refused now, not after hours of training
             if not options.table_only and not run_cells(cells, options.jobs):

@@ -41,7 +41,7 @@ sys.path[:0] = [
 import batch  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-import worker  # noqa: E402
+from AmbiguousSegBridge.worker import server  # noqa: E402
 from bad_inputs_cases import READ, REFUSED, Call, Case, all_cases, sample  # noqa: E402
 from bad_inputs_files import make_base  # noqa: E402
 
@@ -288,12 +288,12 @@ def ask_worker(lines: list, answers: Path) -> int:
             for at in range(0, len(data), 4096):
                 os.write(write_to, data[at : at + 4096])
             os.write(write_to, b"\n")
-        while sum(map(answers.read_bytes().count, (b'"finished"', b'"type":"error"'))) < len(lines):
+        while sum(map(answers.read_bytes().count, (b'"finished"', b'"type":"failed"'))) < len(lines):
             time.sleep(0.02)
         os.close(write_to)
 
     threading.Thread(target=send, daemon=True).start()
-    return worker.main()
+    return server.main()
 
 
 def judge(case: Case, call: Call, code: int | str, out: str, err: str) -> tuple[list[str], str]:
@@ -345,22 +345,22 @@ def judge_worker(call: Call, code: int | str, out: str, err: str) -> tuple[list[
     if call.expect == "ends":
         bad = [] if code == 2 else [f"ended with {code}"]
         return bad + (["an internal error"] if "Exception in thread" in err else []), err[-300:] if bad else ""
-    endings = [a for a in answers if a["type"] in ("finished", "error")]
+    endings = [a for a in answers if a["type"] in ("finished", "failed")]
     fault = [] if code == 0 else [f"ended with {code}"]
     if len(endings) != 2:
         return [*fault, f"{len(endings)} endings"], err[-500:]
     first, second = endings
-    said = f"{first.get('message', 'finished')} {first.get('remedy', '')}"
+    said = f"{first.get('failure', first).get('message', 'finished')} {first.get('failure', first).get('remedy', '')}"
     if second["type"] != "finished":
         fault.append("the job after it failed")
     if first["type"] == "finished" and call.expect == REFUSED:
         fault.append("not refused")
-    if first["type"] == "error":
+    if first["type"] == "failed":
         if call.expect == READ:
             fault.append("refused though it is right")
-        if first["kind"] == "internal":
+        if first["failure"]["kind"] == "internal":
             fault.append("internal")
-        if "\n" in first["message"] or INTERNAL.search(first["message"]):
+        if "\n" in first["failure"]["message"] or INTERNAL.search(first["failure"]["message"]):
             fault.append("internal words")
     return fault, said
 

@@ -18,7 +18,7 @@ from tiny_benchmark import BASE, make_or_not, tiny_benchmark
 from tiny_training import assert_same_run
 
 from AmbiguousSegLib.benchmarking import cell as cells
-from AmbiguousSegLib.benchmarking import lock, runner
+from AmbiguousSegLib.benchmarking import runner
 from AmbiguousSegLib.benchmarking.budget import Allowance, allowance
 from AmbiguousSegLib.benchmarking.cell import Cell, StoppedError, make, spent
 from AmbiguousSegLib.benchmarking.file import TRUTH, Budget, read_benchmark
@@ -179,8 +179,8 @@ def test_one_that_fails_does_not_lose_the_others(tmp_path, capsys, monkeypatch):
 
 def test_a_second_run_into_the_folder_is_refused(finished, tmp_path, capsys):
     file, out = finished
-    code = "import sys, time; from pathlib import Path; from AmbiguousSegLib.benchmarking.lock import only_one\n"
-    code += "with only_one(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    code = "import sys, time; from pathlib import Path; from AmbiguousSegLib.locks import only_one\n"
+    code += "with only_one(Path(sys.argv[1]), 'benchmark.lock'): print('held', flush=True); time.sleep(60)"
     process = subprocess.Popen([sys.executable, "-c", code, str(out)], stdout=subprocess.PIPE, cwd=REPOSITORY)
     try:
         assert process.stdout.readline().strip() == b"held"
@@ -189,7 +189,7 @@ def test_a_second_run_into_the_folder_is_refused(finished, tmp_path, capsys):
     finally:
         process.kill()
         process.communicate()
-    assert (out / lock.FILE).read_text(encoding="utf-8").startswith('{"pid"')  # left by the dead one
+    assert (out / "benchmark.lock").read_text(encoding="utf-8").startswith('{"pid"')  # left by the dead one
     assert run(file, out, "--table-only", capsys=capsys)[0] == 0
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from AmbiguousSegBridge.worker import jobs, messages, report
-from AmbiguousSegBridge.worker.arguments import given
+from AmbiguousSegBridge.worker.arguments import Sampling
 from AmbiguousSegBridge.worker.runner import crops_argument
 from tiny_models import randomised, tiny_model
 
@@ -36,14 +36,19 @@ class Told:
 
     def __init__(self, folder, cancel_after=np.inf):
         self.messages, self.cancel_after = [], cancel_after
-        self.report = report.Report(folder, self.send, lambda: len(self.messages) >= self.cancel_after)
+        self.folder = folder
+        self.report = report.Report(1, folder, self.send, lambda: len(self.messages) >= self.cancel_after)
 
-    def send(self, kind, content):
-        messages.encode({"type": kind, **content})  # plain types
-        self.messages.append((kind, content))
+    def send(self, message):
+        assert messages.decode(messages.encode(message), messages.FROM_WORKER) == message  # plain types
+        self.messages.append(message)
 
     def of(self, kind):
-        return [content for told, content in self.messages if told == kind]
+        return [message for message in self.messages if isinstance(message, kind)]
+
+    def do(self, kind, arguments, folder=None):
+        """The result as it arrives."""
+        return plain(jobs.do(kind, plain(arguments), folder or self.folder, self.report))
 
 
 @pytest.fixture
@@ -115,15 +120,16 @@ def test_samples_are_those_of_the_library(told, tmp_path, model_folder, channels
     save(folder, a=channels[0], b=channels[1])
     region = ((4.0, -2.0, 6.0), (15.0, 12.0, 14.0))
     given = {"seed": 2**53 + 1, "first_sample": 2, "samples": 2, "region": region, "slice_range": (1, 4)}
-    result = plain(jobs.sample(arguments_for(model_folder, **given, sampler=sampler), folder, told.report))
+    result = told.do("sample", arguments_for(model_folder, **given, sampler=sampler), folder)
 
     model = load_model(model_folder)
     request = SampleRequest(**given, sampler=meant or SamplerSettings(**sampler))
     expected = sample_volume(model, np.stack(channels).astype(np.float32), GRID, request)
     assert expected.masks.any(axis=(1, 2, 3)).all()
-    assert [entry["index"] for entry in told.of("sample")] == [2, 3]
-    for entry, mask in zip(told.of("sample"), expected.masks):
-        assert np.array_equal(Crop.load(folder / entry["file"], entry).full(), mask)
+    samples = told.of(messages.Sample)
+    assert [sample.index for sample in samples] == [2, 3]
+    for sample, mask in zip(samples, expected.masks):
+        assert np.array_equal(Crop.load(folder / sample.mask.file, vars(sample.mask)).full(), mask)
     assert result["provenance"] == plain(expected.provenance)
     assert result["labels"] == [plain(asdict(Label()))]
 
@@ -136,7 +142,7 @@ def test_what_is_known_of_the_volume_reaches_the_check(told, tmp_path, channels)
     save(tmp_path / "job", a=channels[0], b=channels[1])
     for changes, words in (({}, []), ({"modality": "MR"}, ["This is MR"]), ({"picture": True}, ["1 mm is assumed"])):
         given = arguments_for(folder, samples=1, slice_range=(1, 1), **changes)
-        notes = jobs.sample(given, tmp_path / "job", told.report)["provenance"]["input_warnings"]
+        notes = told.do("sample", given, tmp_path / "job")["provenance"]["input_warnings"]
         assert len(notes) == len(words) and all(word in note for word, note in zip(words, notes))
 
 
@@ -146,18 +152,18 @@ def test_progress_says_what_is_done_and_what_is_left(told, tmp_path, model_folde
     seconds = iter(range(100))
     monkeypatch.setattr(jobs, "time", SimpleNamespace(monotonic=lambda: float(next(seconds))))
     save(tmp_path / "job", a=channels[0], b=channels[1])
-    jobs.sample(arguments_for(model_folder), tmp_path / "job", told.report)
-    progress = told.of("progress")
-    assert [(p["samples_done"], p["slices_done"]) for p in progress] == [
+    told.do("sample", arguments_for(model_folder), tmp_path / "job")
+    progress = told.of(messages.Progress)
+    assert [(p.samples_done, p.slices_done) for p in progress] == [
         *((0, 1), (0, 2), (0, 4)),
         *((0, 5), (0, 6), (0, 6)),  # the first sample is complete with the second batch
         *((1, 3), (1, 4), (1, 6)),
         *((2, 1), (2, 2), (2, 4)),
         *((2, 4), (2, 5), (2, 6)),
     ]
-    assert all((p["samples"], p["slices"]) == (3, 6) for p in progress)
-    assert [p["share"] for p in progress[:3]] == pytest.approx([4 / 54, 8 / 54, 12 / 54]) and progress[-1]["share"] == 1
-    left = [p["seconds_left"] for p in progress]
+    assert all((p.samples, p.slices) == (3, 6) for p in progress)
+    assert [p.share for p in progress[:3]] == pytest.approx([4 / 54, 8 / 54, 12 / 54]) and progress[-1].share == 1
+    left = [p.seconds_left for p in progress]
     assert left[0] is None and left[1:4] == pytest.approx([11.5, 10.5, 9.5]) and left[-1] == 0
 
 
@@ -166,8 +172,8 @@ def test_a_cancelled_job_stops_at_the_next_evaluation(tmp_path, model_folder, ch
     monkeypatch.setattr(report, "PROGRESS_EVERY_S", -1)
     save(tmp_path, a=channels[0], b=channels[1])
     told = Told(tmp_path, after)
-    with pytest.raises(report.Cancelled):
-        jobs.sample(arguments_for(model_folder, sampler={"name": "ddim", "steps": 10}), tmp_path, told.report)
+    with pytest.raises(report.Stopped):
+        told.do("sample", arguments_for(model_folder, sampler={"name": "ddim", "steps": 10}), tmp_path)
     assert len(told.messages) == after
 
 
@@ -177,7 +183,7 @@ def test_progress_is_not_told_more_often_than_anybody_sees(tmp_path, monkeypatch
     told = Told(tmp_path)
     for share in (0.1, 0.2, 0.3, 0.4, 1.0):
         told.report.progress(share)
-    assert [p["share"] for p in told.of("progress")] == [0.1, 0.3, 1.0]
+    assert [p.share for p in told.of(messages.Progress)] == [0.1, 0.3, 1.0]
 
 
 @pytest.mark.parametrize(
@@ -195,7 +201,7 @@ def test_progress_is_not_told_more_often_than_anybody_sees(tmp_path, monkeypatch
 def test_what_cannot_be_sampled(told, tmp_path, model_folder, channels, changes, error, message):
     save(tmp_path / "job", a=channels[0], b=channels[1], other=channels[1][..., 1:])
     with pytest.raises(error, match=message):
-        jobs.sample(arguments_for(model_folder, **changes), tmp_path / "job", told.report)
+        told.do("sample", arguments_for(model_folder, **changes), tmp_path / "job")
 
 
 def test_a_model_stays_loaded_until_it_changes(tmp_path):
@@ -218,7 +224,7 @@ def test_a_model_stays_loaded_until_it_changes(tmp_path):
 
 
 def test_an_estimate_is_that_of_the_library(told, tmp_path, model_folder):
-    result = jobs.estimate(arguments_for(model_folder, channels=[], samples=50), tmp_path, told.report)
+    result = told.do("estimate", arguments_for(model_folder, channels=[], samples=50), tmp_path)
     expected = asdict(estimate(load_model(model_folder), GRID, SampleRequest(50)))
     assert set(result) == set(expected)
     assert all(result[key] == expected[key] for key in ("memory_bytes", "slices", "evaluations", "device"))
@@ -232,20 +238,20 @@ def test_modes_by_hand(told, tmp_path):
     masks[2, 4, 10:12, 10:12] = True
     masks[3] = masks[0]
     entries = save_crops(tmp_path, "mask", masks)
-    result = plain(jobs.modes({"masks": entries, "classes": 1, "cut": 0.5}, tmp_path, told.report))
+    result = told.do("modes", {"masks": entries, "classes": 1, "cut": 0.5}, tmp_path)
     assert result["labels"] == [0, 0, 1, 0, 2] and result["cut"] == 0.5
     assert result["frequencies"] == pytest.approx([0.6, 0.2, 0.2]) and result["representatives"] == [0, 2, 4]
     # Wilson's of 3 of 5, with z² = 3.8415: (0.6 + 0.38415 ± 1.96·√(0.048 + 0.038415)) / 1.7683
     assert result["intervals"][0] == pytest.approx([0.2307, 0.8824], abs=1e-4)
     assert np.array(result["iou"])[0] == pytest.approx([1, 0.8, 0, 1, 0])
     empty = save_crops(tmp_path, "empty", masks[4:])
-    assert jobs.modes({"masks": empty * 2, "classes": 1, "cut": 0.5}, tmp_path, told.report)["labels"] == [0, 0]
+    assert told.do("modes", {"masks": empty * 2, "classes": 1, "cut": 0.5}, tmp_path)["labels"] == [0, 0]
 
 
 def test_masks_of_two_grids_are_refused(told, tmp_path):
     entries = save_crops(tmp_path, "mask", [np.ones((2, 3, 4), bool), np.ones((2, 3, 5), bool)])
     with pytest.raises(ValueError, match="Masks of one grid"):
-        jobs.modes({"masks": entries, "classes": 1, "cut": 0.5}, tmp_path, told.report)
+        told.do("modes", {"masks": entries, "classes": 1, "cut": 0.5}, tmp_path)
 
 
 @pytest.mark.parametrize("empty", [False, True])
@@ -263,14 +269,14 @@ def test_a_comparison_is_that_of_the_whole_grid(told, tmp_path, empty):
         "labels": ["lesion"],
         "geometry": plain(asdict(GRID)),
     }
-    result = plain(jobs.compare(arguments, tmp_path, told.report))
+    result = told.do("compare", arguments, tmp_path)
     expected = compare_with_raters(samples, raters, GRID, names, ["one", "two", "three"])
     assert result["tables"] == {key: plain(table.as_dict()) for key, table in expected.tables.items()}
     assert all(isinstance(Table.from_dict(table), Table) for table in result["tables"].values())
     assert [entry["name"] for entry in result["fused"]] == list(expected.fused)
     for entry in result["fused"]:
         assert np.array_equal(Crop.load(tmp_path / entry["file"], entry).full(), expected.fused[entry["name"]])
-    shares = [p["share"] for p in told.of("progress")]
+    shares = [p.share for p in told.of(messages.Progress)]
     assert shares and shares == sorted(shares) and shares[-1] == pytest.approx(1)
 
 
@@ -299,14 +305,14 @@ def to_export(job, out):
 def test_exported_files_hold_what_was_given(told, tmp_path):
     job = tmp_path / "job"
     arguments, masks, mean = to_export(job, tmp_path / "out")
-    result = plain(jobs.export(arguments, job, told.report))
+    result = told.do("export", arguments, job)
     assert result["files"] == [str(tmp_path / "out" / f"{name}.nii.gz") for name in ("sample_01", "sample_02", "mean")]
     assert result["notes"] == []
     images = [sitk.ReadImage(file) for file in result["files"]]
     for image, wanted in zip(images, [*masks, mean]):
         assert np.array_equal(sitk.GetArrayFromImage(image), wanted) and Geometry.of(image).same_grid(GRID)
     with pytest.raises(FileExistsError, match="overwrite"):
-        jobs.export(arguments, job, told.report)
+        told.do("export", arguments, job)
 
 
 @pytest.mark.parametrize("files", range(3))
@@ -314,22 +320,33 @@ def test_an_export_that_is_cancelled_after_some_files_leaves_none(tmp_path, file
     job, out, asked = tmp_path / "job", tmp_path / "out", itertools.count()
     job.mkdir()
     arguments, *_ = to_export(job, out)
-    with pytest.raises(report.Cancelled):
-        jobs.export(arguments, job, report.Report(job, print, lambda: next(asked) > files))
+    with pytest.raises(report.Stopped):
+        jobs.do("export", arguments, job, report.Report(1, job, print, lambda: next(asked) > files))
     assert next(asked) == files + 2 and not out.exists()
 
 
+def to_compare(**changes):
+    entry = {"file": "m.npy", "start": [0, 0, 0], "shape": [2, 3, 4]}
+    names = {"sample_names": ["one"], "rater_names": ["Ann"], "labels": ["lesion"]}
+    return {"samples": [entry], "raters": [entry], **names, "geometry": plain(asdict(GRID)), **changes}
+
+
 @pytest.mark.parametrize("labels", [[asdict(Label())], "lesion", None])
-def test_labels_of_a_comparison_are_names(told, tmp_path, labels):
-    with pytest.raises(ValueError, match="labels must be a list of the names of the classes"):
-        jobs.compare({"labels": labels}, tmp_path, told.report)
+def test_labels_of_a_comparison_are_names(told, labels):
+    with pytest.raises(ValueError, match=r"labels(\[0\])? must be (a list|str)"):
+        told.do("compare", to_compare(labels=labels))
 
 
-def test_an_argument_that_is_missing_is_named(told, tmp_path):
-    for job, first in (("compare", "labels"), ("export", "masks"), ("modes", "masks"), ("sample", "model")):
-        with pytest.raises(ValueError, match=f"The job lacks its argument '{first}'") as error:
-            jobs.JOBS[job](given(job, {}), tmp_path, told.report)
-        assert report.failure_of(error.value)["kind"] == "bad_input"
+def test_an_argument_that_is_missing_is_named(told):
+    for job, first in (("compare", "geometry"), ("export", "folder"), ("modes", "classes"), ("sample", "channels")):
+        with pytest.raises(ValueError, match=f"Missing key {first}; add it. Restart Slicer, so that all") as error:
+            told.do(job, {})
+        assert report.failed(1, error.value).failure.kind == "bad_input"
+
+
+def test_arguments_of_the_module_are_those_of_the_worker():
+    """Whoever asks for samples writes just these keys."""
+    assert arguments_for("model").keys() == {field.name for field in fields(Sampling)}
 
 
 WRONG = [
@@ -337,6 +354,7 @@ WRONG = [
     ("device", None, "device must be str"),
     ("channels", "a.npy", "channels must be a list"),
     ("channels", [7], r"channels\[0\] must be str"),
+    ("channels", ["../a.npy"], "name of a file in the job's folder"),
     ("geometry", None, "geometry must be a mapping of settings, got null"),
     *(("samples", value, "samples must be int") for value in ("two", None, 1.5, True)),
     ("seed", 1.5, "seed must be int"),
@@ -356,9 +374,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("key", "value", "words"), WRONG)
-def test_an_argument_of_another_type_is_named(key, value, words):
+def test_an_argument_of_another_type_is_named(told, key, value, words):
     with pytest.raises(ValueError, match=words):
-        given("sample", arguments_for("model") | {key: value})
+        told.do("sample", arguments_for("model") | {key: value})
 
 
 @pytest.mark.parametrize(
@@ -368,17 +386,13 @@ def test_an_argument_of_another_type_is_named(key, value, words):
         ({"shape": None}, r"masks\[0\].shape must be a list"),
         ({"start": [0, 0]}, r"masks\[0\].start must hold 3 values"),
         ({"more": 1}, r"Unknown key masks\[0\].more"),
+        ({"file": "../m.npy"}, "name of a file in the job's folder, got '../m.npy'"),
     ],
 )
-def test_a_mask_of_another_type_is_named(change, words):
+def test_a_mask_of_another_type_is_named(told, change, words):
     entry = {"file": "m.npy", "start": [0, 0, 0], "shape": [2, 3, 4]} | change
     with pytest.raises(ValueError, match=words):
-        given("modes", {"masks": [entry], "classes": 1, "cut": 0.5})
-
-
-def test_arguments_of_the_right_types_are_those_that_were_given(model_folder):
-    arguments = arguments_for(model_folder, region=[[0.0, 1, 2], [3, 4, 5]], slice_range=[0, 1], sampler={"steps": 3})
-    assert given("sample", arguments) == arguments
+        told.do("modes", {"masks": [entry], "classes": 1, "cut": 0.5})
 
 
 def test_a_channel_that_is_no_array_or_of_a_huge_grid_is_refused_before_anything_is_computed(
@@ -386,18 +400,20 @@ def test_a_channel_that_is_no_array_or_of_a_huge_grid_is_refused_before_anything
 ):
     save(tmp_path, a=channels[0])
     with pytest.raises(FileNotFoundError, match="b.npy does not exist; check the path"):
-        jobs.sample(arguments_for(model_folder), tmp_path, told.report)
+        told.do("sample", arguments_for(model_folder), tmp_path)
     (tmp_path / "b.npy").write_bytes(b"text")
     with pytest.raises(ValueError, match="b.npy is no array that can be read"):
-        jobs.sample(arguments_for(model_folder), tmp_path, told.report)
+        told.do("sample", arguments_for(model_folder), tmp_path)
     save(tmp_path, b=channels[1])
     huge = asdict(GRID) | {"size": [10**5] * 3}
     with pytest.raises(ValueError, match="does not fit a grid of shape"):
-        jobs.sample(arguments_for(model_folder, geometry=huge), tmp_path, told.report)
+        told.do("sample", arguments_for(model_folder, geometry=huge), tmp_path)
 
 
 def test_errors_of_the_system_are_told_without_their_numbers(tmp_path):
     with pytest.raises(OSError, match="No such file") as error:
         (tmp_path / "gone").read_bytes()
-    failure = report.failure_of(error.value)
-    assert failure["message"] == f"{tmp_path / 'gone'}: no such file or directory; check path, permission and space."
+    assert (
+        report.failed(1, error.value).failure.message
+        == f"{tmp_path / 'gone'}: no such file or directory; check path, permission and space."
+    )

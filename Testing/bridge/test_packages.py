@@ -8,13 +8,14 @@ import importlib.metadata
 import platform
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
 
 slicer = pytest.importorskip("slicer", reason="slicer-core is not installed")
 
-from AmbiguousSegBridge.worker import packages  # noqa: E402
+from AmbiguousSegBridge.worker import packages, python  # noqa: E402
 from AmbiguousSegBridge.worker.packages import PackagesError, ensure, missing, torch_missing  # noqa: E402
 from packaging.requirements import Requirement  # noqa: E402
 
@@ -53,7 +54,7 @@ def environment(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", environment.version)
     monkeypatch.setattr(importlib.util, "find_spec", environment.find_spec)
     monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(packages.shutil, "which", lambda name: f"/opt/Slicer with space/{name}")
+    monkeypatch.setattr(packages, "slicer_python", lambda: "/opt/Slicer with space/PythonSlicer")
     monkeypatch.setattr(slicer, "app", SimpleNamespace(testingEnabled=lambda: False), raising=False)
     monkeypatch.setitem(sys.modules, "PyTorchUtils", None)
     return environment
@@ -278,7 +279,7 @@ def test_without_anybody_to_ask_nothing_is_asked_or_installed(
 
 
 def test_commands_name_this_python_where_there_is_no_pythonslicer(environment, monkeypatch):
-    monkeypatch.setattr(packages.shutil, "which", lambda _name: None)
+    monkeypatch.setattr(packages, "slicer_python", lambda: None)
     monkeypatch.setattr(sys, "executable", "/usr/bin/python3")
     assert f"Run: /usr/bin/python3 -m pip install '{TOY}'" in failure(environment, interactive=False).remedy
 
@@ -307,3 +308,13 @@ def test_a_mac_with_apple_silicon_is_like_any_other_computer(environment, monkey
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(platform, "machine", lambda: "arm64")
     ensure(False, environment.requirements)
+
+
+@pytest.mark.parametrize("file", ["PythonSlicer", "PythonSlicer.exe"])
+def test_pythonslicer_of_slicers_own_folder_comes_before_the_path(tmp_path, monkeypatch, file):
+    monkeypatch.setattr(slicer, "app", SimpleNamespace(slicerHome=str(tmp_path)), raising=False)
+    monkeypatch.setattr(python.shutil, "which", lambda _name: "/elsewhere/PythonSlicer")
+    assert python.find_python() == Path("/elsewhere/PythonSlicer")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / file).write_text("", encoding="utf-8")
+    assert python.find_python() == tmp_path / "bin" / file

@@ -15,7 +15,7 @@ from AmbiguousSegBridge.scene.grid import point_of  # noqa: E402
 from AmbiguousSegBridge.scene.masks import crops_of  # noqa: E402
 from AmbiguousSegBridge.scene.sample_sets import add_volume  # noqa: E402
 from AmbiguousSegBridge.worker import jobs, report  # noqa: E402
-from AmbiguousSegBridge.worker.arguments import given  # noqa: E402
+from AmbiguousSegBridge.worker.messages import Sample  # noqa: E402
 from SlicerHost.host import make_host  # noqa: E402
 from tiny_models import tiny_model  # noqa: E402
 
@@ -51,14 +51,14 @@ class Runner:
             np.save(self.folder / name, array)
         progress = []
 
-        def send(kind, content):
-            if kind == "sample":
-                listener.sample(content["index"], Crop.load(self.folder / content["file"], content))
+        def send(message):
+            if isinstance(message, Sample):
+                listener.sample(message.index, Crop.load(self.folder / message.mask.file, vars(message.mask)))
             else:
-                progress.append(content)
+                progress.append(vars(message))
 
-        arguments = given("sample", json.loads(json.dumps(job.arguments)))
-        for _ in listener.finished(jobs.sample(arguments, self.folder, report.Report(self.folder, send, bool)), None):
+        arguments, told = json.loads(json.dumps(job.arguments)), report.Report(1, self.folder, send, bool)
+        for _ in listener.finished(jobs.do("sample", arguments, self.folder, told), None):
             pass
         return progress
 

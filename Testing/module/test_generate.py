@@ -52,20 +52,20 @@ def watch_workers(monkeypatch) -> set[int]:
     """Ids of all processes of all workers that are started from now on, ready or not."""
     from AmbiguousSegBridge.worker import client as worker_process
 
-    pids, meaning = set(), worker_process.WorkerRunner._dispatch
+    pids, meaning = set(), worker_process.WorkerRunner._hear
 
     class Link(worker_process.WorkerLink):
         def __init__(self, *arguments) -> None:
             super().__init__(*arguments)
             pids.add(self._process.processId())
 
-    def note(runner, message):
-        if message["type"] == "ready":
-            pids.add(message["pid"])
-        return meaning(runner, message)
+    def note(runner, message, crop):
+        if isinstance(message, worker_process.Ready):
+            pids.add(message.pid)
+        return meaning(runner, message, crop)
 
     monkeypatch.setattr(worker_process, "WorkerLink", Link)
-    monkeypatch.setattr(worker_process.WorkerRunner, "_dispatch", note)
+    monkeypatch.setattr(worker_process.WorkerRunner, "_hear", note)
     return pids
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 
 import pytest
+from AmbiguousSegBridge.worker.messages import Ready
 from SlicerHost import errors, lifecycle, qt
 from SlicerHost.processes import alive
 from tiny_models import tiny_model
@@ -30,13 +31,13 @@ def folder_of_folders(tmp_path, monkeypatch):
 @pytest.fixture
 def make_runner(folder_of_folders, monkeypatch):
     """Makes runners; at the end none of the workers that they ever had, and no folder, is left."""
-    runners, pids, meaning = [], [], WorkerRunner._dispatch
+    runners, pids, hear = [], [], WorkerRunner._hear
 
-    def note(runner, message):
-        pids.extend([message["pid"]] if message["type"] == "ready" and "pid" in message else [])
-        return meaning(runner, message)
+    def note(runner, message, crop):
+        pids.extend([message.pid] if isinstance(message, Ready) else [])
+        return hear(runner, message, crop)
 
-    monkeypatch.setattr(WorkerRunner, "_dispatch", note)
+    monkeypatch.setattr(WorkerRunner, "_hear", note)
     monkeypatch.setattr("AmbiguousSegBridge.worker.link.STOP_MS", 60_000)  # killed, it could not clear up
 
     def make(script=FAULTY, environment=QUICK, **options):

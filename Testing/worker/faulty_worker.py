@@ -13,18 +13,19 @@ import faulthandler
 import os
 import sys
 import time
+from dataclasses import make_dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "AmbiguousSeg" / "Scripts"
-sys.path.insert(0, str(SCRIPTS))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "AmbiguousSeg"))
 
-import worker  # noqa: E402
-from AmbiguousSegBridge.worker import jobs  # noqa: E402
+from AmbiguousSegBridge.worker import jobs, server
+from AmbiguousSegBridge.worker.messages import PROTOCOL, Ready
 
-from AmbiguousSegLib.files import write_together  # noqa: E402
-from AmbiguousSegLib.volume.crops import Crop  # noqa: E402
+from AmbiguousSegLib.files import write_together
+from AmbiguousSegLib.volume.crops import Crop
 
 FAULTS = os.environ.get("FAULTS", "")
 messages_to = os.dup(1)  # before the worker takes it for itself
@@ -32,7 +33,7 @@ messages_to = os.dup(1)  # before the worker takes it for itself
 
 def exits(arguments, _folder, _report):
     print("last words", file=sys.stderr, flush=True)
-    os._exit(arguments["code"])
+    os._exit(arguments.code)
 
 
 def segfaults(_arguments, _folder, _report):
@@ -44,7 +45,7 @@ def kills_itself(_arguments, _folder, _report):
 
 
 def writes(arguments, _folder, report):
-    os.write(messages_to, arguments["bytes"].encode("latin-1"))
+    os.write(messages_to, arguments.bytes.encode("latin-1"))
     return waits(arguments, _folder, report)
 
 
@@ -74,11 +75,11 @@ def hangs(_arguments, _folder, report):
 
 
 def raises(arguments, _folder, _report):
-    if arguments["error"] == "torch":
+    if arguments.error == "torch":
         import torch
 
-        raise torch.OutOfMemoryError("Tried to allocate 20.00 GiB")
-    raise getattr(builtins, arguments["error"])(*arguments["values"])
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity …")
+    raise getattr(builtins, arguments.error)(*arguments.values)
 
 
 def sums(_arguments, folder, _report):
@@ -105,11 +106,23 @@ def exports(arguments, _folder, report):
         while True:
             time.sleep(0.001)
 
-    write_together(Path(arguments["folder"]), write)
+    write_together(Path(arguments.folder), write)
 
 
-NEW = (exits, segfaults, kills_itself, writes, prints, waits, hangs, raises, sums, answers, exports)
-jobs.JOBS.update({function.__name__: function for function in NEW})
+def tells_nothing_plain(_arguments, _folder, _report):
+    """A result that JSON cannot hold."""
+    return {"value": np.float32(1)}
+
+
+NEW = {
+    exits: {"code": int},
+    writes: {"bytes": str},
+    raises: {"error": str, "values": tuple[Any, ...]},
+    exports: {"folder": str},
+    **{job: {} for job in (segfaults, kills_itself, prints, waits, hangs, sums, answers, tells_nothing_plain)},
+}
+for function, fields in NEW.items():
+    jobs.JOBS[function.__name__] = make_dataclass(function.__name__, fields.items(), frozen=True), function
 
 
 def introduce():
@@ -118,18 +131,18 @@ def introduce():
     if FAULTS == "garbage":
         os.write(messages_to, b"Welcome to Python!\n")
     if FAULTS == "older":
-        return {"protocol": 0, "pid": os.getpid()}
+        return Ready(PROTOCOL - 1, os.getpid(), "", "", (), "")
     if FAULTS in ("quick", "deaf"):
-        return {"protocol": 1, "pid": os.getpid(), "python": "", "torch": "", "devices": []}
-    return worker.introduce()
+        return Ready(PROTOCOL, os.getpid(), "", "", (), "")
+    return server.introduce()
 
 
-def read_late(connection, read=worker.Connection._read):
+def read_late(connection, read=server.Connection._read):
     time.sleep(0.3)
     read(connection)
 
 
 if __name__ == "__main__":
     if FAULTS == "deaf":
-        worker.Connection._read = read_late
-    os._exit(worker.main(introduce))
+        server.Connection._read = read_late
+    os._exit(server.main(introduce))

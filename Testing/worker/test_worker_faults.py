@@ -11,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from AmbiguousSegBridge.worker import job_folder
+from AmbiguousSegBridge.worker import arrays as job_arrays
 from AmbiguousSegBridge.worker.runner import Job, Listener
 from SlicerHost import lifecycle
 from SlicerHost.processes import alive
 from worker_driver import FAULTY, HERE, begin, do, ended, posix_only, until_progress
+
+SAMPLE = '{"type":"sample","job":1,"index":0,"mask":{"file":"NAME","start":[0,0,0],"shape":[1,1,1]}}\n'
+READY = '{"type":"ready","protocol":2,"pid":PID,"python":"","torch":"","devices":[],"device_note":""}\n'
 
 
 def fails(runner, kind, *arguments) -> tuple:
@@ -83,14 +86,23 @@ def test_a_worker_that_dies_while_it_is_cancelled(make_runner):
     ("text", "quoted"),
     [
         ("Traceback: " + "x" * 500 + "\n", "Traceback: " + "x" * 189),
-        ('{"type":"progress","job":1}\n', None),  # a listener would be given nothing
-        ('{"type":"sample","job":1,"index":0,"file":"none.npy","start":[0,0,0],"shape":[1,1,1]}\n', "none.npy"),
+        ('{"type":"progress","job":1}\n', "progress.share"),
+        ('{"type":"progress","job":1,"share":NaN}\n', "share must be from 0 to 1"),
+        ('{"type":"progress","job":true,"share":0.5}\n', "progress.job must be int"),
+        ('{"type":"progress","job":1,"share":0.5,"cheer":1}\n', "Unknown key progress.cheer"),
+        ('{"type":"progress","job":1,"share":0.5}\n', None),  # a message like any other
+        (SAMPLE.replace("NAME", "none.npy"), "none.npy"),
+        (SAMPLE.replace("NAME", "../none.npy"), "'../none.npy'"),
         ('{"type":"finished","job":77,"result":{}}\n', "job 77"),
-        ('{"type":"finished","job":1}\n', "'result'"),
+        ('{"type":"finished","job":1}\n', "finished.result"),
+        ('{"type":"finished","job":1,"result":[]}\n', "finished.result must be a mapping"),
         ('{"type":"dances","job":1}\n', "dances"),
-        ('{"type":"error","kind":"internal"}\n', "'message'"),
-        ('{"type":"ready","protocol":1}\n', "'pid'"),
+        ('{"type":"failed","job":null,"failure":{"kind":"internal"},"fatal":true}\n', "failed.failure.message"),
+        ('{"type":"ready","protocol":2}\n', "Missing key ready."),
+        (READY.replace("PID", "-1"), "pid must be that of a process"),
+        (READY.replace("PID", "12345"), "ready again"),  # somebody else's, which must not be killed
         ("\xff\xfe\n", "got: "),
+        ("[" * 100_000 + "\n", "got: [[["),
     ],
 )
 def test_a_worker_that_writes_garbage(make_runner, text, quoted):
@@ -123,7 +135,8 @@ def test_a_missing_package(make_runner, tmp_path_factory, package, remedy):
         f"   raise ModuleNotFoundError('No module named ' + repr(name), name=name)\nsys.meta_path.insert(0, Hide())\n",
         encoding="utf-8",
     )
-    runner = make_runner(script=None, environment={"PYTHONPATH": str(shim)})
+    places = os.pathsep.join([str(shim), os.environ.get("PYTHONPATH", "")])
+    runner = make_runner(script=None, environment={"PYTHONPATH": places})
     heard, waiting = begin(runner, "answers"), begin(runner, "answers")
     ended(heard, waiting)
     for failure in (heard.failure, waiting.failure):
@@ -134,9 +147,9 @@ def test_a_missing_package(make_runner, tmp_path_factory, package, remedy):
 @pytest.mark.parametrize(
     ("error", "values", "kind", "message"),
     [
-        ("torch", [], "out_of_memory", "20.00 GiB"),
+        ("torch", [], "out_of_memory", "The GPU has not enough memory (20.00 GiB more were asked for); nothing was"),
         ("MemoryError", [], "out_of_memory", "memory"),
-        ("RuntimeError", ["DefaultCPUAllocator: not enough memory: you tried"], "out_of_memory", "DefaultCPU"),
+        ("RuntimeError", ["DefaultCPUAllocator: not enough memory: you tried"], "out_of_memory", "This computer has"),
         ("ValueError", ["The seed is odd."], "bad_input", "The seed is odd."),
         ("FileNotFoundError", ["No such thing."], "bad_input", "No such thing."),
         ("OSError", [errno.ENOSPC, "No space left on device"], "bad_input", "no space left on device"),
@@ -155,7 +168,13 @@ def test_a_job_that_raises(make_runner, error, values, kind, message):
 def test_a_lost_device_ends_the_worker(make_runner):
     runner = make_runner()
     failure, pid = fails(runner, "raises", {"error": "RuntimeError", "values": ["CUDA error: device-side assert"]})
-    assert failure.kind == "internal" and runner.about["pid"] != pid and not alive(pid)
+    assert failure.kind == "device" and runner.about["pid"] != pid and not alive(pid)
+
+
+def test_a_result_that_cannot_be_told_is_a_failure_and_the_worker_stays(make_runner):
+    runner = make_runner()
+    failure, pid = fails(runner, "tells_nothing_plain")
+    assert failure.kind == "internal" and "float32" in failure.message and runner.about["pid"] == pid
 
 
 def test_an_unknown_job(make_runner):
@@ -175,16 +194,16 @@ def test_an_interpreter_that_is_not_there(make_runner, tmp_path_factory):
 
 def test_a_full_disk(make_runner, monkeypatch):
     runner = make_runner()
-    write = job_folder.write
+    write = job_arrays.write
 
     def full(folder, arrays):
         yield from write(folder, arrays)
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(job_folder, "write", full)
+    monkeypatch.setattr(job_arrays, "write", full)
     heard = do(runner, "sums", {}, {"a.npy": np.zeros(10)})
     assert heard.failure.kind == "bad_input" and "No space left" in heard.failure.message and heard.failure.remedy
-    monkeypatch.setattr(job_folder, "write", write)
+    monkeypatch.setattr(job_arrays, "write", write)
     assert do(runner, "answers").ending == "finished"
 
 

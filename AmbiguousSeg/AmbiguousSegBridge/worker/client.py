@@ -8,7 +8,7 @@ that an exception in one of them leaves everything in order.
 from __future__ import annotations
 
 import logging
-import weakref
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -18,9 +18,13 @@ from typing import Any
 
 import qt
 
-from AmbiguousSegBridge.worker import job_folder, messages
-from AmbiguousSegBridge.worker.link import WorkerLink, find_python, garbage, not_started
+from AmbiguousSegBridge.worker import arrays, messages
+from AmbiguousSegBridge.worker.job_folder import JobFolder
+from AmbiguousSegBridge.worker.link import WorkerLink, garbage, not_started, weakly
+from AmbiguousSegBridge.worker.messages import Cancel, Failed, Finished, Folder, Progress, Ready, Sample, Start
+from AmbiguousSegBridge.worker.python import find_python
 from AmbiguousSegBridge.worker.runner import Failure, Job, Listener, Steps
+from AmbiguousSegLib.configuration import to_dict
 from AmbiguousSegLib.volume.crops import Crop
 
 log = logging.getLogger(__name__)
@@ -33,7 +37,7 @@ class _Task:
     number: int
     job: Job
     listener: Listener
-    folder: Path | None = None
+    folder: JobFolder | None = None
     writing: Iterator[None] | None = None
     sent: bool = False
     cancelling: bool = False
@@ -43,7 +47,7 @@ class _Task:
         if self.writing is not None:
             self.writing.close()
         if self.folder is not None:
-            job_folder.remove(self.folder)
+            self.folder.remove()
 
 
 class WorkerRunner:
@@ -75,8 +79,8 @@ class WorkerRunner:
         self._steps.setInterval(0)
         self._patience.setInterval(patience_ms)
         self._patience.setSingleShot(True)
-        self._steps.connect("timeout()", _weakly(self._step))
-        self._patience.connect("timeout()", _weakly(self._on_patience))
+        self._steps.connect("timeout()", weakly(self._step))
+        self._patience.connect("timeout()", weakly(self._on_patience))
 
     def __del__(self) -> None:
         if getattr(self, "_worker", None) is not None or getattr(self, "_endings", ()):
@@ -91,10 +95,10 @@ class WorkerRunner:
         """See ``Runner.start``.
 
         Raises:
-            ValueError: arrays that cannot be written. TypeError: arguments of other than plain JSON types.
+            ValueError: arrays that cannot be written, too many arguments. TypeError: other than plain JSON types.
         """
-        job_folder.check(job.arrays)
-        messages.encode(dict(job.arguments))
+        arrays.check(job.arrays)
+        messages.encode(Start(self._numbers + 1, job.kind, dict(job.arguments)))
         self._numbers += 1
         self._waiting.append(_Task(self._numbers, job, listener))
         self._steps.start()
@@ -107,7 +111,7 @@ class WorkerRunner:
                 continue
             task.cancelling = True
             if task.sent:
-                self._worker.send({"type": "cancel", "job": number})
+                self._worker.send(Cancel(number))
             if task.sent or (task is self._current and self._worker.pid is None):  # starting may take for ever, too
                 self._late = False
                 self._patience.start()
@@ -148,7 +152,7 @@ class WorkerRunner:
         """The next thing that is to be done; none takes long, and only the last thing of each calls a listener."""
         worker, task = self._worker, self._current
         if worker is not None and worker.lines:
-            self._take(worker.lines.popleft())
+            self._read(worker.lines.popleft())
         elif worker is not None and worker.gone:
             self._on_exit()
         elif any(waiting.cancelling for waiting in self._waiting):
@@ -165,8 +169,7 @@ class WorkerRunner:
             self._write()
         elif task is not None and not task.sent and worker.ready:
             task.sent = True
-            job = {"kind": task.job.kind, "arguments": dict(task.job.arguments), "folder": str(task.folder)}
-            worker.send({"type": "job", "job": task.number, **job})
+            worker.send(Start(task.number, task.job.kind, dict(task.job.arguments)))
         else:
             self._steps.stop()
 
@@ -174,18 +177,18 @@ class WorkerRunner:
         task = self._current = self._waiting.popleft()
         if self._worker is None:
             try:
-                command = [str(self._python or find_python()), str(self._script)]
+                command = [str(self._python or find_python()), str(self._script), tempfile.gettempdir()]
             except FileNotFoundError as error:
                 self._fail(not_started(error))
                 return
             self._worker = WorkerLink(command, self._environment, self._steps.start)
         try:
-            task.folder = job_folder.make()
+            task.folder = JobFolder()
         except OSError as error:
             self._fail(_cannot_write(error))
             return
-        self._worker.send({"type": "folder", "folder": str(task.folder)})
-        task.writing = job_folder.write(task.folder, task.job.arrays)
+        self._worker.send(Folder(task.number, str(task.folder.path)))
+        task.writing = arrays.write(task.folder.path, task.job.arrays)
 
     def _write(self) -> None:
         try:
@@ -195,47 +198,50 @@ class WorkerRunner:
         except OSError as error:
             self._fail(_cannot_write(error))
 
-    def _take(self, line: bytes) -> None:
+    def _read(self, line: bytes) -> None:
+        worker, task, crop = self._worker, self._current, None
         try:
-            then = self._dispatch(messages.decode(line))
-        except messages.NotAMessage as error:
-            self._worker.fail(garbage(error))
-        except (KeyError, TypeError, ValueError, OSError) as error:
-            self._worker.fail(garbage(f"{error!r} in {line[: messages.QUOTED]!r}"))
+            message = messages.decode(line, messages.FROM_WORKER)
+            if (number := getattr(message, "job", None)) is None:
+                if isinstance(message, Ready) and worker.pid is not None:  # its process is killed by what it says
+                    raise ValueError("a worker that is ready again")
+            elif task is None or not task.sent or number != task.number:
+                raise ValueError(f"{type(message).__name__} of job {number}, which is not under way")
+            if isinstance(message, Sample):
+                file = task.folder.path / message.mask.file
+                crop = Crop.load(file, vars(message.mask))
+                file.unlink()
+        except messages.OtherVersion:
+            worker.fail(Failure("internal", "The worker is of another version than the module.", "Restart Slicer."))
+        except (ValueError, OSError) as error:
+            worker.fail(garbage(error))
         else:
-            then()
+            self._hear(message, crop)
 
-    def _dispatch(self, message: messages.Message) -> Callable[[], Any]:
-        """What a message asks to be done. Raises for one that is not as it must be, or not about the current job."""
-        kind, number, task = message.pop("type"), message.pop("job", None), self._current
-        if kind == "ready":
-            if message["protocol"] != messages.PROTOCOL:
-                other = Failure("internal", "The worker is of another version than the module.", "Restart Slicer.")
-                return lambda: self._worker.fail(other)
-            self._worker.pid = int(message["pid"])
-            self._about = message
-            return self._patience.stop
-        if kind == "error":
-            failure = Failure(*(str(message[key]) for key in ("kind", "message", "remedy", "details")))
-            if number is None or message["fatal"]:
-                return lambda: self._worker.fail(failure)
-        if task is None or not task.sent or number != task.number:
-            raise ValueError(f"{kind!r} of job {number}, which is not under way")
-        if kind == "error":
-            return lambda: self._fail(failure)
-        if kind == "finished" and (task.job.lasting or not task.cancelling):
-            result = message["result"]
-            return lambda: self._end(lambda: task.listener.finished(result, task.folder))
-        if kind in ("finished", "cancelled"):
-            return lambda: self._end(task.listener.cancelled)
-        if kind == "progress":
-            return lambda: None if task.cancelling else task.listener.progress(message)
-        if kind == "sample":
-            index, file = int(message["index"]), task.folder / Path(message["file"]).name
-            crop = Crop.load(file, message)
-            file.unlink()
-            return lambda: None if task.cancelling else task.listener.sample(index, crop)
-        raise ValueError(f"unknown type {kind!r}")
+    def _hear(self, message: Any, crop: Crop | None) -> None:
+        """What follows of a message; ``crop``: the mask of a sample."""
+        worker, task = self._worker, self._current
+        if isinstance(message, Ready):
+            worker.pid, self._about = message.pid, to_dict(message)
+            self._patience.stop()
+        elif isinstance(message, Failed):
+            if message.job is None or message.fatal:
+                worker.fail(message.failure)
+            else:
+                self._fail(message.failure)
+        elif isinstance(message, (Progress, Sample)):
+            if task.cancelling:
+                return
+            if crop is not None:
+                task.listener.sample(message.index, crop)
+            else:
+                told = to_dict(message)
+                del told["job"]
+                task.listener.progress(told)
+        elif isinstance(message, Finished) and (task.job.lasting or not task.cancelling):
+            self._end(lambda: task.listener.finished(message.result, task.folder.path))
+        else:
+            self._end(task.listener.cancelled)
 
     def _on_exit(self) -> None:
         worker, self._worker = self._worker, None
@@ -270,18 +276,6 @@ class WorkerRunner:
     def _go_on_ending(self) -> None:
         (steps, task), ended = self._endings.popleft(), object()
         self._notify(task, lambda: None if next(steps, ended) is ended else steps)
-
-
-def _weakly(method: Callable[[], None]) -> Callable[[], None]:
-    """A bound method that does not keep its object alive."""
-    reference = weakref.WeakMethod(method)
-
-    def call() -> None:
-        bound = reference()
-        if bound is not None:
-            bound()
-
-    return call
 
 
 def _cannot_write(error: OSError) -> Failure:

@@ -1,7 +1,6 @@
 """What the worker can do. Only the worker process calls this: the library and PyTorch are loaded inside the functions.
 
-A job is a function of its arguments (plain JSON types, see each), its private folder, and a ``Report``; it returns
-plain JSON types. Masks come as entries {"file", "start", "shape"} that ``runner.crops_argument`` makes.
+A job is a function of its arguments, its private folder, and a ``Report``; it returns plain JSON types.
 """
 
 from __future__ import annotations
@@ -14,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from AmbiguousSegBridge.worker.report import Report
+from AmbiguousSegBridge.worker.arguments import Comparing, Exporting, Grouping, Sampling
+from AmbiguousSegBridge.worker.messages import MaskFile
+from AmbiguousSegBridge.worker.report import Report, mask_file
 from AmbiguousSegLib.boxes import Box
+from AmbiguousSegLib.configuration import from_dict, to_dict
 from AmbiguousSegLib.volume.crops import Crop, joint_box, stack
 from AmbiguousSegLib.volume.npy_file import read_npy
 
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     from AmbiguousSegLib.volume.geometry import Geometry
 
 ROUNDING = 1e-6  # of a slice
-
-Arguments = Mapping[str, Any]
 
 
 class LoadedModel:
@@ -57,26 +57,15 @@ class LoadedModel:
 _loaded = LoadedModel()
 
 
-def sample(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any]:
-    """Samples, handed over one by one.
-
-    Arguments: "model" (folder), "device" ("auto", "cpu", "cuda:0" …), "channels" (files ``(Z, Y, X)`` of real
-    numbers), "geometry", "samples", "first_sample", "seed", "sampler" ({"name", "steps", "grid", "options"}, null: the
-    model's own), "slice_range" ([first, last] or null), "region" ([[x, y, z], [x, y, z]] in LPS mm, or null),
-    "pointing" (in place of both: {"point_mm": [x, y, z] in LPS mm, "window_mm": its size or null, "grow"}, or null),
-    "refine" (fields of ``DenseCRFConfig``, or null: the masks as they are drawn),
-    "modality" (as DICOM names it, or empty), "picture" (whether it does not tell the size of its pixels).
-
-    Returns "provenance" of the ``SampleSet``, and "labels" ({"name", "color", "terminology"} each).
-    """
-    from AmbiguousSegLib.configuration import to_dict
+def sample(arguments: Sampling, folder: Path, report: Report) -> dict[str, Any]:
+    """Samples, handed over one by one. Returns "provenance" of the ``SampleSet``, and "labels"."""
     from AmbiguousSegLib.inference.estimate import without_voxels
     from AmbiguousSegLib.inference.volume_sampling import sample_volume
 
     report.check()
-    model, geometry = _loaded.get(arguments["model"], arguments["device"]), _geometry(arguments)
+    model, geometry = _loaded.get(arguments.model, arguments.device), arguments.geometry
     request = _request(arguments, model)
-    stored = _channels(folder, arguments["channels"], geometry)
+    stored = _channels(folder, arguments.channels, geometry)
     slices = len(without_voxels(model, geometry, request).slice_indices)
     rows = slices if request.pointing else slices * request.samples  # around a point all samples go slice by slice
     report.check()
@@ -104,37 +93,30 @@ def sample(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any]
         samples_done += 1
         report.sample(number, Crop.of(mask))
 
-    kind = {"modality": arguments["modality"], "picture": arguments["picture"]}
+    kind = {"modality": arguments.modality, "picture": arguments.picture}
     done = sample_volume(model, volume, geometry, request, on_progress, on_sample, **kind)
     return {"provenance": done.provenance, "labels": [to_dict(label) for label in model.labels]}
 
 
-def estimate(arguments: Arguments, _folder: Path, report: Report) -> dict[str, Any]:
-    """Time and memory of a job "sample"; its arguments, without the files.
-
-    Returns "seconds", "seconds_per_sample", "memory_bytes", "slices", "evaluations", "device".
-    """
-    from AmbiguousSegLib.configuration import to_dict
+def estimate(arguments: Sampling, _folder: Path, report: Report) -> dict[str, Any]:
+    """Time and memory of a job "sample"; the fields of ``estimate.Estimate``."""
     from AmbiguousSegLib.inference import estimate as estimation
 
     report.check()
-    model = _loaded.get(arguments["model"], arguments["device"])
-    return to_dict(estimation.estimate(model, _geometry(arguments), _request(arguments, model), report.check))
+    model = _loaded.get(arguments.model, arguments.device)
+    return to_dict(estimation.estimate(model, arguments.geometry, _request(arguments, model), report.check))
 
 
-def modes(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any]:
-    """Groups of similar masks. Arguments: "masks", "classes" (how many), "cut".
-
-    Returns the parts of ``Modes``, and "iou" of all pairs.
-    """
+def modes(arguments: Grouping, folder: Path, report: Report) -> dict[str, Any]:
+    """Groups of similar masks. Returns the parts of ``Modes``, and "iou" of all pairs."""
     from AmbiguousSegLib.ensemble.modes import find_modes
     from AmbiguousSegLib.metrics.overlap import pairwise_label_iou
 
-    crops = _crops(folder, arguments["masks"])
+    crops = _crops(folder, arguments.masks)
     masks = stack(crops, _box(crops))
     report.check()
-    iou = pairwise_label_iou(masks, masks, arguments["classes"])
-    found = find_modes(iou, arguments["cut"])
+    iou = pairwise_label_iou(masks, masks, arguments.classes)
+    found = find_modes(iou, arguments.cut)
     return {
         "labels": found.labels.tolist(),
         "frequencies": found.frequencies.tolist(),
@@ -145,102 +127,87 @@ def modes(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any]:
     }
 
 
-def compare(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any]:
-    """Samples against raters. Arguments: "samples" and "raters" (masks), "sample_names", "rater_names",
-    "labels" (names of the classes), "geometry".
-
-    Returns "tables" by key, and "fused": entries {"name", "file", "start", "shape"}.
-    """
+def compare(arguments: Comparing, folder: Path, report: Report) -> dict[str, Any]:
+    """Samples against raters. Returns "tables" by key, and "fused": the parts of a ``MaskFile``, and "name"."""
     from AmbiguousSegLib.evaluation.rater_comparison import compare_with_raters
 
-    labels = arguments["labels"]
-    if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
-        raise ValueError(f"labels must be a list of the names of the classes, got {labels!r}.")
-    samples, raters = _crops(folder, arguments["samples"]), _crops(folder, arguments["raters"])
+    samples, raters = _crops(folder, arguments.samples), _crops(folder, arguments.raters)
     box = _box([*samples, *raters], margin=1)
+    start = [span.start for span in box]
     found = compare_with_raters(
         stack(samples, box),
         stack(raters, box),
-        _geometry(arguments),
-        arguments["rater_names"],
-        arguments["sample_names"],
-        labels=labels,
-        box_start=tuple(span.start for span in box),
+        arguments.geometry,
+        arguments.rater_names,
+        arguments.sample_names,
+        labels=arguments.labels,
+        box_start=tuple(start),
         on_progress=report.progress,
     )
     fused = []
     for number, (name, mask) in enumerate(found.fused.items()):
-        file = f"fused_{number}.npy"
-        crop = Crop.of(mask).placed([span.start for span in box], _geometry(arguments).shape)
-        fused.append({"name": name, "file": file, **crop.save(folder / file)})
+        crop = Crop.of(mask).placed(start, arguments.geometry.shape)
+        fused.append({"name": name, **to_dict(mask_file(folder, f"fused_{number}.npy", crop))})
     return {"tables": {key: table.as_dict() for key, table in found.tables.items()}, "fused": fused}
 
 
-def export(arguments: Arguments, folder: Path, report: Report) -> dict[str, Any]:
-    """Masks and maps as files for other programs.
-
-    Arguments: "masks" (each with "stem" and "title" besides), "maps" (file by name), "geometry", "folder" (where to),
-    "form" (in FORMATS), "labels" ({"name", "color", "terminology"} each), "source_files", "model_name", "overwrite".
-
-    Returns "files", the paths written, and "notes", sentences for the user.
-    """
-    from AmbiguousSegLib.configuration import from_dict
-    from AmbiguousSegLib.labels import Label
+def export(arguments: Exporting, folder: Path, report: Report) -> dict[str, Any]:
+    """Masks and maps as files for other programs. Returns "files", the paths written, and "notes" for the user."""
     from AmbiguousSegLib.outputs.export_formats import export_masks
 
-    entries, notes = arguments["masks"], []
-    crops = _crops(folder, entries)
+    masks, notes = arguments.masks, []
+    crops = _crops(folder, masks)
     report.check()
     files = export_masks(
-        Path(arguments["folder"]),
-        arguments["form"],
-        [(entry["stem"], entry["title"], crop.full()) for entry, crop in zip(entries, crops)],
-        {name: np.array(read_npy(folder / file)) for name, file in arguments["maps"].items()},
-        _geometry(arguments),
-        [from_dict(Label, label, "labels") for label in arguments["labels"]],
-        [Path(file) for file in arguments["source_files"]],
-        arguments["model_name"],
-        arguments["overwrite"],
+        Path(arguments.folder),
+        arguments.form,
+        [(mask.stem, mask.title, crop.full()) for mask, crop in zip(masks, crops)],
+        {name: np.array(read_npy(folder / file)) for name, file in arguments.maps.items()},
+        arguments.geometry,
+        arguments.labels,
+        [Path(file) for file in arguments.source_files],
+        arguments.model_name,
+        arguments.overwrite,
         notes.append,
         lambda _name: report.check(),
     )
     return {"files": [str(file) for file in files], "notes": notes}
 
 
-JOBS: dict[str, Callable[[Arguments, Path, Report], dict[str, Any]]] = {
-    "sample": sample,
-    "estimate": estimate,
-    "modes": modes,
-    "compare": compare,
-    "export": export,
+JOBS: dict[str, tuple[type, Callable[[Any, Path, Report], dict[str, Any]]]] = {
+    "sample": (Sampling, sample),
+    "estimate": (Sampling, estimate),
+    "modes": (Grouping, modes),
+    "compare": (Comparing, compare),
+    "export": (Exporting, export),
 }
 
 
-def _geometry(arguments: Arguments) -> Geometry:
-    from AmbiguousSegLib.configuration import from_dict
-    from AmbiguousSegLib.volume.geometry import Geometry
+def do(kind: str, arguments: Mapping[str, Any], folder: Path, report: Report) -> dict[str, Any]:
+    """The result of a job, whose arguments are as JSON has them; ValueError for what no job understands."""
+    if kind not in JOBS:
+        raise ValueError(f"Unknown job {kind!r}; known: {', '.join(JOBS)}.")
+    given, function = JOBS[kind]
+    try:
+        typed = from_dict(given, arguments, "")
+    except ValueError as error:
+        raise ValueError(f"{error} Restart Slicer, so that all its parts are of one version.") from error
+    return function(typed, folder, report)
 
-    return from_dict(Geometry, arguments["geometry"], "geometry")
 
-
-def _request(arguments: Arguments, model: Model) -> SampleRequest:
-    from AmbiguousSegLib.configuration import from_dict
+def _request(arguments: Sampling, model: Model) -> SampleRequest:
     from AmbiguousSegLib.diffusion.settings import SamplerSettings
-    from AmbiguousSegLib.ensemble.refinement import DenseCRFConfig
-    from AmbiguousSegLib.inference.point_sampling import Pointing
     from AmbiguousSegLib.inference.volume_sampling import SampleRequest
 
-    sampler, slices, region = (arguments[key] for key in ("sampler", "slice_range", "region"))
-    pointing, refine = arguments["pointing"], arguments["refine"]
     return SampleRequest(
-        arguments["samples"],
-        first_sample=arguments["first_sample"],
-        seed=arguments["seed"],
-        sampler=SamplerSettings.from_json(sampler) if sampler else model.sampling,
-        slice_range=None if slices is None else tuple(slices),
-        region=None if region is None else tuple(tuple(corner) for corner in region),
-        pointing=None if pointing is None else from_dict(Pointing, pointing, "pointing"),
-        refine=None if refine is None else from_dict(DenseCRFConfig, refine, "refine"),
+        arguments.samples,
+        first_sample=arguments.first_sample,
+        seed=arguments.seed,
+        sampler=SamplerSettings.from_json(arguments.sampler) if arguments.sampler else model.sampling,
+        slice_range=arguments.slice_range,
+        region=arguments.region,
+        pointing=arguments.pointing,
+        refine=arguments.refine,
     )
 
 
@@ -253,8 +220,8 @@ def _channels(folder: Path, files: Sequence[str], geometry: Geometry) -> list[np
     return channels
 
 
-def _crops(folder: Path, entries: Sequence[Mapping[str, Any]]) -> list[Crop]:
-    return [Crop.load(folder / entry["file"], entry) for entry in entries]
+def _crops(folder: Path, masks: Sequence[MaskFile]) -> list[Crop]:
+    return [Crop.load(folder / mask.file, vars(mask)) for mask in masks]
 
 
 def _box(crops: Sequence[Crop], margin: int = 0) -> Box:

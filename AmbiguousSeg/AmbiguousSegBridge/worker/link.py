@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
-import sys
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import qt
 
 from AmbiguousSegBridge.worker import messages
-from AmbiguousSegBridge.worker.runner import Failure
+from AmbiguousSegBridge.worker.messages import Failure
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +47,10 @@ class WorkerLink:
         self._command, self._news = command, news
         self._pieces, self._log = messages.Lines(), b""
         self._process = qt.QProcess()
-        self._connect("readyReadStandardOutput()", WorkerLink._on_output)
-        self._connect("readyReadStandardError()", WorkerLink._on_log)
-        self._connect("errorOccurred(QProcess::ProcessError)", WorkerLink._on_error)
-        self._connect("finished(int,QProcess::ExitStatus)", WorkerLink._on_end)
+        self._process.connect("readyReadStandardOutput()", weakly(self._on_output))
+        self._process.connect("readyReadStandardError()", weakly(self._on_log))
+        self._process.connect("errorOccurred(QProcess::ProcessError)", weakly(self._on_error))
+        self._process.connect("finished(int,QProcess::ExitStatus)", weakly(self._on_end))
         if environment:
             variables = qt.QProcessEnvironment.systemEnvironment()
             for name, value in environment.items():
@@ -66,7 +63,7 @@ class WorkerLink:
         """Whether it can be given work."""
         return self.pid is not None and self.verdict is None and not self.gone
 
-    def send(self, message: messages.Message) -> None:
+    def send(self, message: Any) -> None:
         """Write to its standard input; what comes too late is lost."""
         if not self.gone:
             self._process.write(messages.encode(message))
@@ -108,17 +105,6 @@ class WorkerLink:
         text = "\n".join(self._log.decode("utf-8", "replace").splitlines()[-LOG_LINES:])
         return Failure(failure.kind, failure.message, failure.remedy, failure.details or text)
 
-    def _connect(self, signal_name: str, method: Callable[[WorkerLink], None]) -> None:
-        """Without keeping the link alive."""
-        reference = weakref.ref(self)
-
-        def call() -> None:  # without arguments, so that none has to be converted
-            link = reference()
-            if link is not None:
-                method(link)
-
-        self._process.connect(signal_name, call)
-
     def _on_output(self) -> None:
         data = _bytes(self._process.readAllStandardOutput())
         if self.verdict is None:
@@ -157,20 +143,16 @@ class WorkerLink:
         return Failure("crashed", f"The worker ended unexpectedly ({how}).", REPORT)
 
 
-def find_python() -> Path:
-    """PythonSlicer in Slicer (it has Slicer's packages, but no application), elsewhere this interpreter.
+def weakly(method: Callable[[], None]) -> Callable[[], None]:
+    """A bound method that does not keep its object alive; it takes no arguments, so that none has to be converted."""
+    reference = weakref.WeakMethod(method)
 
-    Raises:
-        FileNotFoundError: neither.
-    """
-    app = getattr(sys.modules.get("slicer"), "app", None)
-    if app is not None:
-        found = shutil.which("PythonSlicer") or shutil.which("PythonSlicer", path=str(Path(app.slicerHome) / "bin"))
-        if found:
-            return Path(found)
-    if not Path(sys.executable or "").name.lower().startswith("python"):  # it may be Slicer's own program
-        raise FileNotFoundError("PythonSlicer was found neither on the PATH nor in Slicer's folder.")
-    return Path(sys.executable)
+    def call() -> None:
+        bound = reference()
+        if bound is not None:
+            bound()
+
+    return call
 
 
 def garbage(what: object) -> Failure:
@@ -179,6 +161,7 @@ def garbage(what: object) -> Failure:
 
 
 def not_started(what: object) -> Failure:
+    """There is no worker."""
     return Failure("not_started", f"The worker could not be started. {what}", "Reinstall Slicer and the extension.")
 
 

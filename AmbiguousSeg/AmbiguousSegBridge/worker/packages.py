@@ -12,7 +12,6 @@ import importlib.util
 import logging
 import platform
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,8 @@ from pathlib import Path
 
 import slicer
 from packaging.requirements import Requirement
+
+from AmbiguousSegBridge.worker.python import slicer_python
 
 log = logging.getLogger(__name__)
 
@@ -193,7 +194,7 @@ def _by_hand(wanted: Sequence[str]) -> str:
 
 def _command(*arguments: str) -> str:
     """Command line, to be copied into a terminal, that runs a Python module in Slicer's Python."""
-    command = [shutil.which("PythonSlicer") or sys.executable, "-m", *arguments]
+    command = [str(slicer_python() or sys.executable), "-m", *arguments]
     return subprocess.list2cmdline(command) if sys.platform == "win32" else shlex.join(command)
 
 

@@ -1,6 +1,6 @@
 """Long work as the panels see it: a job is started, its listener hears of it, and it can be cancelled.
 
-Who does the work, and where, is behind ``Runner``; ``worker_process.WorkerRunner`` is the one that modules use.
+Who does the work, and where, is behind ``Runner``; ``client.WorkerRunner`` is the one that modules use.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from AmbiguousSegBridge.worker.messages import Failure, MaskFile
+from AmbiguousSegLib.configuration import to_dict
 from AmbiguousSegLib.volume.crops import Crop
 
 
@@ -20,7 +22,7 @@ class Job:
     """Work for a runner.
 
     Attributes:
-        kind: "sample", "estimate", "modes", "compare" or "export"; see ``jobs.py`` for the arguments of each.
+        kind: "sample", "estimate", "modes", "compare" or "export"; see ``arguments.py``.
         arguments: plain JSON types.
         arrays: by file name. Each is written as ``.npy`` into the job's private folder; it must stay unchanged until
             the job has ended.
@@ -31,24 +33,6 @@ class Job:
     arguments: Mapping[str, Any]
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
     lasting: bool = False
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a job failed.
-
-    Attributes:
-        kind: "missing_package", "out_of_memory", "bad_input", "crashed", "killed", "garbage", "not_started" or
-            "internal".
-        message: what happened, in one line.
-        remedy: what to do about it, in one line; empty where the message says it.
-        details: for a report: traceback, or the worker's last log lines.
-    """
-
-    kind: str
-    message: str
-    remedy: str = ""
-    details: str = ""
 
 
 def _ignore(*_: Any) -> None:
@@ -95,10 +79,7 @@ class Runner(Protocol):
 
     @property
     def about(self) -> dict[str, Any] | None:
-        """What the worker says of itself: "python", "torch", "devices" [{"name", "title", "free_bytes"}].
-
-        None until a worker has told.
-        """
+        """What the worker says of itself, the fields of ``messages.Ready``; None until one has told."""
 
 
 def crops_argument(prefix: str, crops: Sequence[Crop]) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
@@ -108,7 +89,4 @@ def crops_argument(prefix: str, crops: Sequence[Crop]) -> tuple[list[dict[str, A
         prefix: first part of the file names; other arrays of the job have other names.
     """
     arrays = {f"{prefix}_{number:04d}.npy": crop.voxels for number, crop in enumerate(crops)}
-    return [
-        {"file": file, "start": list(map(int, crop.start)), "shape": list(map(int, crop.shape))}
-        for file, crop in zip(arrays, crops)
-    ], arrays
+    return [to_dict(MaskFile.of(file, crop)) for file, crop in zip(arrays, crops)], arrays

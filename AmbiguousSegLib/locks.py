@@ -10,26 +10,26 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-FILE = "benchmark.lock"
 _PLACE = 2**20  # of the byte that is locked: far beyond the text, which others may then read, on Windows too
 
 
 @contextlib.contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Hold ``folder`` for this process until the block ends.
+def only_one(folder: Path, file: str) -> Iterator[None]:
+    """Hold ``folder`` for this process until the block ends, by a lock on ``file`` in it. Both are made if needed.
 
     The system holds the lock and lets go of it when the process ends, however it does; the text in the file only says
-    who has it.
+    who has it. So a process id that was given to another process misleads nobody.
 
     Raises:
-        BlockingIOError: another process has it; who, is said.
+        BlockingIOError: somebody has it, this process included; who, is said.
+        OSError: no permission, or a disk that knows no locks.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / FILE
+    path = folder / file
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         if not _take(descriptor):
-            raise BlockingIOError(f"{folder} is in use by {_holder(path)}; wait for it, or take another --out.")
+            raise BlockingIOError(f"{folder} is in use by {_holder(path)}; wait for it, or take another folder.")
         os.ftruncate(descriptor, 0)
         os.write(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
         try:
