@@ -14,6 +14,7 @@ from AmbiguousSegBridge.panels.export import ExportPanel
 from AmbiguousSegBridge.panels.generate import GeneratePanel
 from AmbiguousSegBridge.panels.inputs import InputsPanel
 from AmbiguousSegBridge.panels.lesions import LesionsPanel
+from AmbiguousSegBridge.panels.models import ModelsPanel
 from AmbiguousSegBridge.panels.modes import ModesPanel
 from AmbiguousSegBridge.panels.raters import RatersPanel
 from AmbiguousSegBridge.panels.result import ResultPanel
@@ -99,7 +100,8 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.export,
         ]
 
-        self.sections = []  # panels of sections with a .ui of their own, which are shown a snapshot
+        self.addSection("Models")
+        self.sections = [ModelsPanel(self.context)]  # of sections with a .ui of their own, which are shown a snapshot
 
         self._refreshTimer = qt.QTimer()  # a burst of changes is shown once
         self._refreshTimer.setSingleShot(True)

@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 
 from AmbiguousSegBridge.generation import Settings, sample_job, slice_count
 from AmbiguousSegBridge.panels.context import Context, silent
+from AmbiguousSegBridge.panels.model_folders import SETTING, remembered_folders
 from AmbiguousSegBridge.parameters import CHANNELS
 from AmbiguousSegBridge.scene import sample_data
 from AmbiguousSegBridge.scene.fit import input_warnings
@@ -24,10 +25,9 @@ from AmbiguousSegLib.card import card_html, quality_lines
 from AmbiguousSegLib.description import ModelDescription, read_description
 from AmbiguousSegLib.ensemble.refinement import DenseCRFConfig
 from AmbiguousSegLib.quality import Quality, sampler_of
-from AmbiguousSegLib.resources import DEFAULT_MODEL, DEMO_MODEL, bundled_models, find_model
+from AmbiguousSegLib.resources import DEFAULT_MODEL, DEMO_MODEL, bundled_models, find_model, installed_models
 from AmbiguousSegLib.volume.geometry import SliceAxes
 
-MODEL_FOLDERS = "AmbiguousSeg/ModelFolders"  # of the user, in the application's settings
 ESTIMATE_AFTER_MS = 700  # without a change
 
 
@@ -36,7 +36,7 @@ class InputsPanel:
 
     def __init__(self, context: Context) -> None:
         self.context, self.ui = context, context.ui
-        self._folders = [str(folder) for folder in _remembered_folders()]
+        self._folders = [str(folder) for folder in remembered_folders()]
         self._estimate: tuple[int, str] | None = None  # number of the job under way, and what it was asked
         self._estimated = ""  # what the label shows the estimate of
         self._lesions = 1  # how many things it was asked for
@@ -233,7 +233,7 @@ class InputsPanel:
 
     def _show_models(self) -> None:
         selector, chosen = self.ui.modelSelector, self.context.parameters.model or DEFAULT_MODEL
-        models = [folder.name for folder in bundled_models()]
+        models = [folder.name for folder in [*bundled_models(), *installed_models()]]
         models += [folder for folder in self._folders if folder not in models]
         if chosen not in models:
             models.append(chosen)
@@ -334,7 +334,7 @@ class InputsPanel:
             read_description(Path(folder))
             if folder not in self._folders:
                 self._folders.append(folder)
-                slicer.app.settings().setValue(MODEL_FOLDERS, json.dumps(self._folders))
+                slicer.app.settings().setValue(SETTING, json.dumps(self._folders))
             self.context.parameters.model = folder
 
     def _on_sample_data(self, _checked: bool = False) -> None:
@@ -376,12 +376,3 @@ def in_words(seconds: float) -> str:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _remembered_folders() -> list[Path]:
-    """Model folders the user chose before, those that still exist."""
-    try:
-        folders = json.loads(slicer.app.settings().value(MODEL_FOLDERS, "[]"))
-    except (TypeError, ValueError):  # written by another version
-        return []
-    return [Path(folder) for folder in folders if Path(folder).is_dir()]
