@@ -16,6 +16,7 @@ from AmbiguousSegBridge.panels.inputs import InputsPanel
 from AmbiguousSegBridge.panels.lesions import LesionsPanel
 from AmbiguousSegBridge.panels.models import ModelsPanel
 from AmbiguousSegBridge.panels.modes import ModesPanel
+from AmbiguousSegBridge.panels.pointed import PointedPanel
 from AmbiguousSegBridge.panels.raters import RatersPanel
 from AmbiguousSegBridge.panels.result import ResultPanel
 from AmbiguousSegBridge.panels.snapshot import Snapshot
@@ -100,8 +101,10 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.export,
         ]
 
-        self.addSection("Models")
-        self.sections = [ModelsPanel(self.context)]  # of sections with a .ui of their own, which are shown a snapshot
+        for name in ("Lesions", "Models"):
+            self.addSection(name)
+        self.pointed = PointedPanel(self.context)
+        self.sections = [self.pointed, ModelsPanel(self.context)]  # with a .ui of their own; they are shown a snapshot
 
         self._refreshTimer = qt.QTimer()  # a burst of changes is shown once
         self._refreshTimer.setSingleShot(True)
@@ -209,6 +212,7 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onMoved(self, _caller, _event) -> None:
         self.inputs.schedule_estimate()
+        self.pointed.follow()
 
     def scheduleRefresh(self, _caller=None, _event=None) -> None:
         if self._parameterNode is not None:

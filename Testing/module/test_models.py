@@ -32,7 +32,7 @@ def rows(driver) -> list[list[str]]:
 
 
 def busy(driver) -> bool:
-    return driver.widget.sections[0]._work is not None
+    return driver.widget.sections[1]._work is not None
 
 
 def install(driver, source, button="installFolderButton") -> None:
