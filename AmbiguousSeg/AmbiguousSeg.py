@@ -36,6 +36,7 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
+from AmbiguousSegLib import REPOSITORY
 from AmbiguousSegLib.description import read_description
 from AmbiguousSegLib.resources import DEMO_MODEL, find_model
 
@@ -50,12 +51,12 @@ class AmbiguousSeg(ScriptedLoadableModule):
         self.parent.title = _("Ambiguous Segmentation")
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
         self.parent.dependencies = []
-        self.parent.contributors = ["The AmbiguousSeg developers"]
+        self.parent.contributors = ["AmbiguousSeg contributors"]
         self.parent.helpText = _(
             "Samples several plausible segmentations of a lesion from a generative model, shows where they agree and "
             "where they do not, and compares them with what several raters drew. For research use only; not for "
             "clinical decisions. All computation is local. "
-        ) + ('<a href="https://github.com/AmbiguousSeg/AmbiguousSeg">' + _("Documentation") + "</a>")
+        ) + (f'<a href="{REPOSITORY}">' + _("Documentation") + "</a>")
         self.parent.acknowledgementText = _(
             "The methods are those of the publications named in the documentation and in each model's description."
         )

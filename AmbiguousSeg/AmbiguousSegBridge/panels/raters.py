@@ -22,6 +22,7 @@ from AmbiguousSegBridge.scene.raters import Checksums, Rater
 from AmbiguousSegBridge.scene.runs import Run, crops_of, find_run_of
 from AmbiguousSegBridge.scene.tables import COMPARISON
 from AmbiguousSegBridge.worker.runner import Failure, Job, Listener, crops_argument
+from AmbiguousSegLib import REPOSITORY
 from AmbiguousSegLib.evaluation.comparison import LABEL
 from AmbiguousSegLib.evaluation.rater_tables import TABLE_TITLES
 from AmbiguousSegLib.evaluation.table import Column, Table
@@ -29,7 +30,7 @@ from AmbiguousSegLib.files import write_together
 from AmbiguousSegLib.volume.crops import Crop
 
 COMPARED = ATTRIBUTE + "Compared"  # of a comparison's table: which masks it was made of
-DEFINITIONS = "https://github.com/AmbiguousSeg/AmbiguousSeg#what-the-numbers-mean"
+DEFINITIONS = f"{REPOSITORY}#what-the-numbers-mean"
 
 
 class RatersPanel:
