@@ -12,7 +12,7 @@ TWO := -n 2 --dist loadfile --no-loadscope-reorder
 # Tests start some hundred processes: where no bytecode may be kept, each compiles the whole library anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test quick lint clean
+.PHONY: demo test quick lint address clean
 
 # A phantom volume, 8 segmentations of it by the bundled model, and a scene for Slicer.
 demo: $(STAMP)
@@ -32,6 +32,10 @@ lint: $(STAMP)
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
+
+# The repository's address, which stands in AmbiguousSegLib/__init__.py, in the files that cannot read it from there.
+address:
+	$(PYTHON) Testing/repository_address.py
 
 # torch first and alone: at its pinned version it satisfies every later requirement.
 $(STAMP): pyproject.toml constraints.txt

@@ -16,7 +16,9 @@ from AmbiguousSegBridge.generation import Events, Generation, Settings
 from AmbiguousSegBridge.panels.export import ExportPanel
 from AmbiguousSegBridge.panels.generate import GeneratePanel
 from AmbiguousSegBridge.panels.inputs import InputsPanel
+from AmbiguousSegBridge.panels.models import ModelsPanel
 from AmbiguousSegBridge.panels.modes import ModesPanel
+from AmbiguousSegBridge.panels.pointed import PointedPanel
 from AmbiguousSegBridge.panels.raters import RatersPanel
 from AmbiguousSegBridge.panels.result import ResultPanel
 from AmbiguousSegBridge.panels.snapshot import Panel
@@ -37,17 +39,20 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
+from AmbiguousSegLib import REPOSITORY
 from AmbiguousSegLib.description import read_description
 from AmbiguousSegLib.resources import DEMO_MODEL, find_model
 
 MARKUPS = slicer.vtkMRMLMarkupsNode
 SECTIONS = {  # from above to below: name of the .ui, and the panel that shows it
     "Inputs": InputsPanel,
+    "Lesions": PointedPanel,
     "Generate": GeneratePanel,
     "Result": ResultPanel,
     "Modes": ModesPanel,
     "Raters": RatersPanel,
     "Export": ExportPanel,
+    "Models": ModelsPanel,
 }
 
 
@@ -59,12 +64,12 @@ class AmbiguousSeg(ScriptedLoadableModule):
         self.parent.title = _("Ambiguous Segmentation")
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
         self.parent.dependencies = []
-        self.parent.contributors = ["The AmbiguousSeg developers"]
+        self.parent.contributors = ["AmbiguousSeg contributors"]
         self.parent.helpText = _(
             "Samples several plausible segmentations of a lesion from a generative model, shows where they agree and "
             "where they do not, and compares them with what several raters drew. For research use only; not for "
             "clinical decisions. All computation is local. "
-        ) + ('<a href="https://github.com/AmbiguousSeg/AmbiguousSeg">' + _("Documentation") + "</a>")
+        ) + (f'<a href="{REPOSITORY}">' + _("Documentation") + "</a>")
         self.parent.acknowledgementText = _(
             "The methods are those of the publications named in the documentation and in each model's description."
         )
@@ -95,6 +100,7 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui, self.panels = SimpleNamespace(), []
         for name, panel in SECTIONS.items():
             self.addSection(name, panel)
+        self.pointed = self.panels[list(SECTIONS).index("Lesions")]
         self.layout.addStretch(1)
 
         self._refreshTimer = qt.QTimer()  # a burst of changes is shown once
@@ -199,6 +205,7 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onMoved(self, _caller, _event) -> None:
         self.controller.request.schedule()
+        self.pointed.follow()
 
     def scheduleRefresh(self, _caller=None, _event=None) -> None:
         if self._parameterNode is not None:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from AmbiguousSegLib.volume.io import read_volume
 
 __version__ = "0.1.0"
+REPOSITORY = "https://github.com/AmbiguousSeg/AmbiguousSeg"
+"""Where the software is published. After a change of this line, ``make address`` brings it into all other files."""
 
 __all__ = [
     "Label",

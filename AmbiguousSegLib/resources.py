@@ -1,11 +1,14 @@
-"""What comes with the software: bundled models and presets, found by name."""
+"""What comes with the software, bundled models and presets, and the models that a user installed, found by name."""
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 DEFAULT_MODEL = "lung-nodule"  # for CT volumes
 DEMO_MODEL = "phantom-cimd-64"  # for the software's own phantom, whose raters it knows
+MODELS_VARIABLE = "AMBIGUOUSSEG_MODELS"  # names another folder of installed models than the usual one
 _PLACES = (
     Path(__file__).resolve().parent / "Resources",  # installed from a wheel
     Path(__file__).resolve().parents[1] / "Resources",  # checkout, and installed in Slicer beside the library
@@ -29,6 +32,27 @@ def bundled_models() -> list[Path]:
     return sorted(path.parent for path in (resources_folder() / "Models").glob("*/model.json"))
 
 
+def models_folder() -> Path:
+    """The user's folder of installed models, which need not exist; ``$AMBIGUOUSSEG_MODELS`` names another one."""
+    if named := os.environ.get(MODELS_VARIABLE, "").strip():
+        return Path(named).absolute()
+    if sys.platform == "win32":
+        data = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        data = Path.home() / "Library" / "Application Support"
+    else:
+        data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return data / "AmbiguousSeg" / "Models"
+
+
+def installed_models() -> list[Path]:
+    """Folders of the models that the user installed, by name; see ``model_store``."""
+    store = models_folder()
+    if not store.is_dir():
+        return []
+    return sorted(p for p in store.iterdir() if p.name[0] != "." and p.is_dir() and not p.is_symlink())
+
+
 def bundled_presets() -> dict[str, Path]:
     """Files of the bundled training configurations by name: that of the file, after its folder if it lies in one.
 
@@ -40,21 +64,25 @@ def bundled_presets() -> dict[str, Path]:
 
 
 def find_model(name: str | Path | None) -> Path:
-    """Folder of a model: a folder that exists, or the name of a bundled model; None: the default one.
+    """Folder of a model: a folder that exists, or the name of a bundled or an installed model; None: the default one.
 
     Raises:
-        FileNotFoundError: neither; the message lists the bundled models.
+        FileNotFoundError: none of them; the message lists the bundled and the installed models.
     """
     if name is not None:
         _check_name(name, "folder or bundled model")
         if Path(name).is_dir():
             return Path(name)
     wanted = DEFAULT_MODEL if name is None else str(name)
-    for folder in bundled_models():
+    for folder in [*bundled_models(), *installed_models()]:
         if folder.name == wanted:
             return folder
-    known = ", ".join(folder.name for folder in bundled_models()) or "none"
-    raise FileNotFoundError(f"{wanted}: neither a folder nor a bundled model (bundled: {known}).")
+    bundled, installed = (
+        ", ".join(folder.name for folder in folders) or "none" for folders in (bundled_models(), installed_models())
+    )
+    raise FileNotFoundError(
+        f"{wanted}: neither a folder nor a bundled model (bundled: {bundled}) nor an installed one ({installed})."
+    )
 
 
 def find_split(name: str | Path) -> Path:

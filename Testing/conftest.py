@@ -9,6 +9,7 @@ from collections import Counter
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("PYTHONIOENCODING", "utf-8")  # what children write is decoded as this, whatever the locale
 
+import pytest
 import torch
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -27,3 +28,9 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(mark)
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: (-slow[item.path], item.path.parent.name not in SLICER))
+
+
+@pytest.fixture(autouse=True)
+def models_of_nobody(tmp_path_factory, monkeypatch):
+    """No test sees, or changes, the models that whoever runs it has installed."""
+    monkeypatch.setenv("AMBIGUOUSSEG_MODELS", str(tmp_path_factory.getbasetemp() / "no models here"))

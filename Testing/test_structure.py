@@ -20,7 +20,7 @@ FLOORS = [
     {"text_files", "networks", "diffusion", "metrics", "volume", "devices", "device_faults"},
     {"data", "methods", "ensemble", "calibration", "quality"},
     {"description", "evaluation", "layouts"},
-    {"model", "card"},
+    {"model", "model_store", "card"},
     {"inference", "plotting", "published"},
     {"outputs", "training"},
     {"benchmarking", "studies"},
@@ -36,7 +36,7 @@ TORCH_FREE = [  # what Slicer's own process may import: importing torch would bl
     *("evaluation.rater_comparison", "evaluation.rater_tables"),
     *("evaluation.table", "metrics.figures", "outputs.export_formats", "outputs.result_folder"),
     *("volume.dicom_seg", "volume.geometry", "volume.input_check", "volume.io", "volume.preprocessing"),
-    *("volume.scan_kind", "inference.point_sampling"),
+    *("volume.scan_kind", "inference.point_sampling", "model_store.store"),
 ]
 MOST_LINES = 300
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import slicer
 
 from AmbiguousSegLib.description import DESCRIPTION_FILE, WEIGHTS_FILE, ModelDescription, read_description
-from AmbiguousSegLib.resources import bundled_models, find_model
+from AmbiguousSegLib.resources import bundled_models, find_model, installed_models
 
 MODEL_FOLDERS = "AmbiguousSeg/ModelFolders"  # of the user, in the application's settings
 
@@ -34,17 +34,17 @@ def describe(name: str) -> ModelDescription:
 
 def model_names(chosen: str) -> list[str]:
     """Names of bundled models, then folders; the one that is chosen is among them."""
-    names = [folder.name for folder in bundled_models()] + _folders()
+    names = [folder.name for folder in [*bundled_models(), *installed_models()]] + remembered_folders()
     return list(dict.fromkeys([*names, chosen]))
 
 
 def remember(folder: str) -> None:
     """Offer a model's folder from now on, in later sessions, too."""
-    slicer.app.settings().setValue(MODEL_FOLDERS, json.dumps(list(dict.fromkeys([*_folders(), folder]))))
+    slicer.app.settings().setValue(MODEL_FOLDERS, json.dumps(list(dict.fromkeys([*remembered_folders(), folder]))))
 
 
-def _folders() -> list[str]:
-    """Those that still exist."""
+def remembered_folders() -> list[str]:
+    """Folders that the user has chosen before, those that still exist."""
     try:
         folders = json.loads(slicer.app.settings().value(MODEL_FOLDERS, "[]"))
     except (TypeError, ValueError):  # written by another version

@@ -62,6 +62,7 @@ class AmbiguousSegParameterNode:
     model - Name of a bundled model, or path of a model folder; empty: the default model.
     channel1 ... channel6 - Input volumes, in the order of the model's channels.
     points - Points in lesions, each of which is segmented by itself; in place of region and slices.
+    showWindows - Whether a box is drawn around each point, of what the model will look at.
     region - Box outside of which nothing is segmented.
     limitSlices, firstSlice, lastSlice - Slices to segment, both included, counted along the model's plane.
     samples, moreSamples - How many segmentations the two buttons sample.
@@ -91,6 +92,7 @@ class AmbiguousSegParameterNode:
     channel5: vtkMRMLScalarVolumeNode
     channel6: vtkMRMLScalarVolumeNode
     points: vtkMRMLMarkupsFiducialNode
+    showWindows: bool = True
     region: vtkMRMLMarkupsROINode
     limitSlices: bool = False
     firstSlice: Annotated[int, WithinRange(0, LARGEST_INT)] = 0

@@ -17,6 +17,7 @@ SUBCOMMANDS = {
     "benchmark": "train, sample and judge a list of systems alike, and print one table",
     "compare": "compare the samples of a volume with several raters' segmentations",
     "import": "import a published checkpoint",
+    "models": "list, install, verify or remove models",
     "phantom": "write phantom cases or a phantom volume with raters",
 }
 

@@ -216,11 +216,19 @@ class SliceAxes:
 
         Where the grid is parallel to the patient's axes, ``box`` gives them back.
         """
-        counts = self.of_index(geometry.size)
-        spans = [(n - 1 - b, n - 1 - a) if back else (a, b) for (a, b), n, back in zip(box, counts, self.backwards)]
-        ends = [(spans[self.index_axes.index(k)][0] - 0.5, spans[self.index_axes.index(k)][1] + 0.5) for k in range(3)]
+        ends = self.index_ends(geometry, box)
         corners = geometry.to_mm(list(product(*ends)))
         return tuple(corners.min(axis=0).tolist()), tuple(corners.max(axis=0).tolist())
+
+    def index_ends(self, geometry: Geometry, box: Sequence[tuple[int, int]]) -> list[tuple[float, float]]:
+        """Where these slices, rows and columns (first and last of each) begin and end along the index axes x, y, z.
+
+        Voxels' outer faces are included: one slice is 1 thick.
+        """
+        counts = self.of_index(geometry.size)
+        spans = [(n - 1 - b, n - 1 - a) if back else (a, b) for (a, b), n, back in zip(box, counts, self.backwards)]
+        along = [spans[self.index_axes.index(k)] for k in range(3)]
+        return [(first - 0.5, last + 0.5) for first, last in along]
 
     def box(self, geometry: Geometry, region: Region | Window) -> tuple[tuple[int, int], ...]:
         """First and last slice, row and column that ``region`` touches; a window is of all slices."""

@@ -16,6 +16,7 @@ from AmbiguousSegBridge.context import Context
 from AmbiguousSegBridge.generation import sample_name
 from AmbiguousSegBridge.panels.snapshot import Snapshot
 from AmbiguousSegBridge.scene import raters, tables
+from AmbiguousSegBridge.scene.checksums import Checksums
 from AmbiguousSegBridge.scene.fusions import put_fused
 from AmbiguousSegBridge.scene.masks import crops_of
 from AmbiguousSegBridge.scene.raters import Rater
@@ -38,7 +39,7 @@ class Comparison(Work):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._hidden: set[tuple[str, str]] = set()  # raters that were hidden here
-        self._checksums = raters.Checksums()
+        self._checksums = Checksums()
 
     def problem(self, snapshot: Snapshot) -> str:
         """Why nothing can be compared; empty where it can."""

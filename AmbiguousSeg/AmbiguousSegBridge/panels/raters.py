@@ -16,9 +16,10 @@ from AmbiguousSegBridge.panels.snapshot import Snapshot
 from AmbiguousSegBridge.panels.widgets import Choices, on_click, show_button, silent
 from AmbiguousSegBridge.scene.raters import Rater
 from AmbiguousSegBridge.scene.runs import COMPARISON
+from AmbiguousSegLib import REPOSITORY
 from AmbiguousSegLib.evaluation.rater_tables import TABLE_TITLES
 
-DEFINITIONS = "https://github.com/AmbiguousSeg/AmbiguousSeg#what-the-numbers-mean"
+DEFINITIONS = f"{REPOSITORY}#what-the-numbers-mean"
 
 
 class RatersPanel:

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 import slicer
 
+from AmbiguousSegBridge.scene.run_node import ATTRIBUTE
+from AmbiguousSegBridge.scene.views import nodes_of_class
+
+USED = ATTRIBUTE + "PointsUsed"  # on a list: how many lists had been used before it was used last
 CLASS_NAME = "vtkMRMLMarkupsFiducialNode"
 
 
@@ -43,3 +47,21 @@ def place_next(points: slicer.vtkMRMLMarkupsFiducialNode) -> None:
     selection.SetActivePlaceNodeID(points.GetID())
     interaction.SetPlaceModePersistence(0)
     interaction.SetCurrentInteractionMode(slicer.vtkMRMLInteractionNode.Place)
+
+
+def recent_lists(scene: slicer.vtkMRMLScene) -> list[slicer.vtkMRMLMarkupsFiducialNode]:
+    """The lists that were ever used to point at lesions, those used last first."""
+    used = [node for node in nodes_of_class(scene, CLASS_NAME) if node.GetAttribute(USED) is not None]
+    return sorted(used, key=_turn, reverse=True)
+
+
+def used_now(points: slicer.vtkMRMLMarkupsFiducialNode) -> None:
+    """Make a list the first of the recent ones; it is not touched where it is that already."""
+    recent = recent_lists(points.GetScene())
+    if not recent or recent[0] is not points:
+        points.SetAttribute(USED, str(1 + (_turn(recent[0]) if recent else 0)))
+
+
+def _turn(points: slicer.vtkMRMLMarkupsFiducialNode) -> int:
+    text = points.GetAttribute(USED)
+    return int(text) if text.isdecimal() else 0
