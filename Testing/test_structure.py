@@ -31,7 +31,7 @@ FILES = sorted(LIBRARY.rglob("*.py"))
 TORCH_FREE = [  # what Slicer's own process may import: importing torch would block it for seconds
     *("card", "configuration", "description", "files", "labels", "quality", "resources", "text_files"),
     *("calibration.figures", "data.lung_phantom", "ensemble.refinement", "ensemble.sample_set"),
-    *("evaluation.rater_comparison", "evaluation.rater_tables"),
+    *("evaluation.rater_comparison", "evaluation.rater_tables", "evaluation.review"),
     *("evaluation.table", "metrics.figures", "outputs.export_formats", "outputs.result_folder"),
     *("volume.dicom_seg", "volume.geometry", "volume.input_check", "volume.io", "volume.preprocessing"),
     *("volume.scan_kind", "inference.point_sampling"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -11,7 +10,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import slicer
 import vtk
 from vtk.util.numpy_support import vtk_to_numpy
@@ -241,7 +239,7 @@ class Checksums:
         """What ``changed`` has to be given, in plain JSON types; ``crops``: all "samples" and "raters" as just read."""
         compared: dict[str, Any] = {"resample": resample}
         for kind, masks in _masks(run, raters, resample).items():
-            compared[kind] = {name: _checksum(crop) for name, crop in zip(masks, crops[kind])}
+            compared[kind] = {name: crop.checksum() for name, crop in zip(masks, crops[kind])}
             self._known |= {state: compared[kind][name] for name, (state, _) in masks.items()}
         return compared
 
@@ -266,7 +264,7 @@ class Checksums:
                         all_read = False
                         continue
                     try:
-                        self._known[state] = _checksum(read())
+                        self._known[state] = read().checksum()
                     except ValueError:  # what was compared could be read
                         self._known[state] = None
                 if self._known.get(state) != checksum:
@@ -306,11 +304,3 @@ def _state(node: slicer.vtkMRMLSegmentationNode, segment_ids: Sequence[str], run
 def _placed(run: Run) -> slicer.vtkMRMLTransformableNode:
     """A node under the transform under which the run lies."""
     return next(node for node in (run.mean, *run.samples) if node is not None)
-
-
-def _checksum(crop: Crop) -> int:
-    """Of which voxels of its grid a crop marks, and as which class."""
-    checksum = zlib.crc32(np.array([*crop.start, *crop.voxels.shape], np.int64))
-    for label in range(1, 1 + max(1, int(crop.voxels.max(initial=0)))):
-        checksum = zlib.crc32(np.packbits(crop.voxels == label), checksum)
-    return checksum
