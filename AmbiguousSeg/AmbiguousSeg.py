@@ -15,8 +15,10 @@ from AmbiguousSegBridge.panels.generate import GeneratePanel
 from AmbiguousSegBridge.panels.inputs import InputsPanel
 from AmbiguousSegBridge.panels.lesions import LesionsPanel
 from AmbiguousSegBridge.panels.modes import ModesPanel
+from AmbiguousSegBridge.panels.outlines import OutlinesPanel
 from AmbiguousSegBridge.panels.raters import RatersPanel
 from AmbiguousSegBridge.panels.result import ResultPanel
+from AmbiguousSegBridge.panels.review import ReviewPanel
 from AmbiguousSegBridge.panels.snapshot import Snapshot
 from AmbiguousSegBridge.parameters import AmbiguousSegParameterNode
 from AmbiguousSegBridge.scene import sample_data, side_by_side, views
@@ -100,6 +102,9 @@ class AmbiguousSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ]
 
         self.sections = []  # panels of sections with a .ui of their own, which are shown a snapshot
+        for name, panel in (("Outlines", OutlinesPanel), ("Review", ReviewPanel)):
+            self.addSection(name)
+            self.sections.append(panel(self.context))
 
         self._refreshTimer = qt.QTimer()  # a burst of changes is shown once
         self._refreshTimer.setSingleShot(True)

@@ -244,7 +244,7 @@ class ResultPanel:
         if run is not None:
             state = (run.mean.GetID(), len(run.samples), parameters.shownSample, parameters.overlay)
             state += (parameters.overlayOpacity, self.ui.sideBySideButton.checked, self._side_by_side(), self._first)
-            state += (self._shown_class(run),)
+            state += (self._shown_class(run), parameters.together)
         if state == self._shown or self._arriving or not self.context.in_front():
             return
         self._shown = state
@@ -254,7 +254,7 @@ class ResultPanel:
             if self.ui.sideBySideButton.checked:
                 self._first = side_by_side.show_samples(self.context.scene, run, side_by_side.MOST_VIEWS, self._first)
             elif not self._side_by_side():
-                alone = 1 <= parameters.shownSample <= len(run.samples)
+                alone = 1 <= parameters.shownSample <= len(run.samples) and not parameters.together
                 number = sample_index(run.samples[parameters.shownSample - 1]) if alone else None
                 views.show_sample(self.context.scene, run, number, consensus=True)
             # Side by side it is the outlines that count: a map of all samples would hide what makes one of them.
