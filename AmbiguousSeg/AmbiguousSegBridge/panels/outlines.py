@@ -25,7 +25,7 @@ class OutlinesPanel:
         self.context, self.ui = context, context.ui
         self._contours = Contours()
         self._entries: list[Entry] = []
-        self._listed: list[tuple] = []
+        self._listed: list[tuple] | None = None
         self._visible: tuple | None = None  # what was last decided about the contours
         self._front: tuple | None = None  # and about which outline is in front; None: it was left as the user has it
         self._failed = ""
@@ -54,7 +54,7 @@ class OutlinesPanel:
     def stop(self) -> None:
         """The scene is being closed: no surface is made any more."""
         self._maker.stop()
-        self._waiting, self._entries, self._listed, self._failed = [], [], [], ""
+        self._waiting, self._entries, self._listed, self._failed = [], [], None, ""
         self._visible = self._front = None
         self._contours = Contours()
 

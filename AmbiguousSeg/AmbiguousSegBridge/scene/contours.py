@@ -59,6 +59,7 @@ def put_contours(scene: slicer.vtkMRMLScene, run: Run) -> slicer.vtkMRMLSegmenta
         node.SetDisplayVisibility(False)
         place_on_grid(node, run.geometry, writer.reference or run.mean)
     node.SetAndObserveTransformNodeID(run.anchor.GetTransformNodeID())
+    node.RemoveClosedSurfaceRepresentation()  # of the maps before; making it takes its time, and is not for here
     for segment_id, name, colour, terminology, opacity, crop in masks:
         if node.GetSegmentation().GetSegment(segment_id) is None:  # the user may have removed it
             add_segment(node, segment_id, name, colour, terminology, crop, writer.to_ras, alone=False)
