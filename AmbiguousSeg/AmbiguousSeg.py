@@ -18,9 +18,11 @@ from AmbiguousSegBridge.panels.generate import GeneratePanel
 from AmbiguousSegBridge.panels.inputs import InputsPanel
 from AmbiguousSegBridge.panels.models import ModelsPanel
 from AmbiguousSegBridge.panels.modes import ModesPanel
+from AmbiguousSegBridge.panels.outlines import OutlinesPanel
 from AmbiguousSegBridge.panels.pointed import PointedPanel
 from AmbiguousSegBridge.panels.raters import RatersPanel
 from AmbiguousSegBridge.panels.result import ResultPanel
+from AmbiguousSegBridge.panels.review import ReviewPanel
 from AmbiguousSegBridge.panels.snapshot import Panel
 from AmbiguousSegBridge.parameters import AmbiguousSegParameterNode
 from AmbiguousSegBridge.scene import sample_data, side_by_side, views
@@ -49,8 +51,10 @@ SECTIONS = {  # from above to below: name of the .ui, and the panel that shows i
     "Lesions": PointedPanel,
     "Generate": GeneratePanel,
     "Result": ResultPanel,
+    "Outlines": OutlinesPanel,
     "Modes": ModesPanel,
     "Raters": RatersPanel,
+    "Review": ReviewPanel,
     "Export": ExportPanel,
     "Models": ModelsPanel,
 }

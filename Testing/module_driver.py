@@ -11,7 +11,7 @@ from shared_data import REPOSITORY
 
 MODULE = REPOSITORY / "AmbiguousSeg" / "AmbiguousSeg.py"
 SECTIONS = ("inputsSection", "cardSection", "advancedSection", "resultSection", "modesSection", "ratersSection")
-SECTIONS += ("exportSection", "lesionsSection", "modelsSection")
+SECTIONS += ("exportSection", "lesionsSection", "modelsSection", "outlinesSection", "reviewSection")
 PANEL_WIDTH = 560  # pixels
 # Through the middle of the sample data, where raters disagree: enough of it for whatever is not about its size.
 FEW_SLICES = {"limitSlices": True, "firstSlice": 9, "lastSlice": 12}

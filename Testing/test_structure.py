@@ -33,7 +33,7 @@ TORCH_FREE = [  # what Slicer's own process may import: importing torch would bl
     *("card", "configuration", "description", "device_faults", "files", "hardware", "labels", "locks"),
     *("quality", "resources", "text_files"),
     *("calibration.figures", "data.lung_phantom", "ensemble.refinement", "ensemble.sample_set"),
-    *("evaluation.rater_comparison", "evaluation.rater_tables"),
+    *("evaluation.rater_comparison", "evaluation.rater_tables", "evaluation.review"),
     *("evaluation.table", "metrics.figures", "outputs.export_formats", "outputs.result_folder"),
     *("volume.dicom_seg", "volume.geometry", "volume.input_check", "volume.io", "volume.preprocessing"),
     *("volume.scan_kind", "inference.point_sampling", "model_store.store"),

@@ -18,6 +18,7 @@ from slicer import (
 )
 from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 
+from AmbiguousSegBridge.scene.review_queue import ReviewBy, ReviewOf
 from AmbiguousSegBridge.scene.views import Overlay
 from AmbiguousSegLib.ensemble.consensus import DEFAULT_THRESHOLD
 from AmbiguousSegLib.labels import MOST_LABELS
@@ -81,6 +82,10 @@ class AmbiguousSegParameterNode:
     segmentsAre - Whether the segments of a segmentation are raters, or classes that one rater marked.
     resampleRaters - Whether raters on another grid are resampled, rather than refused.
     comparisonTable - Which table of the comparison is shown.
+    together - Whether all samples stay in the views when one is chosen, whose outline is then in front.
+    showContours - Whether contours of the mean map are shown.
+    reviewOf, reviewBy - What is reviewed one after another, and in which order.
+    reviewOpenOnly - Whether lesions that are decided are left out.
     exportContent, exportForm, exportFolder - What is exported, as what (in FORMATS) and where to.
     """
 
@@ -116,6 +121,11 @@ class AmbiguousSegParameterNode:
     segmentsAre: SegmentsAre = SegmentsAre.AUTO
     resampleRaters: bool = False
     comparisonTable: str = "summary"
+    together: bool = False
+    showContours: bool = False
+    reviewOf: ReviewOf = ReviewOf.LESIONS
+    reviewBy: ReviewBy = ReviewBy.DISAGREEMENT
+    reviewOpenOnly: bool = False
     exportContent: ExportContent = ExportContent.EVERYTHING
     exportForm: str = "seg_nrrd"
     exportFolder: pathlib.Path

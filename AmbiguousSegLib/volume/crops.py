@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +107,13 @@ class Crop:
     def same(self, other: Crop) -> bool:
         """Whether both are the same mask on the same grid."""
         return (self.start, self.shape) == (other.start, other.shape) and np.array_equal(self.voxels, other.voxels)
+
+    def checksum(self) -> int:
+        """Of which voxels of its grid the crop marks, and as which class."""
+        checksum = zlib.crc32(np.array([*self.start, *self.voxels.shape], np.int64).tobytes())
+        for label in range(1, 1 + max(1, int(self.voxels.max(initial=0)))):
+            checksum = zlib.crc32(np.packbits(self.voxels == label).tobytes(), checksum)
+        return checksum
 
     def full(self) -> np.ndarray:
         """The label map on the whole grid: uint8 ``(Z, Y, X)``."""

@@ -12,6 +12,8 @@ PICTURES = {
     "3_modes": ("modesSection",),
     "4_raters": ("ratersSection",),
     "5_export": ("exportSection",),
+    "6_outlines": ("outlinesSection",),
+    "7_review": ("reviewSection",),
 }
 
 
@@ -22,6 +24,11 @@ def test_every_section_can_be_looked_at(driver):
     driver.wait(lambda: "modes" in driver.run.tables)
     driver.press("compareButton")
     driver.wait(lambda: "comparison summary" in driver.run.tables)
+    driver.parameters.showContours = driver.parameters.together = True
+    driver.ui.reviewerEdit.text = "A. Reader"
+    driver.open_sections("reviewSection")
+    for button in ("reviewNextButton", "reviewAcceptButton"):
+        driver.press(button)
     FOLDER.mkdir(exist_ok=True)
     driver.picture(FOLDER / "0_closed.png")
     closed = sitk.ReadImage(str(FOLDER / "0_closed.png")).GetHeight()

@@ -120,7 +120,7 @@ class Display(Work):
         state = None
         if run is not None:
             state = (run.node.GetID(), len(run.samples), parameters.shownSample, parameters.overlay)
-            state += (parameters.overlayOpacity, self.grid, self._first, snapshot.shown_class)
+            state += (parameters.overlayOpacity, self.grid, self._first, snapshot.shown_class, parameters.together)
             state += tuple((row["representative"], row["frequency"]) for row in modes)
         if state == self._shown or self._arriving or not snapshot.in_front:
             return
@@ -131,7 +131,7 @@ class Display(Work):
             if self.grid:
                 self._show_grid(run, modes)
             else:
-                alone = snapshot.sample_alone
+                alone = None if parameters.together else snapshot.sample_alone
                 views.show_sample(snapshot.scene, run, None if alone is None else sample_index(alone), consensus=True)
             # Side by side it is the outlines that count: a map of all samples would hide what makes one of them.
             overlay, label = parameters.overlay, snapshot.shown_class

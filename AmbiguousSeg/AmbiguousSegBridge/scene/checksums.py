@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
-import numpy as np
 import slicer
 
 from AmbiguousSegBridge.scene.masks import mask_ids, mask_of
@@ -39,7 +37,7 @@ class Checksums:
         """What ``changed`` has to be given, in plain JSON types; ``crops``: all "samples" and "raters" as just read."""
         compared: dict[str, Any] = {"resample": resample}
         for kind, masks in _masks(run, raters, resample).items():
-            compared[kind] = {name: _checksum(crop) for name, crop in zip(masks, crops[kind])}
+            compared[kind] = {name: crop.checksum() for name, crop in zip(masks, crops[kind])}
             self._known |= {state: compared[kind][name] for name, (state, _) in masks.items()}
         return compared
 
@@ -64,7 +62,7 @@ class Checksums:
                         all_read = False
                         continue
                     try:
-                        self._known[state] = _checksum(read())
+                        self._known[state] = read().checksum()
                     except ValueError:  # what was compared could be read
                         self._known[state] = None
                 if self._known.get(state) != checksum:
@@ -99,11 +97,3 @@ def _state(node: slicer.vtkMRMLSegmentationNode, segment_ids: Sequence[str], run
     above = [placed.GetParentTransformNode() for placed in (node, run.anchor)]
     moved = [None if one is None else (one.GetID(), one.GetTransformToWorldMTime()) for one in above]
     return (node.GetID(), *parts, *moved, run.geometry)
-
-
-def _checksum(crop: Crop) -> int:
-    """Of which voxels of its grid a crop marks, and as which class."""
-    checksum = zlib.crc32(np.array([*crop.start, *crop.voxels.shape], np.int64))
-    for label in range(1, 1 + max(1, int(crop.voxels.max(initial=0)))):
-        checksum = zlib.crc32(np.packbits(crop.voxels == label), checksum)
-    return checksum

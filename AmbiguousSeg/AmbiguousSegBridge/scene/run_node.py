@@ -32,6 +32,7 @@ class Kind(str, enum.Enum):
     ENTROPY = ATTRIBUTE + "Entropy"
     CONSENSUS = ATTRIBUTE + "Consensus"
     FUSED = ATTRIBUTE + "Fused"
+    CONTOURS = ATTRIBUTE + "Contours"
     TABLES = ATTRIBUTE + "Tables"
     PLOTS = ATTRIBUTE + "Plots"
     COLOURS = ATTRIBUTE + "Colours"

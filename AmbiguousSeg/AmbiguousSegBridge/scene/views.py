@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
+from dataclasses import dataclass
 
+import numpy as np
 import slicer
 
 from AmbiguousSegBridge.scene.grid import ijk_to_ras
@@ -12,7 +14,7 @@ from AmbiguousSegBridge.scene.masks import map_array
 from AmbiguousSegBridge.scene.run_node import ARRIVING, COMPLETE, Kind, owned, references, run_nodes, sample_index
 from AmbiguousSegBridge.scene.run_writer import box_of, without_rendering
 from AmbiguousSegBridge.scene.runs import Run
-from AmbiguousSegLib.ensemble.disagreement import predictive_entropy, slices_by_disagreement
+from AmbiguousSegLib.ensemble.disagreement import predictive_entropy
 from AmbiguousSegLib.volume.geometry import SliceAxes
 
 Position = tuple[float, float, float]
@@ -97,11 +99,25 @@ def hide_runs(scene: slicer.vtkMRMLScene, but: Run | None = None) -> None:
                 composite.SetForegroundVolumeID(None)
 
 
-def slices_of_most_disagreement(run: Run) -> list[tuple[int, Position]]:
-    """Axial slices in which the samples mark something, in falling order of disagreement.
+@dataclass(frozen=True)
+class MarkedSlice:
+    """An axial slice in which samples mark something.
 
-    Returns:
-        number of the slice from the feet, from 0, and its centre within what is marked: world RAS in mm.
+    Attributes:
+        number: of the slice from the feet, from 0.
+        position: its centre within what is marked in any slice: world RAS in mm.
+        disagreement: variance of one class, entropy of several, summed over its voxels.
+        marked: share of the samples that mark a voxel, summed over its voxels and classes.
+    """
+
+    number: int
+    position: Position
+    disagreement: float
+    marked: float
+
+
+def marked_slices(run: Run) -> list[MarkedSlice]:
+    """The slices in which the samples mark something, from the feet to the head.
 
     Raises:
         ValueError: if the mean was deleted.
@@ -113,14 +129,23 @@ def slices_of_most_disagreement(run: Run) -> list[tuple[int, Position]]:
     along, back = axes.index_axes[0], axes.backwards[0]
     span, count = box[2 - along], run.geometry.size[along]  # boxes are z, y, x; index axes are x, y, z
     first = count - span.stop if back else span.start
-    centre = _centre(box)
-    slices = []
-    disagreement = (s[0] * (1 - s[0]) if len(s) == 1 else predictive_entropy(s) for s in zip(*means))
-    for number in slices_by_disagreement(disagreement, (sum(shares) for shares in zip(*means))):
-        number += first
-        centre[along] = count - 1 - number if back else number
-        slices.append((number, _world(run, centre)))
+    centre, slices = _centre(box), []
+    for number, shares in enumerate(zip(*means), start=first):
+        if marked := sum(float(share.sum(dtype=np.float64)) for share in shares):
+            spread = shares[0] * (1 - shares[0]) if len(shares) == 1 else predictive_entropy(shares)
+            centre[along] = count - 1 - number if back else number
+            slices.append(MarkedSlice(number, _world(run, centre), float(spread.sum(dtype=np.float64)), marked))
     return slices
+
+
+def slices_of_most_disagreement(run: Run) -> list[tuple[int, Position]]:
+    """Number and position of the ``marked_slices`` in falling order of disagreement, then of what is marked.
+
+    Raises:
+        ValueError: if the mean was deleted.
+    """
+    slices = sorted(marked_slices(run), key=lambda one: (-one.disagreement, -one.marked, one.number))
+    return [(one.number, one.position) for one in slices]
 
 
 def jump_to(scene: slicer.vtkMRMLScene, position_ras: Position) -> None:
