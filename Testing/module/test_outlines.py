@@ -138,7 +138,7 @@ def test_surfaces_are_made_one_after_another_on_request_alone(shown, monkeypatch
     shown.wait(lambda: len(made) == 3)
     samples = shown.run.samples
     assert made == [samples[0], samples[3], samples[1]]
-    assert waiting[1:] == ["2 surfaces are still to be made.", "1 surfaces are still to be made."]
+    assert waiting[1:] == ["Surfaces still to be made: 2.", "Surfaces still to be made: 1."]
     tick(shown, "sample 04", Qt.Unchecked)
     shown.settle()
     assert [outlines.in_3d(node) for node in samples[:5]] == [True, True, False, False, False]

@@ -24,7 +24,7 @@ from AmbiguousSegLib.ensemble.sample_set import SampleSet
 
 MODULE = REPOSITORY / "AmbiguousSeg"
 BRIDGE = MODULE / "AmbiguousSegBridge"
-SHARED = {"snapshot", "widgets"}  # what all panels may import of their folder
+SHARED = {"snapshot", "widgets", "disagreement_bar", "review_keys", "review_words"}  # parts of panels, none itself
 PANELS = sorted(path for path in (BRIDGE / "panels").glob("*.py") if path.stem not in SHARED | {"__init__"})
 ACTORS = [*sorted((BRIDGE / "actions").glob("*.py")), *(BRIDGE / f"{name}.py" for name in ("context", "controller"))]
 MOST_LINES, MOST_HOPS = 300, 9
