@@ -453,7 +453,7 @@ def test_what_slicer_lacks_is_named_with_its_remedy_and_nobody_is_asked(study, c
     pytest.importorskip("slicer", reason="slicer-core is not installed")
     from AmbiguousSegBridge.worker import packages
 
-    application = SimpleNamespace(commandOptions=None, testingEnabled=lambda: False)
+    application = SimpleNamespace(commandOptions=None, testingEnabled=lambda: False, slicerHome=str(study.out))
     monkeypatch.setitem(sys.modules, "slicer", SimpleNamespace(app=application))  # has nothing to ask or install with
     monkeypatch.setattr(packages, "slicer", sys.modules["slicer"])
     monkeypatch.setattr(packages, "missing", lambda _file: ["safetensors>=0.4.5"])
