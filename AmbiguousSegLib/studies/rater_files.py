@@ -55,7 +55,7 @@ def read_rater_masks(
                 f"{differs} A picture does not say which slice it shows; save the rater's mask as a volume."
             )
         if not resample:
-            raise ValueError(f"{differs} Resample it, or add --resample (nearest neighbour).")
+            raise ValueError(f"{differs} Resample it; compare does with --resample (nearest neighbour).")
         crop, outside = resampled(Crop.of(label_map), grid, geometry)
         if label_map.any() and crop.empty:
             raise ValueError(f"{file}: {name} marks nothing on the samples' grid; is it the same patient?")

@@ -102,11 +102,11 @@ def test_a_new_list_leaves_the_earlier_lesion_alone_and_the_way_back_to_it(point
         f"{second.GetName()}: lesion 1 (R -40.0, A -25.0, S 30.0 mm)",
         f"{first.GetName()}: lesion 1 (R -25.0, A -30.0, S 20.0 mm)",
     ]
-    assert [settings.point for settings in pointing.widget.inputs.settings()] == [OTHER]
+    assert [settings.point for settings in pointing.widget.controller.request.settings()] == [OTHER]
     pointing.ui.recentLesionsSelector.activated.emit(1)
     pointing.settle()
     assert pointing.parameters.points is first
-    assert [settings.point for settings in pointing.widget.inputs.settings()] == [INSIDE]
+    assert [settings.point for settings in pointing.widget.controller.request.settings()] == [INSIDE]
     assert recent(pointing)[0].startswith(first.GetName()), "it is the one used last now"
     assert len(boxes()) == 1
 
