@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import qt
@@ -16,6 +17,7 @@ from AmbiguousSegBridge.scene import side_by_side
 from AmbiguousSegBridge.scene.runs import Run, find_run_of, find_runs
 from AmbiguousSegBridge.worker import packages
 from AmbiguousSegBridge.worker.runner import Failure, Runner
+from AmbiguousSegLib.files import write_together
 
 
 @dataclass
@@ -84,6 +86,32 @@ class Context:
             slicer.util.errorDisplay(text, windowTitle=_("Ambiguous Segmentation"))
             return False
         return True
+
+    def write_texts(self, folder: str, content: Mapping[str, str], nothing: str) -> str:
+        """Write files of text into a folder, all or none; what would be replaced is asked for.
+
+        Args:
+            content: text by file name.
+            nothing: what does not happen if it cannot be, for the one message that says why.
+
+        Returns:
+            which files were written, for the user; empty: none, which the user knows.
+        """
+        earlier = [name for name in content if (Path(folder) / name).exists()]
+        if earlier and not slicer.util.confirmOkCancelDisplay(
+            _("Folder {folder} holds {file} already. Replace it?").format(folder=folder, file=", ".join(earlier))
+        ):
+            return ""
+
+        def write(place: Path) -> list[str]:
+            for name, text in content.items():
+                (place / name).write_text(text, encoding="utf-8", newline="")
+            return list(content)
+
+        with self.errors_shown(nothing):
+            write_together(folder, write)
+            return _("Written: {files}").format(files=", ".join(content))
+        return ""
 
     @contextmanager
     def errors_shown(self, what: str) -> Iterator[None]:

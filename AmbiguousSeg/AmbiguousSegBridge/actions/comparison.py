@@ -25,7 +25,6 @@ from AmbiguousSegBridge.scene.runs import COMPARISON, Run
 from AmbiguousSegBridge.worker.runner import Job, Listener, crops_argument
 from AmbiguousSegLib.evaluation.comparison import LABEL
 from AmbiguousSegLib.evaluation.table import Column, Table
-from AmbiguousSegLib.files import write_together
 from AmbiguousSegLib.volume.crops import Crop
 
 COMPARED = ATTRIBUTE + "Compared"  # of a comparison's table: which masks it was made of
@@ -123,21 +122,8 @@ class Comparison(Work):
         run = self.context.run()
         if run is None:
             return
-        content = table_files(run)
-        earlier = [name for name in content if (Path(folder) / name).exists()]
-        if earlier and not slicer.util.confirmOkCancelDisplay(
-            _("Folder {folder} holds {file} already. Replace it?").format(folder=folder, file=", ".join(earlier))
-        ):
-            return
-
-        def write(place: Path) -> list[str]:
-            for name, text in content.items():
-                (place / name).write_text(text, encoding="utf-8", newline="")
-            return list(content)
-
-        with self.context.errors_shown(_("No table was written.")):
-            write_together(folder, write)
-            self.tell(_("Written: {files}").format(files=", ".join(content)))
+        if written := self.context.write_texts(folder, table_files(run), _("No table was written.")):
+            self.tell(written)
 
     def stop(self) -> None:
         """The scene is being closed."""

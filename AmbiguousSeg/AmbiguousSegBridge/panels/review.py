@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import qt
@@ -20,7 +19,6 @@ from AmbiguousSegBridge.scene.review import Choice, Reviews, choices
 from AmbiguousSegBridge.scene.review_queue import Item, ReviewBy, ReviewOf, ReviewQueue, disagreement_ml
 from AmbiguousSegBridge.scene.runs import Run, find_runs
 from AmbiguousSegLib.evaluation.review import CONSENSUS, MODE, Reviewed, decisions_csv, decisions_json
-from AmbiguousSegLib.files import write_together
 
 FILES = ("review.csv", "review.json")
 
@@ -155,22 +153,10 @@ class ReviewPanel:
         folder = qt.QFileDialog.getExistingDirectory(None, _("Folder for the decisions"), "")
         if not folder:
             return
-        earlier = [name for name in FILES if (Path(folder) / name).exists()]
-        if earlier and not slicer.util.confirmOkCancelDisplay(
-            _("Folder {folder} holds {file} already. Replace it?").format(folder=folder, file=", ".join(earlier))
-        ):
-            return
         reviewed = [self._reviews.of(run) for run in find_runs(self.context.scene)]
         content = dict(zip(FILES, (decisions_csv(reviewed), decisions_json(reviewed))))
-
-        def write(place: Path) -> list[str]:
-            for name, text in content.items():
-                (place / name).write_text(text, encoding="utf-8", newline="")
-            return list(content)
-
-        with self.context.errors_shown(_("No decision was written.")):
-            write_together(folder, write)
-            self._written = _("Written: {files}").format(files=", ".join(content))
+        if written := self.context.write_texts(folder, content, _("No decision was written.")):
+            self._written = written
             self.context.refresh_soon()
 
     def _show_queue(self, of: ReviewOf, by: ReviewBy, reviewed: dict[str, Reviewed], run: Run | None) -> None:
